@@ -1,0 +1,10 @@
+#!/bin/sh
+# Installs what building and testing dsopt needs on Debian 12, from Debian's packages only. Run as root.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends \
+  build-essential cmake ninja-build pkg-config python3 \
+  libflatbuffers-dev flatbuffers-compiler libzstd-dev libxxhash-dev libutf8proc-dev \
+  libabsl-dev nlohmann-json3-dev catch2 \
+  clang libclang-rt-14-dev abigail-tools ccache

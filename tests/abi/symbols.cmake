@@ -1,0 +1,31 @@
+# cmake -DLIBRARY=libdsopt.so -DMAP=libdsopt.map -DHEADER=dsopt.h -P symbols.cmake
+# The library exports exactly what the version script names, the script exactly what the header declares, and
+# the library calls nothing that ends the process or prints.
+execute_process(COMMAND nm -D --defined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE exported RESULT_VARIABLE rc)
+if(rc)
+  message(FATAL_ERROR "nm ${LIBRARY} failed")
+endif()
+string(REGEX MATCHALL "(^|\n)[^ \n]+ [TDBRVWi]" exported "${exported}")
+list(TRANSFORM exported REPLACE "[\n]*([^ @]+)@*[^ ]* .*" "\\1")
+list(FILTER exported EXCLUDE REGEX "^DSOPT_[0-9]")
+list(SORT exported)
+file(STRINGS ${MAP} named REGEX "^ +dsopt_")
+list(TRANSFORM named REPLACE "[ ;]" "")
+list(SORT named)
+file(STRINGS ${HEADER} declared REGEX "DSOPT_CALL dsopt_[a-z_]+\\(")
+list(TRANSFORM declared REPLACE ".*DSOPT_CALL (dsopt_[a-z_]+)\\(.*" "\\1")
+list(SORT declared)
+if(NOT exported STREQUAL named)
+  message(SEND_ERROR "exported: ${exported}\nversion script: ${named}")
+endif()
+if(NOT declared STREQUAL named)
+  message(SEND_ERROR "declared in the header: ${declared}\nversion script: ${named}")
+endif()
+execute_process(COMMAND nm -D --undefined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE undefined)
+foreach(name abort exit _exit _Exit quick_exit longjmp siglongjmp raise kill signal sigaction __assert_fail fork
+             printf puts putchar fprintf vprintf __printf_chk __fprintf_chk stdout stderr perror
+             _ZSt4cout _ZSt4cerr _ZSt13set_terminatePFvvE)
+  if("\n${undefined}" MATCHES "\n${name}(@[^ ]*)? U")
+    message(SEND_ERROR "${LIBRARY} uses ${name}: the library never ends its host process and never prints")
+  endif()
+endforeach()

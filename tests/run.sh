@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Builds dsopt and runs every test: release, ASan+UBSan, TSan, fuzz targets, and, where nvcc is, the CUDA plugin
+# (GPU tests report themselves skipped without a GPU). Needs packaging/setup.sh once. About 25 minutes on 2 cores.
+#   tests/run.sh [release|asan|tsan|fuzz|cuda]...      default: all
+set -euo pipefail
+cd "$(dirname "$0")/.."
+jobs=$(nproc)
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(cuda asan tsan fuzz release)
+launcher=()
+if command -v ccache >/dev/null; then
+  launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)
+fi
+
+build() { # preset, targets...
+  local preset=$1
+  shift
+  cmake --preset "$preset" "${launcher[@]}" >/dev/null
+  cmake --build "build/$preset" -j "$jobs" "$@"
+}
+check() { # preset, ctest arguments...
+  local preset=$1
+  shift
+  ctest --test-dir "build/$preset" --output-on-failure -j "$jobs" "$@" || failed+=("$preset")
+}
+
+failed=()
+for part in "${parts[@]}"; do
+  echo "== $part"
+  case $part in
+    release) build release; check release ;;
+    asan) build asan; check asan -LE "slow|cli" ;;
+    tsan) build tsan; check tsan -L tsan ;;
+    fuzz) build fuzz; check fuzz -L fuzz ;;
+    cuda)
+      if command -v nvcc >/dev/null; then
+        build cuda; check cuda -L gpu
+      else
+        echo "skipped: nvcc is absent, the CUDA plugin is not built"
+      fi ;;
+    *) echo "unknown part '$part': release, asan, tsan, fuzz or cuda" >&2; exit 2 ;;
+  esac
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "FAILED: ${failed[*]}"
+  exit 1
+fi
+echo "every test passed: ${parts[*]}"
