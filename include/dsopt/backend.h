@@ -27,7 +27,9 @@ typedef struct dsopt_be_device dsopt_be_device;   /* an opened device; backend-o
 typedef struct dsopt_be_weight dsopt_be_weight;   /* one packed tensor, immutable once written */
 typedef struct dsopt_be_program dsopt_be_program; /* blocks + KV cache + workspace of one session */
 
-/* What the core offers a backend. Valid until the last device of the table is closed. */
+/* What the core offers a backend. Every runtime of the process has its own: it arrives with each device_open
+ * (options->host) and is valid until that device is closed. A backend keeps it in the device, never in a global:
+ * the runtime that called the entry first may be gone. */
 typedef struct dsopt_host_api {
   uint32_t struct_size;
   uint32_t core_abi;
@@ -42,6 +44,7 @@ typedef struct dsopt_device_options {
   uint32_t threads;        /* CPU: compute threads including the caller; 0: physical cores */
   const char* variant;     /* NULL: best. CPU: "scalar", "avx2", "avx512", "avx512_bf16": at most this one */
   uint64_t max_bytes;      /* cap on device memory of weights + programs; 0: none */
+  const dsopt_host_api* host; /* of the runtime that opens; never NULL; outlives the device */
 } dsopt_device_options;
 
 /* ---- weights ---------------------------------------------------------------------------------- */
@@ -342,7 +345,8 @@ typedef struct dsopt_backend_api {
   dsopt_status (*measure_read)(dsopt_be_device* device, uint64_t bytes, double* bytes_per_second);
 } dsopt_backend_api;
 
-/* The plugin's only export. *abi: in, the newest the core speaks; out, what both will speak.
+/* The plugin's only export; called once per runtime. host is for the time of this call only (set_error, log):
+ * devices get theirs from device_open. *abi: in, the newest the core speaks; out, what both will speak.
  * DSOPT_E_VERSION if there is none; DSOPT_E_NOT_FOUND if the machine lacks the driver. */
 typedef dsopt_status (*dsopt_backend_entry_fn)(const dsopt_host_api* host, uint32_t* abi,
                                                const dsopt_backend_api** out);
