@@ -25,8 +25,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   const dsopt_message message = {"user", argv[2], DSOPT_NTS};
-  dsopt_generate_options generate = {sizeof generate};
-  generate.max_tokens = 256;
+  const dsopt_generate_options generate = {.struct_size = sizeof generate, .max_tokens = 256};
 
   if (Failed("runtime", dsopt_runtime_create(NULL, &runtime))) goto done;
   if (Failed("model", dsopt_model_open(runtime, argv[1], NULL, &model))) goto done;
@@ -40,7 +39,7 @@ int main(int argc, char** argv) {
   if (Failed("generate", dsopt_stream_generate(stream, &generate))) goto done;
 
   for (;;) { /* a game would call dsopt_session_poll(session, 2000, NULL) once per frame instead of waiting */
-    dsopt_event event = {sizeof event};
+    dsopt_event event = {.struct_size = sizeof event};
     dsopt_status status = dsopt_stream_read(stream, &event);
     if (status == DSOPT_PENDING) {
       if (Failed("wait", dsopt_session_wait(session, 1000000))) goto done;
