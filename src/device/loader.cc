@@ -1,0 +1,76 @@
+// loader.cc - dlopen with RTLD_NOW | RTLD_LOCAL and the handshake of dsopt/backend.h.
+#include "device/loader.h"
+
+#include <dlfcn.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "device/device.h"
+
+namespace dsopt {
+namespace {
+
+// A table that claims ABI 1 has every slot of ABI 1. Only the last member is named here: the struct only grows.
+constexpr size_t kTableBytes = offsetof(dsopt_backend_api, measure_read) + sizeof(void*);
+
+bool IsComplete(const dsopt_backend_api& api) {
+  return api.name != nullptr && api.build_id != nullptr && api.device_count != nullptr &&
+         api.device_info != nullptr && api.device_open != nullptr && api.device_close != nullptr &&
+         api.device_report != nullptr && api.weight_bytes != nullptr && api.weight_create != nullptr &&
+         api.weight_write != nullptr && api.weight_fill != nullptr && api.weight_finish != nullptr &&
+         api.weight_destroy != nullptr && api.program_plan != nullptr && api.program_create != nullptr &&
+         api.program_destroy != nullptr && api.program_begin != nullptr && api.program_advance != nullptr &&
+         api.program_result != nullptr && api.program_cancel != nullptr && api.program_read_logits != nullptr &&
+         api.program_copy_page != nullptr && api.program_read_page != nullptr &&
+         api.program_write_page != nullptr && api.measure_read != nullptr;
+}
+
+}  // namespace
+
+Result<const dsopt_backend_api*> NegotiateBackend(dsopt_backend_entry_fn entry, const dsopt_host_api& host,
+                                                  const std::string& origin) {
+  uint32_t abi = DSOPT_BACKEND_ABI;
+  const dsopt_backend_api* api = nullptr;
+  RETURN_IF_ERROR(BackendStatus(entry(&host, &abi, &api), origin.c_str()));
+  if (api == nullptr) return Error(DSOPT_E_INTERNAL, "%s: its entry gave no table", origin.c_str());
+  if (abi != DSOPT_BACKEND_ABI || api->abi != abi) {
+    return Error(DSOPT_E_VERSION, "%s: it speaks backend interface %u (table %u), this library speaks %d",
+                 origin.c_str(), abi, api->abi, DSOPT_BACKEND_ABI);
+  }
+  if (api->struct_size < kTableBytes || !IsComplete(*api)) {
+    return Error(DSOPT_E_VERSION, "%s: its table has %u bytes or empty slots, %zu bytes of functions expected",
+                 origin.c_str(), api->struct_size, kTableBytes);
+  }
+  return api;
+}
+
+Result<const dsopt_backend_api*> LoadBackendPlugin(const std::string& path, const dsopt_host_api& host) {
+  // A name without '/' would make dlopen search LD_LIBRARY_PATH and the system directories.
+  if (path.find('/') == std::string::npos) {
+    return Error(DSOPT_E_INVALID_ARGUMENT, "backend '%s': a path with a directory is expected", path.c_str());
+  }
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    return Error(DSOPT_E_NOT_FOUND, "backend '%s': %s", path.c_str(), reason != nullptr ? reason : "unknown error");
+  }
+  const auto entry = reinterpret_cast<dsopt_backend_entry_fn>(dlsym(library, DSOPT_BACKEND_ENTRY));
+  Result<const dsopt_backend_api*> api =
+      entry != nullptr ? NegotiateBackend(entry, host, "backend '" + path + "'")
+                       : Error(DSOPT_E_UNSUPPORTED, "backend '%s': it does not export " DSOPT_BACKEND_ENTRY,
+                               path.c_str());
+  dlclose(library);  // RTLD_NODELETE: drops our count, keeps the mapping
+  return api;
+}
+
+std::string LibraryDirectory() {
+  Dl_info info;
+  if (dladdr(reinterpret_cast<const void*>(&LibraryDirectory), &info) == 0 || info.dli_fname == nullptr) return {};
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(info.dli_fname, nullptr), &std::free);
+  if (real == nullptr) return {};
+  const std::string path(real.get());
+  return path.substr(0, path.rfind('/'));
+}
+
+}  // namespace dsopt
