@@ -56,9 +56,11 @@ struct TokenizerSpec {
   bool byte_fallback = false;        // characters without a piece become <0xNN> pieces
   bool fuse_unknown = false;         // adjacent unknown characters become one unknown piece
   // normalizer
+  bool strip_left = false, strip_right = false;  // white space at the ends of a section, before all else
   bool nfc = false, nfkc = false;
   bool add_dummy_prefix = false;     // a space before the text (before each section between added tokens if
   bool prefix_first_only = false;    // ... not prefix_first_only: before the very first section only)
+  bool prefix_unless_space = false;  // ... and not where the section starts with a space (HF Metaspace)
   bool escape_spaces = false;        // ' ' -> U+2581
   bool collapse_spaces = false;      // sentencepiece remove_extra_whitespaces
   bool add_prefix_space = false;     // byte-level: a space before the first word
