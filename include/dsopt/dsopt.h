@@ -193,6 +193,12 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_device_get_info(const dsopt_runtime* run
 /* Several lines: what was found, which kernels were chosen and why, why a plugin was not used. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_runtime_report(const dsopt_runtime* runtime, char* buf, size_t cap,
                                                        size_t* out_len);                /* [shared] */
+/* Best streaming read the device can do, over `bytes` of memory that it allocates and frees again: what a
+ * decode step is measured against. device: "cpu", "cuda:0"; NULL: "cpu". bytes 0: 1 GiB. Blocks, about a
+ * second; DSOPT_E_NOT_FOUND if there is no such device. */
+DSOPT_API dsopt_status DSOPT_CALL dsopt_device_measure_read(dsopt_runtime* runtime, const char* device,
+                                                            uint64_t bytes,
+                                                            double* bytes_per_second);  /* [any] */
 
 /* ---- 2. model --------------------------------------------------------------------------------- */
 
