@@ -48,12 +48,14 @@ class ModelLoader {
  private:
   ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source, std::shared_ptr<Device> device,
               const LoadOptions& options);
-  Status StepUnit();
-  Status LoadChunk(const TensorPlan& tensor, std::span<const uint8_t> bytes);
-  Status WritePart(const TensorTarget& target, uint64_t first_element, uint64_t element_count,
-                   dsopt_dtype dtype, const uint8_t* src);
+  Result<uint64_t> PackedBytes() const;  // of all weights; fails when they do not fit
+  Status StepUnit();  // one chunk or one fill
+  Status LoadChunk(const TensorPlan& plan);
+  Status WriteTarget(const TensorTarget& target, uint64_t first_element, uint64_t count, dsopt_dtype dtype,
+                     const uint8_t* src);
   Status Write(uint32_t weight, uint64_t first_element, uint64_t count, dsopt_dtype dtype, const uint8_t* src);
   Status EnsureWeight(uint32_t index);
+  Status Complete();
 
   std::shared_ptr<Model> model_;
   std::unique_ptr<Source> source_;
@@ -65,8 +67,9 @@ class ModelLoader {
   Buffer scratch_;                  // converted elements
   size_t next_tensor_ = 0;          // of plan_.tensors
   uint32_t next_chunk_ = 0;         // of that tensor
-  uint64_t tensor_elements_done_ = 0;
-  uint64_t bytes_done_ = 0;
+  uint64_t next_element_ = 0;       // of that tensor
+  size_t next_fill_ = 0;            // of plan_.fills
+  uint64_t units_done_ = 0, units_total_ = 0;
   bool done_ = false;
   Status failure_;
 };

@@ -46,16 +46,22 @@ struct TensorPlan {
   std::vector<TensorTarget> targets;
 };
 
+// A weight without stored bytes: see weight_fill.
+struct WeightFill {
+  uint32_t weight = 0;
+  uint64_t seed = 0;
+  float mean = 0, stddev = 0;
+};
+
 // How a file becomes weights. Points into the model's spec and declarations.
 struct LoadPlan {
-  std::vector<dsopt_weight_desc> weights;   // one per declaration; name points into the declaration
-  std::vector<bool> synthetic;              // one per declaration: filled, not written
-  std::vector<TensorPlan> tensors;          // stored ones by first chunk, then the synthetic ones
-  uint64_t raw_bytes = 0;                   // of all tensors in the plan
+  std::vector<dsopt_weight_desc> weights;  // one per declaration; name points into the declaration
+  std::vector<TensorPlan> tensors;         // the stored ones, in file order
+  std::vector<WeightFill> fills;
 };
 
 // Matches declarations with the file's tensors: presence, shape, type. Parts of different types give a weight of
-// the wider type. Tensors that nothing needs are logged and ignored.
+// the wider type; synthetic parts of one weight must have the same distribution. Tensors that nothing needs are logged and ignored.
 Result<LoadPlan> MakeLoadPlan(const std::vector<WeightDeclaration>& declarations, const ModelSpec& spec,
                               const Logger& log);
 

@@ -1,0 +1,198 @@
+#include "model/loader.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/clock.h"
+#include "base/float_types.h"
+
+namespace dsopt {
+namespace {
+
+constexpr size_t kScratchElements = 64 * 1024;
+
+// Bytes that are free on the device now; 0: unknown.
+uint64_t FreeBytes(const Device& device) {
+  const dsopt_backend_api& api = device.api();
+  for (uint32_t i = 0, count = api.device_count(); i < count; ++i) {
+    dsopt_device_info info = {};
+    info.struct_size = sizeof(info);
+    if (api.device_info(i, &info) == DSOPT_OK && std::strncmp(info.id, device.info().id, sizeof(info.id)) == 0) {
+      return info.memory_free;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+ModelLoader::ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source, std::shared_ptr<Device> device,
+                         const LoadOptions& options)
+    : model_(std::move(model)), source_(std::move(source)), device_(std::move(device)), options_(options) {}
+
+ModelLoader::~ModelLoader() = default;
+
+Result<std::unique_ptr<ModelLoader>> ModelLoader::Create(std::shared_ptr<Model> model, std::unique_ptr<Source> source,
+                                                         std::shared_ptr<Device> device,
+                                                         const dsopt_allocator& allocator,
+                                                         const LoadOptions& options) {
+  std::unique_ptr<ModelLoader> loader(
+      new ModelLoader(std::move(model), std::move(source), std::move(device), options));
+  ASSIGN_OR_RETURN(loader->plan_, MakeLoadPlan(loader->model_->declarations_, loader->model_->spec(),
+                                               loader->model_->log()));
+  ASSIGN_OR_RETURN(const uint64_t packed_bytes, loader->PackedBytes());
+  ASSIGN_OR_RETURN(loader->scratch_, Buffer::Allocate(allocator, kScratchElements * sizeof(float), "loader scratch"));
+  ASSIGN_OR_RETURN(ChunkReader reader,
+                   ChunkReader::Create(loader->model_->spec(), *loader->source_, allocator, options.verify));
+  loader->reader_.emplace(std::move(reader));
+  loader->weights_.resize(loader->plan_.weights.size());
+  loader->units_total_ = loader->plan_.fills.size();
+  for (const TensorPlan& tensor : loader->plan_.tensors) loader->units_total_ += tensor.tensor->chunk_count;
+  loader->model_->SetDevice(loader->device_, packed_bytes);
+  return loader;
+}
+
+Result<uint64_t> ModelLoader::PackedBytes() const {
+  uint64_t bytes = 0;
+  for (const dsopt_weight_desc& desc : plan_.weights) {
+    ASSIGN_OR_RETURN(uint64_t weight_bytes, device_->WeightBytes(desc));
+    bytes += weight_bytes;
+  }
+  if (options_.max_device_bytes != 0 && bytes > options_.max_device_bytes) {
+    return Error(DSOPT_E_DEVICE_MEMORY, "the weights take %llu bytes on %s, max_device_bytes is %llu",
+                 static_cast<unsigned long long>(bytes), device_->info().id,
+                 static_cast<unsigned long long>(options_.max_device_bytes));
+  }
+  const uint64_t free_bytes = FreeBytes(*device_);
+  if (free_bytes != 0 && bytes > free_bytes) {
+    return Error(DSOPT_E_DEVICE_MEMORY, "the weights take %llu bytes on %s, %llu are free",
+                 static_cast<unsigned long long>(bytes), device_->info().id,
+                 static_cast<unsigned long long>(free_bytes));
+  }
+  return bytes;
+}
+
+Status ModelLoader::Step(uint64_t deadline_ns, bool* done, float* progress) {
+  *done = false;
+  while (failure_.ok() && !done_) {
+    if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
+      failure_ = Error(DSOPT_E_CANCELLED, "loading was cancelled after %llu of %llu parts",
+                       static_cast<unsigned long long>(units_done_), static_cast<unsigned long long>(units_total_));
+      break;
+    }
+    failure_ = units_done_ < units_total_ ? StepUnit() : Complete();
+    if (NowNs() >= deadline_ns) break;
+  }
+  if (progress != nullptr) {
+    *progress = done_ ? 1.0f : static_cast<float>(units_done_) / static_cast<float>(units_total_ + 1);
+  }
+  if (!failure_.ok()) {
+    weights_.clear();
+    return failure_;
+  }
+  *done = done_;
+  return {};
+}
+
+Status ModelLoader::StepUnit() {
+  while (next_tensor_ < plan_.tensors.size()) {
+    const TensorPlan& plan = plan_.tensors[next_tensor_];
+    if (next_chunk_ < plan.tensor->chunk_count) {
+      RETURN_IF_ERROR(LoadChunk(plan));
+      ++next_chunk_;
+      ++units_done_;
+    }
+    if (next_chunk_ < plan.tensor->chunk_count) return {};
+    const uint64_t bytes = next_element_ * ElementBytes(plan.tensor->dtype);
+    if (bytes != plan.tensor->raw_bytes) {
+      return Error(DSOPT_E_CORRUPT, "tensor '%s': %llu bytes in chunks, %llu expected from shape %s",
+                   plan.tensor->name.c_str(), static_cast<unsigned long long>(bytes),
+                   static_cast<unsigned long long>(plan.tensor->raw_bytes), ShapeText(plan.tensor->shape).c_str());
+    }
+    ++next_tensor_;
+    next_chunk_ = 0;
+    next_element_ = 0;
+    if (plan.tensor->chunk_count != 0) return {};
+  }
+  const WeightFill& fill = plan_.fills[next_fill_++];
+  RETURN_IF_ERROR(EnsureWeight(fill.weight));
+  ++units_done_;
+  const dsopt_status status =
+      device_->api().weight_fill(weights_[fill.weight].get(), fill.seed, fill.mean, fill.stddev);
+  return status == DSOPT_OK ? Status() : BackendStatus(status, plan_.weights[fill.weight].name);
+}
+
+Status ModelLoader::LoadChunk(const TensorPlan& plan) {
+  const TensorSpec& tensor = *plan.tensor;
+  ASSIGN_OR_RETURN(std::span<const uint8_t> bytes, reader_->Read(tensor.first_chunk + next_chunk_));
+  const uint32_t element_bytes = ElementBytes(tensor.dtype);
+  const uint64_t count = bytes.size() / element_bytes, total = tensor.raw_bytes / element_bytes;
+  if (bytes.size() % element_bytes != 0 || count > total - next_element_) {
+    return Error(DSOPT_E_CORRUPT, "tensor '%s': chunk %u has %zu bytes, expected at most %llu in whole elements of %u",
+                 tensor.name.c_str(), tensor.first_chunk + next_chunk_, bytes.size(),
+                 static_cast<unsigned long long>((total - next_element_) * element_bytes), element_bytes);
+  }
+  for (const TensorTarget& target : plan.targets) {
+    RETURN_IF_ERROR(WriteTarget(target, next_element_, count, tensor.dtype, bytes.data()));
+  }
+  next_element_ += count;
+  return {};
+}
+
+// Writes what a target takes from the tensor's elements [first, first + count), which are at src.
+Status ModelLoader::WriteTarget(const TensorTarget& target, uint64_t first, uint64_t count, dsopt_dtype dtype,
+                                const uint8_t* src) {
+  const WeightPart& part = *target.part;
+  const uint64_t end = first + count;
+  // src_stride 0 stands for a part that is not repeated.
+  uint64_t b = part.src_stride == 0 ? 0 : first / part.src_stride;
+  for (; b < part.batch; ++b) {
+    const uint64_t part_first = b * part.src_stride + part.src_first, part_end = part_first + part.length;
+    if (part_first >= end) break;
+    const uint64_t from = std::max(first, part_first), to = std::min(end, part_end);
+    if (from >= to) continue;
+    const uint64_t dst = b * part.dst_stride + part.dst_first + (from - part_first);
+    RETURN_IF_ERROR(Write(target.weight, dst, to - from, dtype, src + (from - first) * ElementBytes(dtype)));
+  }
+  return {};
+}
+
+Status ModelLoader::Write(uint32_t weight, uint64_t first_element, uint64_t count, dsopt_dtype dtype,
+                          const uint8_t* src) {
+  RETURN_IF_ERROR(EnsureWeight(weight));
+  const dsopt_weight_desc& desc = plan_.weights[weight];
+  const uint32_t element_bytes = ElementBytes(dtype);
+  const bool direct = dtype == desc.dtype && reinterpret_cast<uintptr_t>(src) % element_bytes == 0;
+  const uint64_t step = direct ? count : kScratchElements;
+  for (uint64_t at = 0; at < count; at += step) {
+    const uint64_t part = std::min(step, count - at);
+    const void* elements = src + at * element_bytes;
+    if (!direct) {
+      ConvertElements(dtype, elements, desc.dtype, scratch_.data(), part);
+      elements = scratch_.data();
+    }
+    const dsopt_status status = device_->api().weight_write(weights_[weight].get(), first_element + at, part, elements);
+    if (status != DSOPT_OK) return BackendStatus(status, desc.name);
+  }
+  return {};
+}
+
+Status ModelLoader::EnsureWeight(uint32_t index) {
+  if (weights_[index]) return {};
+  ASSIGN_OR_RETURN(weights_[index], device_->CreateWeight(plan_.weights[index]));
+  return {};
+}
+
+Status ModelLoader::Complete() {
+  const dsopt_status status = device_->api().weight_finish(device_->handle());
+  if (status != DSOPT_OK) return BackendStatus(status, "weight_finish");
+  model_->Publish(std::move(weights_));
+  reader_.reset();
+  source_.reset();
+  scratch_.Reset();
+  done_ = true;
+  return {};
+}
+
+}  // namespace dsopt
