@@ -28,6 +28,10 @@ for _table in (V.OBJECTS, V.MASS, V.PLURAL, V.COLORS, V.SIZES, V.ROOMS, V.FURNIT
         for _name in _names:
             KNOWN_WORDS.update(_name.lower().split())
 
+# Words for sentences that are only repeated; not those that could be taken for the next step.
+ANY_WORDS = sorted({word for table in (V.OBJECTS, V.MASS, V.PLURAL, V.COLORS, V.SIZES, V.ROOMS, V.FURNITURE, V.DEVICES) for names in table.values() for name in names for word in name.split()}
+                   | {word for text in V.SAYINGS + V.QUESTIONS for word in text.split()} | set(V.UNKNOWN_OBJECTS) | set(V.NAMES)
+                   | set("minutes seconds hours minute hour days week monday tuesday friday sunday o'clock half quarter more less some any much many another every all both other next last first second new old good bad great small".split()))
 NUMBER_WORDS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
                 "eighteen nineteen twenty").split()
 TENS = {30: "thirty", 40: "forty", 45: "forty-five", 50: "fifty", 60: "sixty", 90: "ninety"}
@@ -221,8 +225,13 @@ class Command:
         r = self.rng.random()
         if self.held_refusal:
             noun = self.rng.choice(V.HELD_UNKNOWN_OBJECTS)
+        elif r < 0.55:
+            noun = self.rng.choice(V.UNKNOWN_OBJECTS)
+        elif r < 0.8:
+            noun = pseudo_word(self.rng)
         else:
-            noun = self.rng.choice(V.UNKNOWN_OBJECTS) if r < 0.7 else pseudo_word(self.rng)
+            noun = spliced_word(self.rng)
+        self.refuse("unknown_object")
         noun = noun.replace("-", " ")
         self.refuse("unknown_object")
         if self.chance(0.25):
@@ -300,6 +309,16 @@ def pseudo_word(rng):
             return word
 
 
+def spliced_word(rng):
+    """The head of one word and the tail of another: looks familiar and is not."""
+    while True:
+        first, second = rng.choice(ANY_WORDS).lower(), rng.choice(ANY_WORDS).lower()
+        word = first[:rng.randint(2, 4)] + second[-rng.randint(3, 5):]
+        near = any(abs(len(word) - len(w)) <= 1 and sum(a != b for a, b in zip(word, w)) + sum(a != b for a, b in zip(word[::-1], w[::-1])) <= 3 for w in KNOWN_WORDS)
+        if len(word) >= 5 and word.isalpha() and not near:
+            return word
+
+
 RELATIONS = {"on": ["on", "on", "onto", "on top of"], "in": ["in", "in", "into", "inside"], "under": ["under", "underneath", "below", "beneath"],
              "next_to": ["next to", "beside", "near", "by"], "behind": ["behind"], "in_front_of": ["in front of"]}
 
@@ -307,7 +326,7 @@ RELATIONS = {"on": ["on", "on", "onto", "on top of"], "in": ["in", "in", "into",
 
 GOTO = Phrases("go to {x}; go to {x}; go to {x}; go over to {x}; head to {x}; move to {x}; walk to {x}; walk over to {x}; drive to {x}; come to {x}; run to {x}; proceed to {x}; "
                "navigate to {x}; travel to {x}; get to {x}; go and stand by {x}; move yourself to {x}; go straight to {x}; go back to {x}; return to {x}; visit {x}; roll to {x}; make your way to {x}; get over to {x}",
-               "head over to {x}; proceed over to {x}; run over to {x}; head back to {x}; move over to {x}")
+               "head over to {x}; run over to {x}; head back to {x}; move over to {x}")
 GOTO_ROOM = Phrases("go into {x}; enter {x}; go in {x}; walk into {x}; move into {x}; head into {x}; step into {x}", "run into {x}; step in {x}")
 GOTO_ADVERB = Phrases("go {x}; walk {x}; come {x}; head {x}; move {x}; run {x}", "step {x}; get {x}")
 GOTO_USER = Phrases("come here; come to me; come over here; come closer; come over; get over here; get here; come here to me; go to me; approach me; come to where I am; come near me", "come on over; get to me; move to me")
@@ -389,7 +408,7 @@ def move(c):
 
 TURN = Phrases("turn {d}; rotate {d}; turn {d}; spin {d}; turn yourself {d}", "rotate yourself {d}; spin yourself {d}")
 TURN_BY = Phrases("turn {d} {n}; rotate {d} {n}; turn {n} {d}; turn {d} by {n}; rotate {n} {d}; rotate {d} by {n}; spin {d} by {n}", "spin {n} {d}; spin {d} {n}")
-TURN_AROUND = Phrases("turn around; turn yourself around; turn round; make a U-turn; do a u-turn; spin around; do a 180; turn back; face the other way; turn 180 degrees; rotate 180 degrees", "rotate around; do an about-face; rotate by 180 degrees")
+TURN_AROUND = Phrases("turn around; turn yourself around; turn round; make a U-turn; do a u-turn; spin around; do a 180; turn back; face the other way; turn 180 degrees; rotate 180 degrees; do an about-face; rotate around", "turn yourself round; turn by 180 degrees; make a 180")
 
 
 def turn(c):
@@ -448,7 +467,7 @@ def pick(c):
     return template, before + c.take_in_hand(fields, extra)
 
 
-DROP = Phrases("drop {o}; put {o} down; let go of {o}; release {o}; lay {o} down; set {o} down; put down {o}; let {o} go", "lay down {o}; set down {o}")
+DROP = Phrases("drop {o}; put {o} down; let go of {o}; release {o}; lay {o} down; lay down {o}; set {o} down; put down {o}; let {o} go", "set down {o}; release {o} now")
 
 
 def drop(c):
@@ -458,9 +477,9 @@ def drop(c):
 
 
 PLACE = Phrases("put {o} {r} {s}; put {o} {r} {s}; place {o} {r} {s}; set {o} {r} {s}; leave {o} {r} {s}; lay {o} {r} {s}; drop {o} {r} {s}; store {o} {r} {s}; put {o} down {r} {s}; put {o} back {r} {s}; "
-                "set {o} down {r} {s}; stick {o} {r} {s}; position {o} {r} {s}; deposit {o} {r} {s}; stash {o} {r} {s}", "lay {o} down {r} {s}; place {o} back {r} {s}; leave {o} there {r} {s}; stow {o} {r} {s}")
+                "set {o} down {r} {s}; stick {o} {r} {s}; position {o} {r} {s}; deposit {o} {r} {s}; stash {o} {r} {s}; stow {o} {r} {s}; leave {o} there {r} {s}; return {o} to its place {r} {s}; move {o} {r} {s}", "lay {o} down {r} {s}; place {o} back {r} {s}; set {o} back {r} {s}")
 PLACE_ROOM = Phrases("put {o} in {s}; place {o} in {s}; leave {o} in {s}; drop {o} off in {s}; put {o} back in {s}; store {o} in {s}", "set {o} down in {s}; stash {o} in {s}")
-THROW_AWAY = Phrases("throw {o} away; throw away {o}; throw {o} in the trash; put {o} in the garbage; throw out {o}; trash {o}; get rid of {o}; toss {o} in the bin; throw {o} into the trash can; dispose of {o}; throw {o} in the bin; toss {o}; bin {o}; discard {o}; dump {o} in the trash", "toss {o} in the trash; chuck {o} in the bin; dump {o} in the garbage can")
+THROW_AWAY = Phrases("throw {o} away; throw away {o}; throw {o} in the trash; put {o} in the garbage; throw out {o}; trash {o}; get rid of {o}; toss {o} in the bin; throw {o} into the trash can; dispose of {o}; throw {o} in the bin; toss {o}; bin {o}; discard {o}; dump {o} in the trash; chuck {o} in the bin", "toss {o} in the trash; throw {o} in the garbage; put {o} in the bin")
 
 
 def place(c):
@@ -498,7 +517,7 @@ def place(c):
 
 
 GIVE = Phrases("give {o} to {p}; give {o} to {p}; hand {o} to {p}; pass {o} to {p}; hand {o} over to {p}; offer {o} to {p}; present {o} to {p}; give {o} back to {p}", "pass {o} over to {p}; hand over {o} to {p}")
-GIVE_DATIVE = Phrases("give {p} {o}; hand {p} {o}; pass {p} {o}; offer {p} {o}", "toss {p} {o}; slide {p} {o}")
+GIVE_DATIVE = Phrases("give {p} {o}; hand {p} {o}; pass {p} {o}; offer {p} {o}; toss {p} {o}; slide {p} {o}; give {p} back {o}; hand over to {p} {o}; let {p} have {o}", "please give {p} {o}; hand {p} over {o}")
 
 
 def give(c):
@@ -511,11 +530,11 @@ def give(c):
 
 
 BRING = Phrases("bring {p} {o}; bring {o} to {p}; fetch {o} for {p}; get {p} {o}; get {o} for {p}; bring {p} {o}; grab {p} {o}; take {o} to {p}; carry {o} to {p}; deliver {o} to {p}; go get {p} {o}; bring {o} over to {p}; go and fetch {o} for {p}; go bring {p} {o}; "
-                "find {p} {o}; go fetch {p} {o}; go and get {p} {o}; run and get {o} for {p}; bring {o} here to {p}; get {o} over to {p}; bring {o} back to {p}; bring {p} back {o}",
-                "fetch {p} {o}; grab {o} for {p}; go and bring {o} to {p}; carry {o} over to {p}; go fetch {o} for {p}")
+                "find {p} {o}; go fetch {p} {o}; go and get {p} {o}; run and get {o} for {p}; bring {o} here to {p}; get {o} over to {p}; bring {o} back to {p}; bring {p} back {o}; grab {o} for {p}",
+                "fetch {p} {o}; go grab {o} for {p}; go and bring {o} to {p}; carry {o} over to {p}; go fetch {o} for {p}")
 BRING_HERE = Phrases("bring {o}; bring {o} here; bring {o} over here; fetch {o} here; bring {o} back; come back with {o}; come here with {o}; bring {o} over; go bring {o}", "get {o} over here; come over with {o}")
 BRING_FROM = Phrases("bring {p} {o} from {s}; bring {o} from {s} to {p}; fetch {p} {o} from {s}; get {p} {o} from {s}; take {o} from {s} to {p}; go to {s} and bring {p} {o}; go to {s} and get {p} {o}; get {o} from {s} for {p}; fetch {o} from {s} for {p}; "
-                     "grab {p} {o} from {s}; bring {p} {o} that is {w} {s}; bring {p} {o} {w} {s}; get {p} {o} {w} {s}; from {s}, bring {p} {o}; go get {p} {o} from {s}; carry {o} from {s} to {p}; bring {p} {o} out of {s}; go into {s} and bring {p} {o}; go to {s} and fetch {o} for {p}; get {o} {w} {s} and bring it to {p}; take {o} from {s} and bring it to {p}; pick up {o} {w} {s} and bring it to {p}; grab {o} from {s} and give it to {p}",
+                     "grab {p} {o} from {s}; bring {p} {o} that is {w} {s}; bring {p} {o} {w} {s}; get {p} {o} {w} {s}; from {s}, bring {p} {o}; go get {p} {o} from {s}; carry {o} from {s} to {p}; bring {p} {o} out of {s}; go into {s} and bring {p} {o}; go to {s} and fetch {o} for {p}; get {o} {w} {s} and bring it to {p}; take {o} from {s} and bring it to {p}; pick up {o} {w} {s} and bring it to {p}; grab {o} from {s} and deliver it to {p}",
                      "deliver {o} from {s} to {p}; grab {o} from {s} for {p}; run to {s} and bring {p} {o}; fetch {p} {o} that is {w} {s}; get {o} from {s} and take it to {p}")
 BRING_ROOM = Phrases("bring {o} to {s}; take {o} to {s}; carry {o} to {s}; move {o} to {s}; deliver {o} to {s}; take {o} into {s}; bring {o} into {s}; transport {o} to {s}; bring {o} over to {s}; get {o} to {s}; take {o} back to {s}", "carry {o} into {s}; move {o} into {s}; transport {o} into {s}")
 BRING_ROOM_FROM = Phrases("bring {o} from {f} to {s}; take {o} from {f} to {s}; carry {o} from {f} to {s}; move {o} from {f} to {s}; get {o} from {f} and bring it to {s}; take {o} from {f} and carry it to {s}", "transport {o} from {f} to {s}; get {o} from {f} to {s}")
@@ -662,7 +681,7 @@ def want(c):
     return c.wording(WANT, o=text), c.take_in_hand(fields, find=True) + end
 
 
-OPEN = Phrases("open {t}; open {t}; open up {t}; get {t} open; pull {t} open; go open {t}", "go and open {t}; push {t} open")
+OPEN = Phrases("open {t}; open {t}; open up {t}; get {t} open; pull {t} open; go open {t}; push {t} open", "go and open {t}; get {t} opened up")
 CLOSE = Phrases("close {t}; close {t}; shut {t}; pull {t} shut; push {t} closed; go close {t}; shut {t} up; make sure {t} is closed; make sure that {t} is shut", "go shut {t}; go and close {t}; make sure that {t} is closed")
 LOCK = Phrases("lock {t}; lock up {t}; lock {t} up; bolt {t}; make sure {t} is locked", "go and lock {t}; make sure that {t} is locked")
 UNLOCK = Phrases("unlock {t}; unbolt {t}; unlock {t} please", "go and unlock {t}")
@@ -722,7 +741,7 @@ TURN_ON = Phrases("turn on {t}; turn on {t}; turn {t} on; switch on {t}; switch 
 TURN_OFF = Phrases("turn off {t}; turn off {t}; turn {t} off; switch off {t}; switch {t} off; shut off {t}; shut {t} off; power off {t}; power down {t}; deactivate {t}; make sure {t} is off; turn out {t}; kill {t}; go turn off {t}; go turn {t} off", "power {t} off; go and switch off {t}; make sure that {t} is off; go switch {t} off")
 START = Phrases("start {t}; run {t}; fire up {t}; start up {t}", "start {t} up")
 MUSIC = Phrases("play some music; play music; put on some music; put some music on; start playing music", "play us some music")
-STOP_MACHINE = Phrases("stop {t}; shut down {t}; shut {t} down", "halt {t}")
+STOP_MACHINE = Phrases("stop {t}; shut down {t}; shut {t} down; halt {t}", "stop {t} now")
 SWITCH_STATEMENT = Phrases("{t} {s}; {t} {s} please; I want {t} {s}; {s} with {t}; I need {t} {s}; I'd like {t} {s}", "I would like {t} {s}")
 
 
@@ -798,7 +817,7 @@ def complaint(c):
     return c.wording(COMPLAINT_ON if on else COMPLAINT_OFF, t=text), [{"action": "turn_on" if on else "turn_off", **fields}]
 
 
-SET = Phrases("set {t} to {n}; set {t} to {n}; turn {t} to {n}; adjust {t} to {n}; put {t} on {n}; change {t} to {n}; turn {t} up to {n}; turn {t} down to {n}; put {t} at {n}", "set {t} at {n}; bring {t} to {n}")
+SET = Phrases("set {t} to {n}; set {t} to {n}; turn {t} to {n}; adjust {t} to {n}; put {t} on {n}; change {t} to {n}; turn {t} up to {n}; turn {t} down to {n}; put {t} at {n}; bring {t} to {n}; let {t} be at {n}; i want {t} at {n}", "set {t} at {n}; adjust {t} up to {n}")
 
 
 def setting(c):
@@ -815,7 +834,7 @@ def setting(c):
     return c.wording(SET, t=text, n=(number(c.rng, value) if unit.startswith(" ") else str(value)) + unit), [{"action": "set", **fields}]
 
 
-PRESS = Phrases("press {t}; push {t}; hit {t}; press down {t}; press on {t}; tap {t}; flip {t}", "push down {t}; click {t}")
+PRESS = Phrases("press {t}; push {t}; hit {t}; press down {t}; press on {t}; tap {t}; flip {t}; click {t}; push down on {t}", "push down {t}; press {t} down")
 RING = Phrases("ring {t}; ring {t} once", "go and ring {t}")
 
 
@@ -834,8 +853,8 @@ def press(c):
     return wording, [{"action": "press", **fields}]
 
 
-PUSH = Phrases("push {o}; give {o} a push; shove {o}", "give {o} a shove")
-PULL = Phrases("pull {o}; drag {o}; tug {o}; pull on {o}", "tug on {o}; give {o} a tug")
+PUSH = Phrases("push {o}; give {o} a push; shove {o}; give {o} a shove", "give {o} a little push; give {o} a good shove")
+PULL = Phrases("pull {o}; drag {o}; tug {o}; pull on {o}; give {o} a tug; tug on {o}", "give {o} a pull; give {o} a little tug")
 
 
 def push(c):
@@ -856,7 +875,7 @@ def push(c):
     return wording, [action]
 
 
-KNOCK = Phrases("knock on {t}; knock at {t}; go knock on {t}; knock {n} times on {t}; knock on {t} {n} times; bang on {t}", "go and knock at {t}; knock {n} times at {t}")
+KNOCK = Phrases("knock on {t}; knock at {t}; go knock on {t}; knock {n} times on {t}; knock on {t} {n} times; bang on {t}; bang at {t}; knock at {t} {n} times", "go and knock at {t}; knock {n} times at {t}")
 
 
 def knock(c):
@@ -925,7 +944,7 @@ def where(c):
     return find(c, WHERE)
 
 
-LOOK = Phrases("look at {x}; take a look at {x}; have a look at {x}; watch {x}; inspect {x}; examine {x}; face {x}; look towards {x}; point your camera at {x}; observe {x}; stare at {x}", "keep an eye on {x}; gaze at {x}; look toward {x}")
+LOOK = Phrases("look at {x}; take a look at {x}; have a look at {x}; watch {x}; inspect {x}; examine {x}; face {x}; look towards {x}; point your camera at {x}; observe {x}; stare at {x}; keep an eye on {x}; gaze at {x}; look toward {x}; look over at {x}", "have a good look at {x}; keep looking at {x}; turn your camera to {x}")
 PHOTO = Phrases("take a photo of {x}; take a picture of {x}; photograph {x}; snap a picture of {x}; take a snapshot of {x}; make a photo of {x}; get a picture of {x}; take a pic of {x}", "snap a photo of {x}; get a photo of {x}")
 
 
@@ -978,7 +997,7 @@ def scan(c):
     return c.wording(SCAN_ROOM, x="the " + name), [{"action": "scan", "target": room}]
 
 
-FOLLOW = Phrases("follow {p}; go with {p}; come with {p}; follow {p} around; stay with {p}; walk behind {p}; accompany {p}; tag along with {p}; stay close to {p}; track {p}; go after {p}; stick with {p}; keep following {p}; walk with {p}", "stick close to {p}; tail {p}; keep close to {p}; trail {p}")
+FOLLOW = Phrases("follow {p}; go with {p}; come with {p}; follow {p} around; stay with {p}; walk behind {p}; accompany {p}; tag along with {p}; stay close to {p}; track {p}; go after {p}; stick with {p}; keep following {p}; walk with {p}; tail {p}; trail {p}; keep close to {p}", "stick close to {p}; stay behind {p}; go along with {p}")
 
 
 def follow(c):
@@ -997,7 +1016,7 @@ def guide(c):
     return c.wording(GUIDE, p=name, x="the " + room_name), [{"action": "guide", "person": canonical, "target": room}]
 
 
-WAY = Phrases("how do I get to {x}; which way is {x}; how can I get to {x}; where is {x}; I want to go to {x}; take me to {x}; how do we get to {x}; I need to get to {x}", "what is the way to {x}; I would like to go to {x}")
+WAY = Phrases("how do I get to {x}; which way is {x}; how can I get to {x}; where is {x}; I want to go to {x}; take me to {x}; how do we get to {x}; I need to get to {x}; I would like to go to {x}; what is the way to {x}", "I'd like to get to {x}; I need to go to {x}")
 
 
 def way(c):
@@ -1044,10 +1063,10 @@ def wait(c):
     return c.wording(WAIT_FOR, n=text), [{"action": "wait", "seconds": seconds}]
 
 
-SAY = Phrases("say {t}; say {t}; shout {t}; announce {t}; yell {t}; speak {t}; call out {t}", "say out loud {t}; whisper {t}")
-SAY_TO = Phrases("say {t} to {p}; say {t} to {p}; tell {p} {t}; shout {t} at {p}; whisper {t} to {p}", "announce {t} to {p}; yell {t} at {p}")
-TELL = Phrases("tell {p} that {t}; tell {p} that {t}; let {p} know that {t}; inform {p} that {t}; announce to {p} that {t}; remind {p} that {t}; say to {p} that {t}; notify {p} that {t}; go tell {p} that {t}; let {p} know {t}; tell {p} {t}", "go and tell {p} that {t}; report to {p} that {t}; warn {p} that {t}")
-ASK = Phrases("ask {p} {t}; ask {p} {t}; go ask {p} {t}; find out from {p} {t}", "go and ask {p} {t}; inquire of {p} {t}")
+SAY = Phrases("say {t}; say {t}; shout {t}; announce {t}; yell {t}; speak {t}; call out {t}; say out loud {t}; whisper {t}", "say loudly {t}; shout out {t}")
+SAY_TO = Phrases("say {t} to {p}; say {t} to {p}; tell {p} {t}; shout {t} at {p}; whisper {t} to {p}; yell {t} at {p}", "announce {t} to {p}; shout {t} to {p}")
+TELL = Phrases("tell {p} that {t}; tell {p} that {t}; let {p} know that {t}; inform {p} that {t}; announce to {p} that {t}; remind {p} that {t}; say to {p} that {t}; notify {p} that {t}; go tell {p} that {t}; let {p} know {t}; tell {p} {t}; report to {p} that {t}; warn {p} that {t}; give {p} the message that {t}", "go and tell {p} that {t}; go and inform {p} that {t}; remind {p} again that {t}")
+ASK = Phrases("ask {p} {t}; ask {p} {t}; go ask {p} {t}; find out from {p} {t}; inquire of {p} {t}", "go and ask {p} {t}; go find out from {p} {t}")
 GREET = Phrases("greet {p}; say hello to {p}; say hi to {p}", "go greet {p}")
 
 
@@ -1057,8 +1076,9 @@ def saying(c):
     if rng.random() < 0.4:
         text = rng.choice(V.SAYINGS)
     else:
-        words = [rng.choice(V.SAYING_WORDS) for _ in range(rng.randint(2, 7))]
-        if rng.random() < 0.3:
+        pool = V.SAYING_WORDS if rng.random() < 0.4 else ANY_WORDS
+        words = [rng.choice(pool) if rng.random() < 0.85 else rng.choice(V.SAYING_WORDS) for _ in range(rng.randint(2, 8))]
+        if rng.random() < 0.4:
             words[rng.randrange(len(words))] = pseudo_word(rng)
         if rng.random() < 0.1:
             words[-1] = str(rng.randint(2, 99))
@@ -1068,12 +1088,23 @@ def saying(c):
     return text.lower() if c.lower else text
 
 
+def question_clause(rng):
+    r = rng.random()
+    if r < 0.4:
+        return rng.choice(V.QUESTIONS)
+    who = rng.choice(["he", "she", "they", "we", "I", "you", "anyone", "the doctor", "her mother", "his friend"])
+    plural = who in ("they", "we", "I", "you")
+    tail = " ".join(rng.choice(ANY_WORDS) for _ in range(rng.randint(1, 3)))
+    if r < 0.75:
+        verb = rng.choice(["want", "need", "like", "know", "see", "remember", "prefer"])
+        return f"{rng.choice(['if', 'whether'])} {who} {verb}{'' if plural else 's'} {rng.choice(['some', 'a', 'the', 'my', 'more', 'another', 'any', 'your'])} {tail}"
+    return f"{rng.choice(['what', 'where', 'when', 'why', 'how', 'who', 'if', 'which'])} {rng.choice(['the', 'my', 'her', 'his', 'our'])} {tail} {rng.choice(['is', 'was', 'are', 'went', 'will be'])}{rng.choice(['', '', ' now', ' today', ' tomorrow'])}"
+
+
 def quote(c, text, always=False):
     if always or c.chance(0.5):
-        q = c.rng.choice(['"{}"', '"{}"', "'{}'", "“{}”", ": {}", '"{}!"'] if "'" not in text else ['"{}"', '"{}"', "“{}”"])
-        if q == ": {}" and not always:
-            return protect(": " + text)
-        return protect(q.format(text).replace(": ", ""))
+        q = c.rng.choice(['"{}"', '"{}"', "'{}'", "“{}”", '"{}!"'] + ([] if always else [": {}"]) if "'" not in text else ['"{}"', '"{}"', "“{}”"])
+        return protect(q.format(text))
     return protect(text)
 
 
@@ -1081,7 +1112,7 @@ def say(c):
     r = c.rng.random()
     if r < 0.2:
         canonical, name = c.person_name(user=False)
-        text = c.rng.choice(V.QUESTIONS)
+        text = question_clause(c.rng)
         return c.wording(ASK, p=name, t=protect(text)), [{"action": "ask", "text": text, "to": canonical}]
     text = saying(c)
     plain = text.rstrip("!")
@@ -1110,7 +1141,7 @@ GESTURES = {"wave": ("wave; wave your hand; give a wave", "wave at {p}; wave to 
             "stand": ("stand up; get up; stand; rise to your feet", ""), "clap": ("clap; clap your hands; applaud", "clap for {p}; applaud {p}"), "spin": ("twirl; do a twirl; do a spin; do a pirouette", ""), "point": ("", "point at {p}; point to {p}"), "salute": ("salute; give a salute", "salute {p}"),
             "shake_head": ("shake your head", "shake your head at {p}"), "thumbs_up": ("give a thumbs up; show a thumbs up", "give {p} a thumbs up; show {p} a thumbs up"), "shake_hands": ("", "shake hands with {p}; shake {p}'s hand"), "smile": ("smile", "smile at {p}"),
             "crouch": ("crouch; crouch down; duck; kneel", ""), "lie_down": ("lie down; lay down", ""), "raise_hand": ("raise your hand; raise your arm; put your hand up; lift your arm", "")}
-HELD_GESTURES = {"wave": ("give a little wave", "give a wave to {p}"), "dance": ("do a little dancing", "do a little dance for {p}"), "sit": ("please take a seat", ""), "clap": ("", "clap your hands for {p}"), "bow": ("", "take a bow for {p}")}
+HELD_GESTURES = {"wave": ("give a little wave", "give a wave to {p}"), "dance": ("do a nice dance", "do a little dance for {p}"), "sit": ("please take a seat", ""), "clap": ("", "clap your hands for {p}"), "bow": ("", "take a bow for {p}")}
 COUNTABLE_GESTURES = ["wave", "nod", "bow", "jump", "clap", "spin", "salute", "shake_head"]
 
 
@@ -1158,7 +1189,7 @@ def clean(c):
 
 
 CHECK = Phrases("check if {t} {be} {s}; check whether {t} {be} {s}; see if {t} {be} {s}; find out if {t} {be} {s}; go see if {t} {be} {s}; go check if {t} {be} {s}; tell me if {t} {be} {s}; verify that {t} {be} {s}; check that {t} {be} {s}; look if {t} {be} {s}", "see whether {t} {be} {s}; tell me whether {t} {be} {s}; go and see if {t} {be} {s}")
-IS_IT = Phrases("{be} {t} {s}; did I leave {t} {s}; do you know if {t} {be} {s}; I wonder if {t} {be} {s}; {be} {t} still {s}", "I want to know if {t} {be} {s}; I think I left {t} {s}")
+IS_IT = Phrases("{be} {t} {s}; did I leave {t} {s}; do you know if {t} {be} {s}; I wonder if {t} {be} {s}; {be} {t} still {s}; I think I left {t} {s}; I want to know if {t} {be} {s}; did someone leave {t} {s}", "I wonder whether {t} {be} {s}; do you know whether {t} {be} {s}; I think someone left {t} {s}")
 
 
 def check(c, phrases=CHECK):
@@ -1310,12 +1341,52 @@ STATEMENTS = [(want, 5), (where, 3), (switch_statement, 2), (is_it, 2), (stop, 2
 
 # -- whole commands --------------------------------------------------------------------------------------
 
-POLITE = ["please {}", "{} please", "{}, please", "could you {}", "can you {}", "could you please {}", "can you please {}", "would you {}", "will you {}", "I want you to {}", "I'd like you to {}", "I need you to {}", "i would like you to {}", "you should {}", "you need to {}", "you must {}", "now {}", "ok {}", "okay, {}", "hey, {}", "hey robot, {}",
-          "robot, {}", "robot {}", "hi robot, {}", "hello, {}", "hello robot, please {}", "hey buddy, {}", "go ahead and {}", "quickly {}", "let's {}", "just {}", "kindly {}", "can u {}", "could u please {}", "pls {}", "{} pls", "{} now", "{} quickly", "{} for me", "{} right now", "be so kind and {}", "your task is to {}", "try to {}", "would you please {}", "do me a favor and {}", "I want that you {}", "hurry up and {}",
-          "{}, thanks", "{} thank you", "{}, ok?", "please, {}", "well, {}", "so {}", "alright, {}", "hey there, could you {}", "{}, would you", "when you have time, {}", "if you can, {}", "excuse me, can you {}", "your next job: {}", "yo, {}", "umm, {}", "I'd appreciate it if you could {}", "{} for now", "{} first", "{} again", "{} as well", "{} too", "{} immediately", "it is cold in here, {}", "I'm busy, {}", "I am in a hurry, so {}", "it's late, {}", "since you are free, {}", "the guests are coming, {}", "my hands are full, can you {}", "I'm tired, please {}", "it smells in here, {}", "we are leaving, {}", "I have no time, {}", "it's so hot, {}", "it is getting dark, {}", "I can't do it myself, please {}", "{} because I'm tired", "{}, it's urgent", "{} so that we can eat", "{} before it rains", "{} as soon as possible", "{} asap", "{}, I'm in a hurry", "{} if you don't mind", "{} if possible", "it would be great if you could {}", "would you be able to {}", "{} carefully", "carefully {}", "{} slowly", "is it possible for you to {}", "I was hoping you could {}"]
-HELD_POLITE = ["robot, please {}", "can you now {}", "{} for me please", "okay robot, {}", "hey, can you please {}", "I would really like you to {}", "{} right now please", "please go ahead and {}", "hi, could you {}"]
-JOINS = [" and ", " and ", ", ", ", then ", " and then ", ", and then ", " then ", ", and ", ". ", ". Then ", "; ", ", after that ", ". After that, ", ", afterwards ", " & ", ". Next, ", ", next ", " and afterwards ", " and after that ", ". and then ", ", once that is done ", ". When you're done, ", ", and also ", ". Also ", " -> ", "; then ", " and finally ", ". Finally, ", "... then ", " and when you are done ", ", followed by this: ", ". Afterwards, ", " before you "]
-HELD_JOINS = ["; next ", ", and afterwards ", ". Once that is done, ", ". And then ", " and next ", ", when you're done "]
+OPENERS = ["", "", "", "", "", "", "", "", "please ", "please ", "robot, ", "robot ", "hey, ", "hey robot, ", "hi robot, ", "hello, ", "hello robot, ", "ok ", "okay, ", "ok robot, ", "hey buddy, ", "hey there, ", "well, ", "so ", "alright, ", "now ", "excuse me, ", "yo, ", "umm, ", "listen, ", "dear robot, ", "hi, ",
+           "pls ", "quickly ", "just ", "when you have time, ", "if you can, ", "it is cold in here, ", "I'm busy, ", "I am in a hurry, so ", "it's late, ", "since you are free, ", "the guests are coming, ", "my hands are full, ", "I'm tired, ", "it smells in here, ", "we are leaving, ", "I have no time, ", "it's so hot, ", "it is getting dark, ", "your next job: ", "change of plans, ", "thanks, now ", "great, now "]
+REQUESTS = ["", "", "", "", "", "", "could you ", "can you ", "could you please ", "can you please ", "would you ", "will you ", "I want you to ", "I'd like you to ", "I need you to ", "i would like you to ", "you should ", "you need to ", "you must ", "you have to ", "go ahead and ", "let's ", "kindly ", "can u ", "could u please ", "be so kind and ", "your task is to ", "try to ", "would you please ", "do me a favor and ",
+            "hurry up and ", "I'd appreciate it if you could ", "is it possible for you to ", "I was hoping you could ", "it would be great if you could ", "would you be able to ", "would you kindly ", "carefully ", "please ", "please go and ", "I really need you to ", "you can ", "may I ask you to ", "would it be possible to ", "be nice and ", "I think you should ", "you could ", "can you now ", "please now "]
+CLOSERS = [""] * 22 + [" please", ", please", " pls", " now", " quickly", " for me", " for me please", " right now", ", thanks", " thank you", ", ok?", ", would you", " for now", " as well", " too", " immediately", " because I'm tired", ", it's urgent", " so that we can eat", " before it rains", " as soon as possible", " asap", ", I'm in a hurry", " if you don't mind", " if possible", " carefully", " slowly",
+           ", it must be there", ", I think I left something there", ", I need it", ", it is important", ", I'm waiting", ", my friends are coming", ", I forgot to do it", " and be quick", " and be careful", ", buddy", ", robot", " and hurry up", ", they should be there", ", I can't find it", ", dinner is in an hour", ", someone could need it", " like yesterday", " and don't be late"]
+BREAKS = ["", "", "", ",", ",", ",", ";", ".", ".", ".", "...", " -"]
+CONNECTIVES = ["then", "then", "and then", "and then", "and", "and", "after that", "afterwards", "next", "once that is done", "once done", "when you're done", "when you are done", "when that's done", "also", "and also", "finally", "and finally", "lastly", "and after that", "and afterwards", "after this", "later", "and next", "subsequently", "and when you are done", "when finished", "now", "please", "and please", "then please", "plus"]
+SYMBOLS = [", ", "; ", ". ", " & ", " -> ", " + ", " > "]
+
+
+def polite(c, text, actions):
+    """Wraps an imperative in a way to ask; some pairs of opener and request are held out."""
+    rng = c.rng
+    held = c.new_phrasing and rng.random() < 0.5
+    for _ in range(200):
+        opener, request = rng.choice(OPENERS), rng.choice(REQUESTS)
+        if opener and request and reserved("polite", opener, request) == held and not (opener.startswith(("please", "pls")) and "please" in request):
+            c.used_new_phrasing |= held
+            break
+        if not held and not (opener and request):
+            break
+    closer = rng.choice(CLOSERS)
+    if " for me" in closer and actions and actions[-1]["action"] in ("pick", "find", "clean") or actions and actions[-1]["action"] in ("say", "ask"):
+        closer = ""
+    question = request.startswith(("could", "can", "would", "will", "is it", "may"))
+    return opener + request + text + closer, question
+
+
+def join(c):
+    """What stands between two steps; some pairs of punctuation and connective are held out."""
+    rng = c.rng
+    if rng.random() < 0.3:
+        return rng.choice(SYMBOLS)
+    held = c.new_phrasing and rng.random() < 0.3
+    while True:
+        mark, word = rng.choice(BREAKS), rng.choice(CONNECTIVES)
+        if not mark and word not in ("then", "and", "and then", "and also", "and finally", "and after that", "and afterwards", "and next", "afterwards", "plus", "and please", "and when you are done"):
+            continue
+        if reserved("join", mark, word) == held:
+            c.used_new_phrasing |= held
+            break
+    if mark.startswith(".") and rng.random() < 0.7:
+        word = word[0].upper() + word[1:]
+    comma = "," if mark and word.lower() not in ("and", "then", "and then", "also", "and also", "please", "and please", "then please", "now") and rng.random() < 0.6 else ""
+    return f"{mark} {word}{comma} "
 
 
 def join_steps(c, texts):
@@ -1323,23 +1394,20 @@ def join_steps(c, texts):
     rng = c.rng
     if len(texts) >= 2 and rng.random() < 0.05:
         return " ".join(f"{i}{rng.choice(['.', ')'])} {t}" for i, t in enumerate(texts, 1))
-    joins = JOINS
-    if c.new_phrasing and rng.random() < 0.4 and len(texts) > 1:
-        joins, c.used_new_phrasing = HELD_JOINS, True
     text = texts[0]
     if len(texts) > 1 and rng.random() < 0.15:
         text = rng.choice(["first ", "first, ", "first of all, "]) + text
     comma_list = len(texts) > 2 and rng.random() < 0.3
     for i, t in enumerate(texts[1:], 1):
         if comma_list:
-            join = ", " if i < len(texts) - 1 else rng.choice([" and ", ", and ", ", then ", " and then "])
+            between = ", " if i < len(texts) - 1 else rng.choice([" and ", ", and ", ", then ", " and then "])
+        elif i == 1 and rng.random() < 0.03:
+            between = " before you "
         else:
-            join = rng.choice(joins)
-            if join in (" before you ", ", followed by this: ") and (i != 1 or rng.random() < 0.7):
-                join = " and "
-        if join.rstrip().endswith(".") and rng.random() < 0.7:
+            between = join(c)
+        if between.rstrip().endswith(".") and rng.random() < 0.7:
             t = t[0].upper() + t[1:]
-        text += join + t
+        text += between + t
     return text
 
 
@@ -1392,11 +1460,17 @@ def finish(c, text, question, typos):
     return text
 
 
+# Imperatives that "go and" cannot precede.
+STAYING = set("go come head move walk drive run roll proceed navigate travel get return step turn rotate spin wait stay hold hang pause don't stand from make back dock recharge idle remain sleep rest do give let first i advance approach enter visit lay lie face reverse be".split())
+
+
 def draw_steps(c, n):
     texts, actions = [], []
     intents, weights = zip(*IMPERATIVES)
     for _ in range(n):
         text, more = c.rng.choices(intents, weights)[0](c)
+        if c.chance(0.06) and text.split()[0] not in STAYING:
+            text = c.rng.choice(["go and ", "go ", "go and ", "try to ", "make sure to ", "don't forget to ", "be sure to ", "immediately ", "quickly ", "carefully ", "maybe "]) + text
         if actions and more and actions[-1]["action"] == "goto" and actions[-1]["target"] in V.ROOMS and len(more) == 1 and more[0]["action"] in ("turn_on", "turn_off", "open", "close", "find", "clean") and "room" not in more[0] and c.chance(0.15):
             text += " there"
         texts.append(text)
@@ -1426,14 +1500,14 @@ def build(rng, new_phrasing=False, new_combination=False, typos=None, refusals=N
     c = Command(rng, new_phrasing, new_combination, held_refusal=refusals == "held")
     question = False
     r = rng.random()
-    if refusals and r < 0.85 or not refusals and r < 0.1:
+    if refusals and r < 0.85 or not refusals and r < 0.14:
         kind = rng.random()
         if kind < 0.16:
             text, actions = chatter(c)
             if rng.random() < 0.1:
                 text = rng.choice(["hey robot, ", "robot, "]) + text
             return finish(c, text, rng.random() < 0.3, 0), [], c
-        step = unknown if kind < 0.4 else refusal
+        step = unknown if kind < 0.45 else refusal
         texts, actions = [], []
         n = rng.choices([0, 1, 2], [7, 2, 1])[0]
         if n:
@@ -1443,10 +1517,10 @@ def build(rng, new_phrasing=False, new_combination=False, typos=None, refusals=N
             texts.insert(rng.randint(0, len(texts)), text)
             if len(texts) > 1 and re.search(r"\b(if|when|every|unless|whenever)\b", text):
                 return None
-    elif r < 0.14 and not new_combination and not new_phrasing:
+    elif r < 0.17 and not new_combination and not new_phrasing:
         text, actions = negation(c)
         texts = [text]
-    elif r < 0.26:
+    elif r < 0.28:
         intents, weights = zip(*STATEMENTS)
         intent = rng.choices(intents, weights)[0]
         text, actions = intent(c)
@@ -1471,13 +1545,8 @@ def build(rng, new_phrasing=False, new_combination=False, typos=None, refusals=N
                 c.used_new_combination |= first.used_new_combination
                 return finish_case(c, rng.choice(["before you {}, {}", "before you {}, please {}"]).format(texts[0], first_text), first_actions + actions, False, typos)
     text = join_steps(c, texts)
-    if rng.random() < 0.42:
-        polite = POLITE
-        if new_phrasing and rng.random() < 0.5:
-            polite, c.used_new_phrasing = HELD_POLITE, True
-        template = rng.choice(polite)
-        question = template.startswith(("could", "can", "would", "will", "hey, can", "hi, could", "is it"))
-        text = template.format(text)
+    if rng.random() < 0.5:
+        text, question = polite(c, text, actions)
     return finish_case(c, text, actions, question, typos)
 
 
@@ -1507,6 +1576,11 @@ def case(rng, kind="train"):
         return text, json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
 
 
+def normalized(command):
+    """What two commands that differ in casing and final punctuation have in common."""
+    return command.lower().strip(" .!?")
+
+
 HELDOUT = {"phrasing": 120, "combination": 120, "both": 80, "typos": 80, "refusal": 100}
 
 
@@ -1517,8 +1591,8 @@ def write_heldout(path, seed=20260):
             seen = set()
             while len(seen) < count:
                 text, answer = case(rng, kind)
-                if text not in seen:
-                    seen.add(text)
+                if normalized(text) not in seen:
+                    seen.add(normalized(text))
                     out.write(json.dumps({"kind": kind, "command": text, "expected": answer}, ensure_ascii=False) + "\n")
 
 

@@ -42,7 +42,7 @@ def prompt(command):
     return f"<|bos|><|user|>{command}<|assistant|>"
 
 
-def train_tokenizer(path, cases=60000):
+def train_tokenizer(path, cases=30000):
     rng = random.Random("tokenizer")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -70,14 +70,17 @@ def pack(sequences):
 
 
 def start_worker(tokenizer_path):
-    global worker_tokenizer
+    global worker_tokenizer, test_commands
+    test_commands = {generate.normalized(json.loads(line)["command"]) for name in ("heldout.jsonl", "by_hand.jsonl")
+                     for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()}
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     worker_tokenizer = Tokenizer.from_file(tokenizer_path)
 
 
 def generate_rows(seed):
     rng = random.Random(f"train-{seed}")
-    texts = [prompt(command) + answer + "<|end|>" for command, answer in (generate.case(rng) for _ in range(CHUNK))]
+    texts = [prompt(command) + answer + "<|end|>" for command, answer in (generate.case(rng) for _ in range(CHUNK))
+             if generate.normalized(command) not in test_commands]
     encodings = worker_tokenizer.encode_batch(texts, add_special_tokens=False)
     return pack([e.ids for e in encodings if len(e.ids) <= ROW])
 
@@ -119,7 +122,7 @@ def loss_of(model, rows, prompt_weight, balance_weight):
     return (losses * weight).sum() / weight.sum() + balance_weight * balance, answer
 
 
-def train(model, data, args, device):
+def train(model, data, args, device, end):
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() == 1]
     optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98), fused=device == "cuda")
@@ -136,8 +139,8 @@ def train(model, data, args, device):
     backward(data.batch(args.batch_rows))  # compiles
     model.zero_grad()
     start, step = time.time(), 0
-    while (elapsed := time.time() - start) < args.seconds:
-        fraction = elapsed / args.seconds
+    while (now := time.time()) < end:
+        fraction = (now - start) / (end - start)
         rate = args.lr * min(1.0, (step + 1) / args.warmup) * (0.5 + 0.5 * math.cos(math.pi * fraction))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -147,7 +150,7 @@ def train(model, data, args, device):
         optimizer.zero_grad(set_to_none=True)
         step += 1
         if step % args.log_every == 0:
-            print(f"step {step}  {elapsed:.0f} s  loss {answer.item():.4f}  rate {rate:.2e}  rows {data.count}", flush=True)
+            print(f"step {step}  {now - start:.0f} s  loss {answer.item():.4f}  rate {rate:.2e}  rows {data.count}", flush=True)
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = time.time() - start
@@ -159,6 +162,7 @@ def train(model, data, args, device):
 
 def write_checkpoint(model, folder):
     save_file(model.export(), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     files = {
         "config.json": CONFIG,
         "generation_config.json": {"bos_token_id": BOS, "do_sample": False, "eos_token_id": END, "max_new_tokens": 256, "pad_token_id": PAD},
@@ -173,8 +177,8 @@ def write_checkpoint(model, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--seconds", type=float, default=240, help="time for the training steps (compilation and data come on top)")
-    parser.add_argument("--batch-rows", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=240, help="time from start to the finished checkpoint")
+    parser.add_argument("--batch-rows", type=int, default=64)
     parser.add_argument("--chunks", type=int, default=600, help=f"chunks of {CHUNK} cases to generate")
     parser.add_argument("--capacity", type=int, default=2_000_000, help="most rows kept")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
@@ -184,6 +188,7 @@ def main():
     parser.add_argument("--log-every", type=int, default=500)
     args = parser.parse_args()
 
+    end = time.time() + args.seconds - 5
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
@@ -192,7 +197,7 @@ def main():
     data = Data(args.out / "tokenizer.json", device, args.workers, args.chunks, args.capacity)
     model = Model().to(device)
     print(f"{sum(p.numel() for p in model.parameters())} parameters on {device}", flush=True)
-    train(model, data, args, device)
+    train(model, data, args, device, end)
     data.close()
     write_checkpoint(model, args.out)
     print(f"wrote {args.out}", flush=True)
