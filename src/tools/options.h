@@ -28,6 +28,7 @@ class Options {
   // what it held when its option is absent. Variables must outlive Parse.
   void Flag(std::string names, bool* variable, std::string help);
   void Value(std::string names, std::string value, std::string* variable, std::string help);
+  void Value(std::string names, std::string value, std::optional<std::string>* variable, std::string help);
   void Value(std::string names, std::string value, uint32_t* variable, std::string help);
   void Value(std::string names, std::string value, uint64_t* variable, std::string help);
   void Value(std::string names, std::string value, float* variable, std::string help);

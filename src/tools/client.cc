@@ -1,0 +1,203 @@
+#include "tools/client.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "tools/output.h"
+
+namespace dsopt::tools {
+namespace {
+
+const char* OrNull(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
+
+dsopt_dtype KvDtype(const std::string& name) {
+  return name == "bf16" ? DSOPT_BF16 : name == "f32" ? DSOPT_F32 : DSOPT_DTYPE_DEFAULT;
+}
+
+int DSOPT_CALL OnProgress(void*, float progress) {
+  std::fprintf(stderr, "\rloading %3.0f %%%s", static_cast<double>(progress) * 100, progress >= 1 ? "\r\033[K" : "");
+  return 0;
+}
+
+dsopt_model_options ModelOptions(const EngineOptions& engine, uint32_t flags) {
+  dsopt_model_options options = {};
+  options.struct_size = sizeof options;
+  options.flags = flags | (engine.verify ? DSOPT_MODEL_VERIFY : 0u);
+  options.device = OrNull(engine.device);
+  if (ShowProgress() && (flags & DSOPT_MODEL_METADATA_ONLY) == 0) options.progress = OnProgress;
+  return options;
+}
+
+}  // namespace
+
+Status FromApi(dsopt_status status) {
+  if (status >= 0) return {};
+  return Status(static_cast<dsopt_code>(status), dsopt_last_error());
+}
+
+void EngineOptions::DeclareRuntime(Options* options) {
+  options->Value("threads", "N", &threads, "compute threads; 0: all cores (default)");
+  options->Choice("cpu-variant", {"scalar", "avx2", "avx512", "avx512_bf16"}, &cpu_variant,
+                  "use at most these CPU instructions");
+  options->Value("plugins", "DIR", &plugins, "directory of backend plugins; default: that of libdsopt.so");
+}
+
+void EngineOptions::Declare(Options* options) {
+  options->Value("device", "ID", &device, "cpu, cuda:0, ...; default: the best one with room");
+  options->Choice("precision", {"fast", "reference"}, &precision, "arithmetic; reference computes in f32");
+  options->Choice("kv-dtype", {"bf16", "f32"}, &kv_dtype, "type of the cache; default: by precision");
+  options->Value("context", "N", &context, "capacity of the cache in tokens");
+  options->Flag("verify", &verify, "also check the checksums of the decoded weights");
+  DeclareRuntime(options);
+}
+
+Result<RuntimePtr> OpenRuntime(const EngineOptions& engine) {
+  dsopt_runtime_options options = {};
+  options.struct_size = sizeof options;
+  options.abi_level = DSOPT_ABI_LEVEL;
+  options.cpu_threads = engine.threads;
+  options.cpu_variant = OrNull(engine.cpu_variant);
+  options.backend_path = OrNull(engine.plugins);
+  dsopt_runtime* runtime = nullptr;
+  RETURN_IF_ERROR(FromApi(dsopt_runtime_create(&options, &runtime)));
+  return RuntimePtr(runtime);
+}
+
+Result<ModelPtr> OpenModel(dsopt_runtime* runtime, const std::string& path, const EngineOptions& engine,
+                           uint32_t flags) {
+  const dsopt_model_options options = ModelOptions(engine, flags);
+  dsopt_model* model = nullptr;
+  RETURN_IF_ERROR(FromApi(dsopt_model_open(runtime, path.c_str(), &options, &model)));
+  return ModelPtr(model);
+}
+
+Result<ModelPtr> OpenModelMemory(dsopt_runtime* runtime, std::span<const uint8_t> bytes,
+                                 const EngineOptions& engine) {
+  const dsopt_model_options options = ModelOptions(engine, 0);
+  dsopt_model* model = nullptr;
+  RETURN_IF_ERROR(FromApi(dsopt_model_open_memory(runtime, bytes.data(), bytes.size(), &options, &model)));
+  return ModelPtr(model);
+}
+
+Result<dsopt_model_info> ModelInfo(const dsopt_model* model) {
+  dsopt_model_info info = {};
+  info.struct_size = sizeof info;
+  RETURN_IF_ERROR(FromApi(dsopt_model_get_info(model, &info)));
+  return info;
+}
+
+Result<SessionPtr> OpenSession(dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
+                               uint32_t max_tokens) {
+  dsopt_session_options options = {};
+  options.struct_size = sizeof options;
+  options.max_streams = max_streams;
+  options.max_tokens = engine.context != 0 ? engine.context : max_tokens;
+  options.kv_dtype = KvDtype(engine.kv_dtype);
+  options.precision = engine.precision == "reference" ? DSOPT_PRECISION_REFERENCE : DSOPT_PRECISION_FAST;
+  dsopt_session* session = nullptr;
+  RETURN_IF_ERROR(FromApi(dsopt_session_create(model, &options, &session)));
+  return SessionPtr(session);
+}
+
+Result<StreamPtr> OpenStream(dsopt_session* session) {
+  dsopt_stream* stream = nullptr;
+  RETURN_IF_ERROR(FromApi(dsopt_stream_create(session, &stream)));
+  return StreamPtr(stream);
+}
+
+Status Finish(dsopt_session* session, dsopt_stream* stream) {
+  for (;;) {
+    const dsopt_status status = dsopt_session_poll(session, 1000000, nullptr);
+    RETURN_IF_ERROR(FromApi(status));
+    if (status != DSOPT_PENDING) break;
+  }
+  std::string message(512, '\0');
+  size_t length = 0;
+  const dsopt_status failure = dsopt_stream_error(stream, message.data(), message.size(), &length);
+  if (failure >= 0) return {};
+  message.resize(std::min(length, message.size() - 1));
+  return Status(static_cast<dsopt_code>(failure), message);
+}
+
+Result<std::vector<dsopt_token>> Tokenize(const dsopt_model* model, const std::string& text, uint32_t flags) {
+  std::vector<dsopt_token> tokens(text.size() + 8);
+  for (;;) {
+    size_t count = 0;
+    const dsopt_status status =
+        dsopt_tokenize(model, text.data(), text.size(), flags, tokens.data(), tokens.size(), &count);
+    if (status == DSOPT_E_BUFFER_TOO_SMALL && count > tokens.size()) {
+      tokens.resize(count);
+      continue;
+    }
+    RETURN_IF_ERROR(FromApi(status));
+    tokens.resize(count);
+    return tokens;
+  }
+}
+
+Result<std::string> Detokenize(const dsopt_model* model, std::span<const dsopt_token> tokens, uint32_t flags) {
+  std::string text(tokens.size() * 16 + 16, '\0');
+  for (;;) {
+    size_t length = 0;
+    const dsopt_status status =
+        dsopt_detokenize(model, tokens.data(), tokens.size(), flags, text.data(), text.size(), &length);
+    if (status == DSOPT_E_BUFFER_TOO_SMALL && length >= text.size()) {
+      text.resize(length + 1);
+      continue;
+    }
+    RETURN_IF_ERROR(FromApi(status));
+    text.resize(length);
+    return text;
+  }
+}
+
+Result<std::string> Report(const dsopt_runtime* runtime) {
+  std::string text(4096, '\0');
+  for (;;) {
+    size_t length = 0;
+    const dsopt_status status = dsopt_runtime_report(runtime, text.data(), text.size(), &length);
+    if (status == DSOPT_E_BUFFER_TOO_SMALL && length >= text.size()) {
+      text.resize(length + 1);
+      continue;
+    }
+    RETURN_IF_ERROR(FromApi(status));
+    text.resize(length);
+    return text;
+  }
+}
+
+Result<std::string> ReadText(const std::string& path) {
+  FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return Error(DSOPT_E_IO, "%s: %s", path.c_str(), std::strerror(errno));
+  std::string text;
+  char part[65536];
+  size_t count = 0;
+  while ((count = std::fread(part, 1, sizeof part, file)) > 0) text.append(part, count);
+  const bool failed = std::ferror(file) != 0;
+  const int error = errno;
+  if (file != stdin) std::fclose(file);
+  if (failed) return Error(DSOPT_E_IO, "%s: %s", path.c_str(), std::strerror(error));
+  return text;
+}
+
+void PromptOptions::Declare(Options* options) {
+  options->Value("prompt,p", "TEXT", &text, "the text; - reads standard input");
+  options->Value("file,f", "PATH", &file, "read the text from a file");
+  options->Check([this]() {
+    if (text.has_value() == file.has_value()) {
+      return Status(DSOPT_E_INVALID_ARGUMENT, text.has_value() ? "--prompt and --file exclude each other"
+                                                               : "one of --prompt and --file is needed");
+    }
+    return Status();
+  });
+}
+
+Result<std::string> PromptOptions::Read() const {
+  if (file.has_value()) return ReadText(*file);
+  if (*text == "-") return ReadText("-");
+  return *text;
+}
+
+}  // namespace dsopt::tools
