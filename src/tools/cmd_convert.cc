@@ -1,0 +1,154 @@
+// cmd_convert.cc - dsopt convert: a Hugging Face folder becomes a .dsopt file.
+#include <csignal>
+
+#include <atomic>
+#include <cstdio>
+#include <string>
+
+#include "base/clock.h"
+#include "import/convert.h"
+#include "tools/commands.h"
+#include "tools/options.h"
+#include "tools/output.h"
+
+namespace dsopt::tools {
+namespace {
+
+constexpr uint64_t kProgressNs = 100'000'000;
+constexpr int kBarCells = 30;
+
+std::atomic<bool> g_interrupted{false};  // a signal handler can reach nothing else
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void OnSignal(int) { g_interrupted.store(true, std::memory_order_relaxed); }
+
+// Catches SIGINT and SIGTERM while it lives, so that the writer can remove its partial file.
+class SignalGuard {
+ public:
+  SignalGuard() {
+    g_interrupted.store(false);
+    struct sigaction action = {};
+    action.sa_handler = OnSignal;
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, &old_int_);
+    sigaction(SIGTERM, &action, &old_term_);
+  }
+  ~SignalGuard() {
+    sigaction(SIGINT, &old_int_, nullptr);
+    sigaction(SIGTERM, &old_term_, nullptr);
+  }
+  SignalGuard(const SignalGuard&) = delete;
+  SignalGuard& operator=(const SignalGuard&) = delete;
+
+ private:
+  struct sigaction old_int_ = {}, old_term_ = {};
+};
+
+// One line on stderr, redrawn at most ten times a second.
+class ProgressBar {
+ public:
+  explicit ProgressBar(bool shown) : shown_(shown), start_ns_(NowNs()) {}
+  ~ProgressBar() { Clear(); }
+  void Draw(uint64_t done_bytes, uint64_t total_bytes) {
+    const uint64_t now = NowNs();
+    if (!shown_ || total_bytes == 0 || now < next_ns_) return;
+    next_ns_ = now + kProgressNs;
+    const double share = static_cast<double>(done_bytes) / static_cast<double>(total_bytes);
+    const double seconds = static_cast<double>(now - start_ns_) * 1e-9;
+    std::string bar(kBarCells, '.');
+    for (int i = 0; i < static_cast<int>(share * kBarCells); ++i) bar[static_cast<size_t>(i)] = '#';
+    std::fprintf(stderr, "\r[%s] %3.0f%%  %s of %s  %.0f MB/s ", bar.c_str(), share * 100,
+                 HumanBytes(done_bytes).c_str(), HumanBytes(total_bytes).c_str(),
+                 seconds > 0 ? static_cast<double>(done_bytes) * 1e-6 / seconds : 0.0);
+    drawn_ = true;
+  }
+  void Clear() {
+    if (drawn_) std::fputs("\r\033[K", stderr);
+    drawn_ = false;
+  }
+
+ private:
+  const bool shown_;
+  const uint64_t start_ns_;
+  uint64_t next_ns_ = 0;
+  bool drawn_ = false;
+};
+
+struct Request {
+  std::string folder, output, compression = "zstd", dtype = "keep", license;
+  uint32_t level = 1;
+  bool json = false, quiet = false;
+};
+
+dsopt_dtype TypeOf(const std::string& word) {
+  return word == "bf16" ? DSOPT_BF16 : word == "f16" ? DSOPT_F16 : word == "f32" ? DSOPT_F32 : DSOPT_DTYPE_DEFAULT;
+}
+
+Status Report(const Request& request, const ConvertSummary& summary, double seconds) {
+  if (request.json) {
+    Json object;
+    object["output"] = request.output;
+    object["architecture"] = summary.architecture;
+    object["parameters"] = summary.parameters;
+    object["tensors"] = summary.tensors;
+    object["raw_bytes"] = summary.raw_bytes;
+    object["file_bytes"] = summary.file_bytes;
+    object["seconds"] = seconds;
+    object["ignored_tensors"] = summary.ignored;
+    PrintJson(object);
+    return {};
+  }
+  if (request.quiet) return {};
+  std::string text = Format("%s: %s, %llu parameters in %llu tensors, %s (%.1f%% of %s) in %.1f s\n",
+                            request.output.c_str(), summary.architecture.c_str(),
+                            static_cast<unsigned long long>(summary.parameters),
+                            static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
+                            100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
+                            HumanBytes(summary.raw_bytes).c_str(), seconds);
+  for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
+  return Print(text);
+}
+
+}  // namespace
+
+int CmdConvert(const Arguments& arguments) {
+  Request request;
+  Options options("convert", "HF_FOLDER OUT.dsopt",
+                  "Converts a Hugging Face folder (config.json, safetensors, tokenizer) into one .dsopt file.");
+  options.Positional("HF_FOLDER", &request.folder, "folder of the checkpoint");
+  options.Positional("OUT.dsopt", &request.output, "file to write; replaced only when complete");
+  options.Choice("compression", {"zstd", "none"}, &request.compression,
+                 "zstd: smaller and lossless; none: can be mapped, loads fastest (default zstd)");
+  options.Value("level", "N", &request.level, "zstd level, 1 to 19 (default 1)");
+  options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype, "type of the matrices (default keep)");
+  options.Value("license", "TEXT", &request.license, "licence to record (default: what the folder says)");
+  options.Flag("json", &request.json, "print the summary as one JSON object");
+  options.Flag("quiet,q", &request.quiet, "no progress and no summary");
+  options.Check([&request] {
+    return request.level >= 1 && request.level <= 19
+               ? Status()
+               : Error(DSOPT_E_INVALID_ARGUMENT, "--level is %u, expected 1 to 19", request.level);
+  });
+  if (std::optional<int> code = options.Parse(arguments)) return *code;
+
+  SignalGuard signals;
+  ProgressBar bar(ShowProgress() && !request.quiet && !request.json);
+  ConvertOptions convert;
+  convert.writer.compress = request.compression == "zstd";
+  convert.writer.zstd_level = static_cast<int>(request.level);
+  convert.dtype = TypeOf(request.dtype);
+  convert.license = request.license;
+  convert.cancel = &g_interrupted;
+  convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };
+  const uint64_t start_ns = NowNs();
+  Result<ConvertSummary> summary = ConvertHfFolder(request.folder, request.output, convert);
+  bar.Clear();
+  if (!summary.ok()) {
+    const int code = Fail("convert", summary.status());
+    return summary.status().code() == DSOPT_E_CANCELLED ? kExitInterrupted : code;
+  }
+  const Status printed = Report(request, *summary, static_cast<double>(NowNs() - start_ns) * 1e-9);
+  return printed.ok() ? kExitOk : Fail("convert", printed);
+}
+
+}  // namespace dsopt::tools
