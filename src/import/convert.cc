@@ -67,8 +67,13 @@ Result<ModelSpec> ReadDescription(const std::filesystem::path& folder, const Con
   ModelSpec spec;
   ASSIGN_OR_RETURN(const std::string config, ReadTextFile(folder / "config.json", kMostConfigBytes));
   ASSIGN_OR_RETURN(spec.config, ParseHfConfig(config));
-  ASSIGN_OR_RETURN(spec.tokenizer, ImportTokenizer(folder));
-  ASSIGN_OR_RETURN(spec.chat_template, ImportChatTemplate(folder));
+  // A folder without a tokenizer gives a model that works on token ids only.
+  Result<TokenizerSpec> tokenizer = ImportTokenizer(folder);
+  if (tokenizer.ok()) spec.tokenizer = *std::move(tokenizer);
+  else if (tokenizer.status().code() != DSOPT_E_NOT_FOUND) return tokenizer.status();
+  Result<std::string> chat_template = ImportChatTemplate(folder);
+  if (chat_template.ok()) spec.chat_template = *std::move(chat_template);
+  else if (chat_template.status().code() != DSOPT_E_NOT_FOUND) return chat_template.status();
   const std::filesystem::path generation_path = folder / "generation_config.json";
   std::error_code error;
   if (std::filesystem::exists(generation_path, error)) {
@@ -151,6 +156,7 @@ Result<ConvertSummary> ConvertHfFolder(const std::filesystem::path& folder, cons
   ASSIGN_OR_RETURN(CheckpointMap map, MapHfCheckpoint(checkpoint, options.dtype, &spec.config));
   ConvertSummary summary;
   summary.architecture = spec.config.architecture;
+  summary.has_tokenizer = spec.tokenizer.kind != TokenizerKind::kNone;
   summary.ignored = std::move(map.ignored);
   for (TensorSource& source : map.tensors) {
     ASSIGN_OR_RETURN(const uint64_t elements, ElementCount(source.spec));

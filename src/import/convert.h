@@ -25,6 +25,7 @@ struct ConvertOptions {
 
 struct ConvertSummary {
   std::string architecture;
+  bool has_tokenizer = false;
   uint64_t tensors = 0, parameters = 0;
   uint64_t raw_bytes = 0;            // of all tensors, as written before compression
   uint64_t file_bytes = 0;
