@@ -91,6 +91,7 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
     object["architecture"] = summary.architecture;
     object["parameters"] = summary.parameters;
     object["tensors"] = summary.tensors;
+    object["tokenizer"] = summary.has_tokenizer;
     object["raw_bytes"] = summary.raw_bytes;
     object["file_bytes"] = summary.file_bytes;
     object["seconds"] = seconds;
@@ -105,6 +106,7 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
                             static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
                             100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
                             HumanBytes(summary.raw_bytes).c_str(), seconds);
+  if (!summary.has_tokenizer) text += "no tokenizer was found: the model works on token ids only\n";
   for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
   return Print(text);
 }

@@ -241,6 +241,14 @@ std::string FileText(const ModelSpec& spec, const Totals& totals) {
   return text;
 }
 
+// Names and metadata come from the file: nothing in them may steer a terminal.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if ((static_cast<unsigned char>(c) < 0x20 && c != '\n') || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
 std::string TensorTable(const ModelSpec& spec) {
   std::string text = Format("\n%-32s %-5s %-22s %14s %14s %7s\n", "tensor", "type", "shape", "raw bytes",
                             "stored bytes", "chunks");
@@ -297,7 +305,7 @@ int CmdInspect(const Arguments& arguments) {
   std::string text = FileText(*spec, totals);
   if (tensors) text += TensorTable(*spec);
   if (chunks) text += ChunkTable(*spec);
-  const Status printed = Print(text);
+  const Status printed = Print(Printable(std::move(text)));
   return printed.ok() ? kExitOk : Fail("inspect", printed);
 }
 
