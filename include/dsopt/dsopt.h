@@ -293,8 +293,9 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_chat_format(const dsopt_model* model, co
 typedef struct dsopt_session_options {
   uint32_t struct_size;
   uint32_t flags;                 /* 0 */
-  uint32_t max_streams;           /* generating at once; 0: 1 */
-  uint32_t max_tokens;            /* KV capacity shared by all streams; 0: context_length */
+  uint32_t max_streams;           /* in one batch, at most 1024; 0: 1. More may generate: by priority, then in
+                                     order of dsopt_stream_generate, the others wait */
+  uint32_t max_tokens;            /* KV capacity shared by all streams, in whole pages of 64; 0: context_length */
   uint32_t prefill_chunk;         /* most prompt tokens in one batch; 0: the device's preference */
   uint32_t device_slice_us;       /* longest device work submitted at once; 0: unlimited */
   dsopt_dtype kv_dtype;           /* BF16 or F32; 0: BF16, or F32 with PRECISION_REFERENCE */
@@ -392,7 +393,7 @@ typedef struct dsopt_sampling {
   float top_n_sigma;              /* 0: off (arXiv 2411.07641) */
   float repeat_penalty;           /* 0 or 1: off. Logits of seen tokens are divided (negative: multiplied) */
   float presence_penalty, frequency_penalty;
-  uint32_t penalty_window;        /* last tokens that the penalties look at; 0: 64 when one is on */
+  uint32_t penalty_window;        /* last tokens that the penalties look at, at most 1024; 0: 64 */
   uint32_t reserved;
   uint64_t seed;                  /* 0: from the OS */
 } dsopt_sampling;
@@ -409,12 +410,13 @@ typedef struct dsopt_generate_options {
   uint32_t max_tokens;            /* 0: until an end token, the context length or the KV capacity */
   int32_t priority;               /* larger first; equal ones share the batch */
   const dsopt_sampling* sampling; /* NULL: the model file's defaults */
-  const char* const* stop;        /* stop strings, NUL terminated; not part of the output */
-  size_t stop_count;
-  const dsopt_token* stop_tokens; /* besides the model's own end tokens */
-  size_t stop_token_count;
+  const char* const* stop;        /* stop strings, NUL terminated; not part of the output. Text that may be the
+                                     beginning of one comes out when that is decided */
+  size_t stop_count;              /* at most 64 of at most 4096 bytes */
+  const dsopt_token* stop_tokens; /* besides the model's own end tokens; like those they add no text */
+  size_t stop_token_count;        /* at most 1024 */
   const dsopt_logit_bias* bias;
-  size_t bias_count;
+  size_t bias_count;              /* at most 1024 */
   dsopt_event_fn on_event;        /* NULL: collect with dsopt_stream_read() */
   void* user;
   uint32_t logprobs;              /* 1: report the log probability of each token */
@@ -436,7 +438,9 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_append_text(dsopt_stream* stream,
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_append_tokens(dsopt_stream* stream,
                                                              const dsopt_token* tokens,
                                                              size_t count);             /* [serial] */
-/* Only queues the work; dsopt_session_poll/_wait does it. options may be NULL. */
+/* Only queues the work; dsopt_session_poll/_wait does it. options may be NULL. Events of an earlier generation that
+ * were not read are dropped. DSOPT_E_INVALID_STATE without tokens or while generating; DSOPT_E_DEVICE_MEMORY if the
+ * tokens exceed the session's cache. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_generate(dsopt_stream* stream,
                                                         const dsopt_generate_options* options); /* [serial] */
 /* Ends the generation with DSOPT_FINISH_CANCELLED within 2 ms of the poll in progress, else at the next
@@ -444,7 +448,8 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_generate(dsopt_stream* stream,
 DSOPT_API void DSOPT_CALL dsopt_stream_cancel(dsopt_stream* stream);                    /* [any] */
 /* Next undelivered event (DSOPT_OK), or DSOPT_PENDING if there is none. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_read(dsopt_stream* stream, dsopt_event* event); /* [serial] */
-/* Status of the last generation: DSOPT_OK, or why it failed, with the message in buf. */
+/* Status of the last generation: DSOPT_OK, or why it failed, with the message in buf, cut to cap. buf and out_len
+ * may be NULL. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_error(const dsopt_stream* stream, char* buf, size_t cap,
                                                      size_t* out_len);                  /* [shared] */
 /* Tokens appended and sampled so far. */
@@ -462,8 +467,9 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_rewind(dsopt_stream* stream, size
 /* New stream of the same session with the same tokens, sharing this one's KV pages copy-on-write (one NPC
  * system prompt, many NPCs). Costs no copy of whole pages. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_fork(dsopt_stream* stream, dsopt_stream** out); /* [serial] */
-/* Tokens and cache as one buffer with a checksum and the model's fingerprint. A failed load leaves the
- * stream as it was. The buffer loads into any session of the same model with the same kv_dtype. */
+/* Tokens and cache as one buffer with a checksum and the model's fingerprint; DSOPT_E_BUFFER_TOO_SMALL if
+ * cap < *out_len. The buffer loads into any session of the same model file with the same kv_dtype, in any process:
+ * else DSOPT_E_UNSUPPORTED. A failed load leaves the stream as it was. Both start the batch in flight again. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_save(dsopt_stream* stream, void* buf, size_t cap,
                                                     size_t* out_len);                   /* [serial] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_load(dsopt_stream* stream, const void* buf,
