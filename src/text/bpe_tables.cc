@@ -1,6 +1,5 @@
 // bpe_tables.cc - builds the lookup tables of BpeModel from a spec.
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "text/bpe.h"
@@ -145,8 +144,9 @@ void BpeModel::FindWordBoundaries() {
 
 void BpeModel::MarkWholePieces() {
   constexpr size_t kMaxWord = 64;
+  whole_.assign(spec_->pieces.size(), false);
+  if (spec_->ignore_merges && bytes_) return;  // Encode has looked already
   std::vector<bool> whole(spec_->pieces.size(), false);
-  whole_ = whole;
   Scratch scratch;
   std::vector<int32_t> tokens;
   for (uint32_t id = 0; id < spec_->pieces.size(); ++id) {

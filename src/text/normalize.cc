@@ -109,6 +109,10 @@ Result<std::string> Normalize(const TokenizerSpec& spec, std::string_view text, 
   const bool prefix = spec.add_dummy_prefix && !spec.prefix_unless_space && (first || !spec.prefix_first_only);
   if (prefix && !out.empty()) out.insert(0, 1, ' ');
   if (spec.escape_spaces) out = ReplaceAll(out, " ", kEscapedSpace);
+  // sentencepiece takes a written U+2581 at the end for a space, too.
+  while (spec.collapse_spaces && spec.escape_spaces && out.ends_with(kEscapedSpace)) {
+    out.resize(out.size() - kEscapedSpace.size());
+  }
   return out;
 }
 

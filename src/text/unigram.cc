@@ -1,6 +1,7 @@
 #include "text/unigram.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "text/bpe.h"
 #include "text/unicode_class.h"
@@ -16,12 +17,13 @@ Status UnigramModel::Init(const TokenizerSpec& spec) {
   const auto has = [&](uint32_t id, uint8_t flags) {
     return id < spec.piece_flags.size() && (spec.piece_flags[id] & flags) != 0;
   };
-  float least = 0, most = 0;
+  // As in sentencepiece: the largest score is not below FLT_MIN, so a user-defined piece nearly always wins.
+  float least = 0, most = std::numeric_limits<float>::min();
   bool any = false;
   for (uint32_t id = 0; id < spec.pieces.size(); ++id) {
     if (has(id, kPieceControl | kPieceByte | kPieceUnknown | kPieceUnused | kPieceUserDefined)) continue;
     least = any ? std::min(least, spec.scores[id]) : spec.scores[id];
-    most = any ? std::max(most, spec.scores[id]) : spec.scores[id];
+    most = std::max(most, spec.scores[id]);
     any = true;
   }
   unknown_score_ = least - kUnknownPenalty;
