@@ -325,8 +325,8 @@ RELATIONS = {"on": ["on", "on", "onto", "on top of"], "in": ["in", "in", "into",
 # -- intents: each returns (text, actions); text is an imperative phrase unless the intent is in STATEMENTS ------------
 
 GOTO = Phrases("go to {x}; go to {x}; go to {x}; go over to {x}; head to {x}; move to {x}; walk to {x}; walk over to {x}; drive to {x}; come to {x}; run to {x}; proceed to {x}; "
-               "navigate to {x}; travel to {x}; get to {x}; go and stand by {x}; move yourself to {x}; go straight to {x}; go back to {x}; return to {x}; visit {x}; roll to {x}; make your way to {x}; get over to {x}",
-               "head over to {x}; run over to {x}; head back to {x}; move over to {x}")
+               "navigate to {x}; travel to {x}; get to {x}; go and stand by {x}; move yourself to {x}; go straight to {x}; go back to {x}; return to {x}; visit {x}; roll to {x}; make your way to {x}; get over to {x}; run over to {x}; head back to {x}; walk back to {x}",
+               "head over to {x}; move over to {x}; drive over to {x}; get back to {x}; walk straight to {x}")
 GOTO_ROOM = Phrases("go into {x}; enter {x}; go in {x}; walk into {x}; move into {x}; head into {x}; step into {x}", "run into {x}; step in {x}")
 GOTO_ADVERB = Phrases("go {x}; walk {x}; come {x}; head {x}; move {x}; run {x}", "step {x}; get {x}")
 GOTO_USER = Phrases("come here; come to me; come over here; come closer; come over; get over here; get here; come here to me; go to me; approach me; come to where I am; come near me", "come on over; get to me; move to me")
@@ -853,8 +853,8 @@ def press(c):
     return wording, [{"action": "press", **fields}]
 
 
-PUSH = Phrases("push {o}; give {o} a push; shove {o}; give {o} a shove", "give {o} a little push; give {o} a good shove")
-PULL = Phrases("pull {o}; drag {o}; tug {o}; pull on {o}; give {o} a tug; tug on {o}", "give {o} a pull; give {o} a little tug")
+PUSH = Phrases("push {o}; give {o} a push; shove {o}; give {o} a shove; give {o} a good push; give {o} a little push", "give {o} a little shove")
+PULL = Phrases("pull {o}; drag {o}; tug {o}; pull on {o}; give {o} a tug; tug on {o}; give {o} a little pull", "give {o} a pull; give {o} a little tug")
 
 
 def push(c):
@@ -944,7 +944,7 @@ def where(c):
     return find(c, WHERE)
 
 
-LOOK = Phrases("look at {x}; take a look at {x}; have a look at {x}; watch {x}; inspect {x}; examine {x}; face {x}; look towards {x}; point your camera at {x}; observe {x}; stare at {x}; keep an eye on {x}; gaze at {x}; look toward {x}; look over at {x}", "have a good look at {x}; keep looking at {x}; turn your camera to {x}")
+LOOK = Phrases("look at {x}; take a look at {x}; have a look at {x}; watch {x}; inspect {x}; examine {x}; face {x}; look towards {x}; point your camera at {x}; observe {x}; stare at {x}; keep an eye on {x}; gaze at {x}; look toward {x}; look over at {x}; turn your camera to {x}; aim your camera at {x}; direct your eyes to {x}", "have a good look at {x}; keep looking at {x}; point the camera at {x}")
 PHOTO = Phrases("take a photo of {x}; take a picture of {x}; photograph {x}; snap a picture of {x}; take a snapshot of {x}; make a photo of {x}; get a picture of {x}; take a pic of {x}", "snap a photo of {x}; get a photo of {x}")
 
 
@@ -1063,9 +1063,9 @@ def wait(c):
     return c.wording(WAIT_FOR, n=text), [{"action": "wait", "seconds": seconds}]
 
 
-SAY = Phrases("say {t}; say {t}; shout {t}; announce {t}; yell {t}; speak {t}; call out {t}; say out loud {t}; whisper {t}", "say loudly {t}; shout out {t}")
+SAY = Phrases("say {t}; say {t}; shout {t}; announce {t}; yell {t}; speak {t}; call out {t}; say out loud {t}; whisper {t}; say loudly {t}; say aloud {t}; please say {t}", "shout out {t}; say out aloud {t}")
 SAY_TO = Phrases("say {t} to {p}; say {t} to {p}; tell {p} {t}; shout {t} at {p}; whisper {t} to {p}; yell {t} at {p}", "announce {t} to {p}; shout {t} to {p}")
-TELL = Phrases("tell {p} that {t}; tell {p} that {t}; let {p} know that {t}; inform {p} that {t}; announce to {p} that {t}; remind {p} that {t}; say to {p} that {t}; notify {p} that {t}; go tell {p} that {t}; let {p} know {t}; tell {p} {t}; report to {p} that {t}; warn {p} that {t}; give {p} the message that {t}", "go and tell {p} that {t}; go and inform {p} that {t}; remind {p} again that {t}")
+TELL = Phrases("tell {p} that {t}; tell {p} that {t}; let {p} know that {t}; inform {p} that {t}; announce to {p} that {t}; remind {p} that {t}; say to {p} that {t}; notify {p} that {t}; go tell {p} that {t}; let {p} know {t}; tell {p} {t}; report to {p} that {t}; warn {p} that {t}; give {p} the message that {t}; remind {p} again that {t}", "go and tell {p} that {t}; go and inform {p} that {t}; go let {p} know that {t}")
 ASK = Phrases("ask {p} {t}; ask {p} {t}; go ask {p} {t}; find out from {p} {t}; inquire of {p} {t}", "go and ask {p} {t}; go find out from {p} {t}")
 GREET = Phrases("greet {p}; say hello to {p}; say hi to {p}", "go greet {p}")
 
@@ -1136,12 +1136,12 @@ def clean_saying(wording, text):
     return text + "!" if f'"{text}!"' in wording else text
 
 
-GESTURES = {"wave": ("wave; wave your hand; give a wave", "wave at {p}; wave to {p}; wave your hand at {p}; give {p} a wave"), "nod": ("nod; nod your head", "nod at {p}; nod to {p}"), "bow": ("bow; take a bow; bow down", "bow to {p}; bow before {p}"),
+GESTURES = {"wave": ("wave; wave your hand; give a wave; give a little wave", "wave at {p}; wave to {p}; wave your hand at {p}; give {p} a wave"), "nod": ("nod; nod your head", "nod at {p}; nod to {p}"), "bow": ("bow; take a bow; bow down", "bow to {p}; bow before {p}"),
             "dance": ("dance; do a dance; do a little dance; dance a bit", "dance for {p}; dance with {p}; do a dance for {p}"), "jump": ("jump; jump up; hop; jump up and down; do a jump", ""), "sit": ("sit; sit down; take a seat; have a seat", ""),
             "stand": ("stand up; get up; stand; rise to your feet", ""), "clap": ("clap; clap your hands; applaud", "clap for {p}; applaud {p}"), "spin": ("twirl; do a twirl; do a spin; do a pirouette", ""), "point": ("", "point at {p}; point to {p}"), "salute": ("salute; give a salute", "salute {p}"),
             "shake_head": ("shake your head", "shake your head at {p}"), "thumbs_up": ("give a thumbs up; show a thumbs up", "give {p} a thumbs up; show {p} a thumbs up"), "shake_hands": ("", "shake hands with {p}; shake {p}'s hand"), "smile": ("smile", "smile at {p}"),
             "crouch": ("crouch; crouch down; duck; kneel", ""), "lie_down": ("lie down; lay down", ""), "raise_hand": ("raise your hand; raise your arm; put your hand up; lift your arm", "")}
-HELD_GESTURES = {"wave": ("give a little wave", "give a wave to {p}"), "dance": ("do a nice dance", "do a little dance for {p}"), "sit": ("please take a seat", ""), "clap": ("", "clap your hands for {p}"), "bow": ("", "take a bow for {p}")}
+HELD_GESTURES = {"wave": ("wave your hand a bit", "give a wave to {p}"), "dance": ("do a nice dance", "do a little dance for {p}"), "sit": ("please take a seat", ""), "clap": ("", "clap your hands for {p}"), "bow": ("", "take a bow for {p}")}
 COUNTABLE_GESTURES = ["wave", "nod", "bow", "jump", "clap", "spin", "salute", "shake_head"]
 
 
@@ -1219,7 +1219,7 @@ def is_it(c):
     return check(c, IS_IT)
 
 
-RETURN = Phrases("come back; come back; return; go back; come back here; return to me; come back to me; get back here; head back; return here; go back to where you started; come back to where I am; get back to me; return to your starting point; go back to the start; walk back; come right back; get back", "return back here; come straight back; go back to your starting point; come on back")
+RETURN = Phrases("come back; come back; return; go back; come back here; return to me; come back to me; get back here; head back; return here; go back to where you started; come back to where I am; get back to me; return to your starting point; go back to the start; walk back; come right back; get back; come straight back; come on back; head back here", "return back here; go back to your starting point; walk back here; come back right away")
 CHARGE = Phrases("go charge; charge yourself; go to your charging station; go back to your dock; dock; return to the dock; recharge; go recharge; charge your battery; go home; go to the charger; return to base; go to your docking station; plug yourself in; go charge yourself; head home; return home; get some power; go and charge; go back home; return to your base; go back to base", "head back to your dock; recharge yourself; return to your charging station; drive back to the dock")
 STOP = Phrases("stop; stop moving; halt; freeze; stop right there; stop now; stop immediately; abort; cancel; stop what you are doing; stop it; cancel that; emergency stop; stop everything; cease; enough; quit it; stop following me; stop that; never mind; forget it", "halt right there; abort that; cease moving; stop all of it; freeze right there")
 
@@ -1452,8 +1452,6 @@ def finish(c, text, question, typos):
             text = text.upper()
         text = text[0].upper() + text[1:] if text[0] != "\x01" else text
     text = text.replace("\x01", "").replace("\x02", "")
-    if c.lower and rng.random() < 0.05:
-        text = text.replace(",", "")
     end = "" if c.lower and rng.random() < 0.75 else rng.choice(["?", "?", ""] if question else [".", ".", ".", "", "", "!"])
     if not text.endswith((".", "?", "!", ":)")):
         text += end
@@ -1507,7 +1505,7 @@ def build(rng, new_phrasing=False, new_combination=False, typos=None, refusals=N
             if rng.random() < 0.1:
                 text = rng.choice(["hey robot, ", "robot, "]) + text
             return finish(c, text, rng.random() < 0.3, 0), [], c
-        step = unknown if kind < 0.45 else refusal
+        step = unknown if kind < 0.5 else refusal
         texts, actions = [], []
         n = rng.choices([0, 1, 2], [7, 2, 1])[0]
         if n:

@@ -9,6 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 CONFIG = {
@@ -199,3 +200,20 @@ class Model(nn.Module):
             else:
                 weights[name if name.startswith("lm_head") else "model." + name] = tensor.contiguous()
         return weights
+
+
+def load(folder):
+    """A checkpoint back into `Model`."""
+    weights = load_file(folder / "model.safetensors")
+    state = {}
+    for name in Model().state_dict():
+        source = name if name.startswith("lm_head") else "model." + name
+        if ".mlp.experts." in name:
+            layer, matrix = source.split(".experts.")
+            parts = [weights[f"{layer}.experts.{i}.{matrix}"] for i in range(CONFIG["n_routed_experts"])]
+            state[name] = torch.cat(parts, dim=1 if matrix.startswith("down") else 0)
+        else:
+            state[name] = weights[source]
+    model = Model()
+    model.load_state_dict(state)
+    return model

@@ -2,6 +2,7 @@
 """Trains the tokenizer and the robot model, and writes a checkpoint that transformers can read.
 
   train.py --seconds 240 --out checkpoint
+  train.py --seconds 900 --out better --init checkpoint --lr 4e-4    trains a finished model further
 
 The training text is generated while the model trains; the learning rate follows the clock, so that any time given is
 used up and ends on fully decayed weights. A GPU is used where there is one.
@@ -13,6 +14,7 @@ import math
 import multiprocessing
 import os
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import generate
-from model import CONFIG, Model
+from model import CONFIG, Model, load
 
 BOS, END, PAD, USER, ASSISTANT = range(5)
 SPECIAL_TOKENS = ["<|bos|>", "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"]
@@ -96,7 +98,7 @@ class Data:
         self.thread.start()
 
     def fill(self, chunks):
-        for rows in self.pool.imap_unordered(generate_rows, range(chunks)):
+        for rows in self.pool.imap_unordered(generate_rows, chunks):
             rows = torch.from_numpy(rows)[: len(self.rows) - self.count]
             self.rows[self.count:self.count + len(rows)] = rows.to(self.rows.device)
             self.count += len(rows)
@@ -177,6 +179,8 @@ def write_checkpoint(model, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--init", type=Path, help="checkpoint to start from, tokenizer included")
+    parser.add_argument("--first-chunk", type=int, default=0, help="number of the first chunk: other chunks are other cases")
     parser.add_argument("--seconds", type=float, default=240, help="time from start to the finished checkpoint")
     parser.add_argument("--batch-rows", type=int, default=64)
     parser.add_argument("--chunks", type=int, default=600, help=f"chunks of {CHUNK} cases to generate")
@@ -193,9 +197,12 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
-    train_tokenizer(args.out / "tokenizer.json")
-    data = Data(args.out / "tokenizer.json", device, args.workers, args.chunks, args.capacity)
-    model = Model().to(device)
+    if args.init:
+        shutil.copy(args.init / "tokenizer.json", args.out)
+    else:
+        train_tokenizer(args.out / "tokenizer.json")
+    data = Data(args.out / "tokenizer.json", device, args.workers, range(args.first_chunk, args.first_chunk + args.chunks), args.capacity)
+    model = (load(args.init) if args.init else Model()).to(device)
     print(f"{sum(p.numel() for p in model.parameters())} parameters on {device}", flush=True)
     train(model, data, args, device, end)
     data.close()

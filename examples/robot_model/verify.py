@@ -6,31 +6,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evaluate import load_cases
-from model import CONFIG, Model
+from model import load
 from train import END, prompt
 
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2}
-
-
-def load(folder):
-    """A checkpoint back into `Model`."""
-    weights = load_file(folder / "model.safetensors")
-    state = {}
-    for name in Model().state_dict():
-        source = name if name.startswith("lm_head") else "model." + name
-        if ".mlp.experts." in name:
-            layer, matrix = source.split(".experts.")
-            parts = [weights[f"{layer}.experts.{i}.{matrix}"] for i in range(CONFIG["n_routed_experts"])]
-            state[name] = torch.cat(parts, dim=1 if matrix.startswith("down") else 0)
-        else:
-            state[name] = weights[source]
-    model = Model()
-    model.load_state_dict(state)
-    return model
 
 
 @torch.no_grad()
