@@ -295,7 +295,7 @@ typedef struct dsopt_session_options {
   uint32_t flags;                 /* 0 */
   uint32_t max_streams;           /* in one batch, at most 1024; 0: 1. More may generate: by priority, then in
                                      order of dsopt_stream_generate, the others wait */
-  uint32_t max_tokens;            /* KV capacity shared by all streams, in whole pages of 64; 0: context_length */
+  uint32_t max_tokens;            /* KV capacity of all streams together, in pages of 64; 0: context_length */
   uint32_t prefill_chunk;         /* most prompt tokens in one batch; 0: the device's preference */
   uint32_t device_slice_us;       /* longest device work submitted at once; 0: unlimited */
   dsopt_dtype kv_dtype;           /* BF16 or F32; 0: BF16, or F32 with PRECISION_REFERENCE */
@@ -438,9 +438,9 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_append_text(dsopt_stream* stream,
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_append_tokens(dsopt_stream* stream,
                                                              const dsopt_token* tokens,
                                                              size_t count);             /* [serial] */
-/* Only queues the work; dsopt_session_poll/_wait does it. options may be NULL. Events of an earlier generation that
- * were not read are dropped. DSOPT_E_INVALID_STATE without tokens or while generating; DSOPT_E_DEVICE_MEMORY if the
- * tokens exceed the session's cache. */
+/* Only queues the work; dsopt_session_poll/_wait does it. options may be NULL. Events of an earlier generation
+ * that were not read are dropped. DSOPT_E_INVALID_STATE without tokens or while generating;
+ * DSOPT_E_DEVICE_MEMORY if the tokens exceed the session's cache. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_generate(dsopt_stream* stream,
                                                         const dsopt_generate_options* options); /* [serial] */
 /* Ends the generation with DSOPT_FINISH_CANCELLED within 2 ms of the poll in progress, else at the next
@@ -448,8 +448,8 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_generate(dsopt_stream* stream,
 DSOPT_API void DSOPT_CALL dsopt_stream_cancel(dsopt_stream* stream);                    /* [any] */
 /* Next undelivered event (DSOPT_OK), or DSOPT_PENDING if there is none. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_read(dsopt_stream* stream, dsopt_event* event); /* [serial] */
-/* Status of the last generation: DSOPT_OK, or why it failed, with the message in buf, cut to cap. buf and out_len
- * may be NULL. */
+/* Status of the last generation: DSOPT_OK, or why it failed, with the message in buf, cut to cap. buf and
+ * out_len may be NULL. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_error(const dsopt_stream* stream, char* buf, size_t cap,
                                                      size_t* out_len);                  /* [shared] */
 /* Tokens appended and sampled so far. */
@@ -468,8 +468,9 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_rewind(dsopt_stream* stream, size
  * system prompt, many NPCs). Costs no copy of whole pages. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_fork(dsopt_stream* stream, dsopt_stream** out); /* [serial] */
 /* Tokens and cache as one buffer with a checksum and the model's fingerprint; DSOPT_E_BUFFER_TOO_SMALL if
- * cap < *out_len. The buffer loads into any session of the same model file with the same kv_dtype, in any process:
- * else DSOPT_E_UNSUPPORTED. A failed load leaves the stream as it was. Both start the batch in flight again. */
+ * cap < *out_len. The buffer loads into any session of the same model file with the same kv_dtype, in any
+ * process; else DSOPT_E_UNSUPPORTED. A failed load leaves the stream as it was. Both start the batch in flight
+ * again. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_save(dsopt_stream* stream, void* buf, size_t cap,
                                                     size_t* out_len);                   /* [serial] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_stream_load(dsopt_stream* stream, const void* buf,
