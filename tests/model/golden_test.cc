@@ -1,11 +1,12 @@
 // golden_test.cc - the five real checkpoints against logits and greedy tokens from other implementations, in
 // REFERENCE precision on the CPU. Perplexity is in perplexity_test.cc.
+#include "needs_data.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include <catch2/catch.hpp>
 
-#include "needs_data.h"
 #include "support.h"
 
 namespace dsopt::testing {

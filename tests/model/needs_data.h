@@ -3,6 +3,8 @@
 #ifndef DSOPT_TESTS_MODEL_NEEDS_DATA_H_
 #define DSOPT_TESTS_MODEL_NEEDS_DATA_H_
 
+#define CATCH_CONFIG_EXTERNAL_INTERFACES  // the listener interface of Catch2; before its first inclusion
+
 #include <cstdlib>
 
 #include <catch2/catch.hpp>

@@ -1,10 +1,11 @@
 // perplexity_test.cc - perplexity of the trained checkpoints as the goldens define it, with the code of `dsopt
 // perplexity`. One text per model here, in both precisions; all_goldens.sh runs all texts.
+#include "needs_data.h"
+
 #include <cmath>
 
 #include <catch2/catch.hpp>
 
-#include "needs_data.h"
 #include "support.h"
 #include "tools/perplexity.h"
 
