@@ -76,10 +76,14 @@ MoeSpec Mixture(TinyFamily family) {
 
 const char* Architecture(TinyFamily family) {
   switch (family) {
-    case TinyFamily::kLlama: return "llama";
-    case TinyFamily::kMistral: return "mistral";
-    case TinyFamily::kMixtral: return "mixtral";
-    case TinyFamily::kDeepseekV2: return "deepseek_v2";
+    case TinyFamily::kLlama:
+      return "llama";
+    case TinyFamily::kMistral:
+      return "mistral";
+    case TinyFamily::kMixtral:
+      return "mixtral";
+    case TinyFamily::kDeepseekV2:
+      return "deepseek_v2";
   }
   return "";
 }
@@ -179,7 +183,8 @@ std::vector<uint8_t> TensorBytes(const TensorSpec& tensor, Noise* noise) {
   const bool is_vector = tensor.shape.size() == 1;
   // Rows of unit length keep activations near 1; embeddings are as large as what they are added to.
   const float stddev = tensor.name == "embed" ? 1.0f
-                       : is_vector ? 0.1f : 1.0f / std::sqrt(static_cast<float>(tensor.shape.back()));
+                       : is_vector            ? 0.1f
+                                              : 1.0f / std::sqrt(static_cast<float>(tensor.shape.back()));
   const float mean = is_vector ? 1.0f : 0.0f;
   const uint32_t element_bytes = ElementBytes(tensor.dtype);
   for (uint64_t i = 0; i < tensor.raw_bytes / element_bytes; ++i) {

@@ -25,7 +25,7 @@ inline constexpr uint32_t kTinyWindow = 32;  // kMistral
 struct TinyOptions {
   TinyFamily family = TinyFamily::kLlama;
   uint64_t seed = 1;
-  dsopt_dtype dtype = DSOPT_BF16;    // of the matrices; F32, F16 or BF16
+  dsopt_dtype dtype = DSOPT_BF16;  // of the matrices; F32, F16 or BF16
   uint32_t context = kTinyContext;
   uint32_t layers = 2;
   bool compress = true;

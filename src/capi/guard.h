@@ -1,5 +1,6 @@
-// guard.h - the edge of the library: every fallible API function runs its body inside Guard(). The only try/catch
-// of dsopt, and the only place that writes the thread's last error: code and message are set together.
+// guard.h - the edge of the library: every fallible API function runs its body inside Guard(). The only
+// try/catch of dsopt, and the only place that writes the thread's last error: code and message are set
+// together.
 #ifndef DSOPT_CAPI_GUARD_H_
 #define DSOPT_CAPI_GUARD_H_
 
@@ -14,8 +15,8 @@ namespace dsopt {
 // What a body returns: a Status, or DSOPT_PENDING.
 class Reply {
  public:
-  Reply(Status status) : status_(std::move(status)) {}           // NOLINT: implicit on purpose
-  Reply(dsopt_code ok_or_pending) : code_(ok_or_pending) {}      // NOLINT: implicit on purpose
+  Reply(Status status) : status_(std::move(status)) {}       // NOLINT: implicit on purpose
+  Reply(dsopt_code ok_or_pending) : code_(ok_or_pending) {}  // NOLINT: implicit on purpose
   dsopt_status code() const { return status_.ok() ? code_ : status_.code(); }
   std::string_view message() const { return status_.message(); }
 

@@ -33,7 +33,9 @@ class SerialCall {
  public:
   explicit SerialCall(std::shared_ptr<Session> session)
       : session_(std::move(session)), entered_(session_->TryEnter()) {}
-  ~SerialCall() { if (entered_) session_->Leave(); }
+  ~SerialCall() {
+    if (entered_) session_->Leave();
+  }
   SerialCall(const SerialCall&) = delete;
   SerialCall& operator=(const SerialCall&) = delete;
 

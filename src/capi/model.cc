@@ -69,7 +69,9 @@ class ModelCall {
  public:
   explicit ModelCall(std::shared_ptr<LoadedModel> model)
       : model_(std::move(model)), entered_(!model_->busy().exchange(true, std::memory_order_acquire)) {}
-  ~ModelCall() { if (entered_) model_->busy().store(false, std::memory_order_release); }
+  ~ModelCall() {
+    if (entered_) model_->busy().store(false, std::memory_order_release);
+  }
   ModelCall(const ModelCall&) = delete;
   ModelCall& operator=(const ModelCall&) = delete;
   Status status() const {

@@ -1,5 +1,5 @@
-// options.h - how arguments cross the C interface: structs with struct_size in both directions, strings, arrays.
-// The rules are those at the top of dsopt.h.
+// options.h - how arguments cross the C interface: structs with struct_size in both directions, strings,
+// arrays. The rules are those at the top of dsopt.h.
 #ifndef DSOPT_CAPI_OPTIONS_H_
 #define DSOPT_CAPI_OPTIONS_H_
 
@@ -18,8 +18,8 @@ inline Status NullArgument(const char* name) {
   return Error(DSOPT_E_INVALID_ARGUMENT, "%s: NULL, expected a valid pointer", name);
 }
 
-#define RETURN_IF_NULL(pointer) \
-  do {                          \
+#define RETURN_IF_NULL(pointer)                                       \
+  do {                                                                \
     if ((pointer) == nullptr) return ::dsopt::NullArgument(#pointer); \
   } while (0)
 
@@ -29,8 +29,8 @@ template <typename T>
 Status CheckStructSize(const T* in, const char* name) {
   const uint32_t size = in->struct_size;
   if (size >= sizeof(uint32_t) && size <= kMaxStructBytes && size % alignof(T) == 0) return Status();
-  return Error(DSOPT_E_INVALID_ARGUMENT, "%s.struct_size: %u, expected sizeof the struct (%zu here)", name, size,
-               sizeof(T));
+  return Error(DSOPT_E_INVALID_ARGUMENT, "%s.struct_size: %u, expected sizeof the struct (%zu here)", name,
+               size, sizeof(T));
 }
 
 // Input struct of any version. NULL and missing members become zero, which means default. Members that this
@@ -45,8 +45,8 @@ Status ReadStruct(const T* in, const char* name, T* out) {
   const auto* bytes = reinterpret_cast<const unsigned char*>(in);
   for (size_t i = sizeof(T); i < size; ++i) {
     if (bytes[i] == 0) continue;
-    return Error(DSOPT_E_UNSUPPORTED, "%s: byte %zu is set, this library knows %zu bytes of the struct", name, i,
-                 sizeof(T));
+    return Error(DSOPT_E_UNSUPPORTED, "%s: byte %zu is set, this library knows %zu bytes of the struct", name,
+                 i, sizeof(T));
   }
   std::memcpy(static_cast<void*>(out), in, std::min(size, sizeof(T)));
   out->struct_size = sizeof(T);

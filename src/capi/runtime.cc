@@ -24,12 +24,13 @@ Result<BackendOptions> ReadRuntimeOptions(const dsopt_runtime_options* in) {
   dsopt_runtime_options o;
   RETURN_IF_ERROR(ReadStruct(in, "options", &o));
   if (o.abi_level > DSOPT_ABI_LEVEL) {
-    return Error(DSOPT_E_VERSION, "options.abi_level: the caller's header has level %u, this library %d: it is older",
+    return Error(DSOPT_E_VERSION,
+                 "options.abi_level: the caller's header has level %u, this library %d: it is older",
                  o.abi_level, DSOPT_ABI_LEVEL);
   }
   if (o.log_level < DSOPT_LOG_DEFAULT || o.log_level > DSOPT_LOG_OFF) {
-    return Error(DSOPT_E_INVALID_ARGUMENT, "options.log_level: %d, expected 0 to %d", static_cast<int>(o.log_level),
-                 static_cast<int>(DSOPT_LOG_OFF));
+    return Error(DSOPT_E_INVALID_ARGUMENT, "options.log_level: %d, expected 0 to %d",
+                 static_cast<int>(o.log_level), static_cast<int>(DSOPT_LOG_OFF));
   }
   BackendOptions options = {};
   RETURN_IF_ERROR(ReadAllocator(o.allocator, &options.allocator));

@@ -11,7 +11,8 @@ Result<SessionOptions> ReadSessionOptions(const dsopt_session_options* in) {
   RETURN_IF_ERROR(ReadStruct(in, "options", &o));
   RETURN_IF_ERROR(CheckFlags("options.flags", o.flags, 0));
   if (o.precision != DSOPT_PRECISION_FAST && o.precision != DSOPT_PRECISION_REFERENCE) {
-    return Error(DSOPT_E_INVALID_ARGUMENT, "options.precision: %d, expected 0 or 1", static_cast<int>(o.precision));
+    return Error(DSOPT_E_INVALID_ARGUMENT, "options.precision: %d, expected 0 or 1",
+                 static_cast<int>(o.precision));
   }
   SessionOptions options;
   options.max_streams = o.max_streams;
@@ -29,7 +30,8 @@ Result<SessionOptions> ReadSessionOptions(const dsopt_session_options* in) {
 
 using namespace dsopt;  // NOLINT: the functions below are the C face of this namespace
 
-dsopt_status dsopt_session_create(dsopt_model* model, const dsopt_session_options* options, dsopt_session** out) {
+dsopt_status dsopt_session_create(dsopt_model* model, const dsopt_session_options* options,
+                                  dsopt_session** out) {
   return Guard([&]() -> Reply {
     RETURN_IF_NULL(model);
     RETURN_IF_NULL(out);

@@ -44,25 +44,44 @@ const char* dsopt_build_info(void) {
 
 const char* dsopt_status_name(int32_t status) {
   switch (status) {
-    case DSOPT_OK: return "DSOPT_OK";
-    case DSOPT_PENDING: return "DSOPT_PENDING";
-    case DSOPT_E_INVALID_ARGUMENT: return "DSOPT_E_INVALID_ARGUMENT";
-    case DSOPT_E_INVALID_STATE: return "DSOPT_E_INVALID_STATE";
-    case DSOPT_E_OUT_OF_MEMORY: return "DSOPT_E_OUT_OF_MEMORY";
-    case DSOPT_E_DEVICE_MEMORY: return "DSOPT_E_DEVICE_MEMORY";
-    case DSOPT_E_IO: return "DSOPT_E_IO";
-    case DSOPT_E_CORRUPT: return "DSOPT_E_CORRUPT";
-    case DSOPT_E_UNSUPPORTED: return "DSOPT_E_UNSUPPORTED";
-    case DSOPT_E_VERSION: return "DSOPT_E_VERSION";
-    case DSOPT_E_NOT_FOUND: return "DSOPT_E_NOT_FOUND";
-    case DSOPT_E_BUFFER_TOO_SMALL: return "DSOPT_E_BUFFER_TOO_SMALL";
-    case DSOPT_E_CANCELLED: return "DSOPT_E_CANCELLED";
-    case DSOPT_E_TIMEOUT: return "DSOPT_E_TIMEOUT";
-    case DSOPT_E_DEVICE_LOST: return "DSOPT_E_DEVICE_LOST";
-    case DSOPT_E_BUSY: return "DSOPT_E_BUSY";
-    case DSOPT_E_CALLBACK: return "DSOPT_E_CALLBACK";
-    case DSOPT_E_INTERNAL: return "DSOPT_E_INTERNAL";
-    default: return "unknown status";
+    case DSOPT_OK:
+      return "DSOPT_OK";
+    case DSOPT_PENDING:
+      return "DSOPT_PENDING";
+    case DSOPT_E_INVALID_ARGUMENT:
+      return "DSOPT_E_INVALID_ARGUMENT";
+    case DSOPT_E_INVALID_STATE:
+      return "DSOPT_E_INVALID_STATE";
+    case DSOPT_E_OUT_OF_MEMORY:
+      return "DSOPT_E_OUT_OF_MEMORY";
+    case DSOPT_E_DEVICE_MEMORY:
+      return "DSOPT_E_DEVICE_MEMORY";
+    case DSOPT_E_IO:
+      return "DSOPT_E_IO";
+    case DSOPT_E_CORRUPT:
+      return "DSOPT_E_CORRUPT";
+    case DSOPT_E_UNSUPPORTED:
+      return "DSOPT_E_UNSUPPORTED";
+    case DSOPT_E_VERSION:
+      return "DSOPT_E_VERSION";
+    case DSOPT_E_NOT_FOUND:
+      return "DSOPT_E_NOT_FOUND";
+    case DSOPT_E_BUFFER_TOO_SMALL:
+      return "DSOPT_E_BUFFER_TOO_SMALL";
+    case DSOPT_E_CANCELLED:
+      return "DSOPT_E_CANCELLED";
+    case DSOPT_E_TIMEOUT:
+      return "DSOPT_E_TIMEOUT";
+    case DSOPT_E_DEVICE_LOST:
+      return "DSOPT_E_DEVICE_LOST";
+    case DSOPT_E_BUSY:
+      return "DSOPT_E_BUSY";
+    case DSOPT_E_CALLBACK:
+      return "DSOPT_E_CALLBACK";
+    case DSOPT_E_INTERNAL:
+      return "DSOPT_E_INTERNAL";
+    default:
+      return "unknown status";
   }
 }
 

@@ -1,5 +1,5 @@
-// stream.cc - dsopt_stream_*. A prompt goes from here to runtime/stream.cc, and is worked on by runtime/session.cc
-// when the host polls (capi/session.cc).
+// stream.cc - dsopt_stream_*. A prompt goes from here to runtime/stream.cc, and is worked on by
+// runtime/session.cc when the host polls (capi/session.cc).
 #include <cstring>
 
 #include "capi/guard.h"
@@ -17,7 +17,8 @@ constexpr uint32_t kTokenizeFlags = DSOPT_TOKENIZE_ADD_BOS | DSOPT_TOKENIZE_PARS
 template <typename T>
 Status CopyArray(const char* name, const T* data, size_t count, size_t limit, std::vector<T>* out) {
   RETURN_IF_ERROR(CheckArray(name, data, count));
-  if (count > limit) return Error(DSOPT_E_INVALID_ARGUMENT, "options.%s: %zu, expected at most %zu", name, count, limit);
+  if (count > limit)
+    return Error(DSOPT_E_INVALID_ARGUMENT, "options.%s: %zu, expected at most %zu", name, count, limit);
   out->assign(data, data + count);
   return Status();
 }
@@ -47,8 +48,8 @@ Result<Generation> ReadGenerateOptions(const dsopt_generate_options* in, const S
   generation.sampling = DefaultSampling(defaults);
   if (o.sampling != nullptr) RETURN_IF_ERROR(ReadStruct(o.sampling, "options.sampling", &generation.sampling));
   RETURN_IF_ERROR(CopyStops(o.stop, o.stop_count, &generation.stop));
-  RETURN_IF_ERROR(CopyArray("stop_tokens", o.stop_tokens, o.stop_token_count, kMaxStopTokens,
-                            &generation.stop_tokens));
+  RETURN_IF_ERROR(
+      CopyArray("stop_tokens", o.stop_tokens, o.stop_token_count, kMaxStopTokens, &generation.stop_tokens));
   RETURN_IF_ERROR(CopyArray("bias", o.bias, o.bias_count, kMaxBiases, &generation.bias));
   generation.on_event = o.on_event;
   generation.user = o.user;

@@ -33,10 +33,12 @@ dsopt_status dsopt_detokenize(const dsopt_model* model, const dsopt_token* token
     RETURN_IF_ERROR(CheckArray("tokens", tokens, count));
     RETURN_IF_ERROR(CheckFlags("flags", flags, DSOPT_DETOKENIZE_SKIP_SPECIAL));
     RETURN_IF_ERROR(model->impl->NeedTokenizer());
-    const uint32_t vocab = std::max(model->impl->model().config().vocab, model->impl->tokenizer()->vocab_size());
+    const uint32_t vocab =
+        std::max(model->impl->model().config().vocab, model->impl->tokenizer()->vocab_size());
     for (size_t i = 0; i < count; ++i) {
       if (tokens[i] >= 0 && static_cast<uint32_t>(tokens[i]) < vocab) continue;
-      return Error(DSOPT_E_INVALID_ARGUMENT, "tokens: %d at index %zu, expected 0 to %u", tokens[i], i, vocab - 1);
+      return Error(DSOPT_E_INVALID_ARGUMENT, "tokens: %d at index %zu, expected 0 to %u", tokens[i], i,
+                   vocab - 1);
     }
     std::string text;
     RETURN_IF_ERROR(model->impl->tokenizer()->Decode({tokens, count}, flags, &text));
@@ -55,10 +57,12 @@ dsopt_status dsopt_chat_format(const dsopt_model* model, const dsopt_message* me
       ChatMessage message;
       if (messages[i].role == nullptr) return NullArgument("messages.role");
       message.role = messages[i].role;
-      RETURN_IF_ERROR(ReadText("messages.content", messages[i].content, messages[i].content_len, &message.content));
+      RETURN_IF_ERROR(
+          ReadText("messages.content", messages[i].content, messages[i].content_len, &message.content));
       list.push_back(message);
     }
-    ASSIGN_OR_RETURN(const std::string text, model->impl->FormatChat(list, (flags & DSOPT_CHAT_ADD_PROMPT) != 0));
+    ASSIGN_OR_RETURN(const std::string text,
+                     model->impl->FormatChat(list, (flags & DSOPT_CHAT_ADD_PROMPT) != 0));
     return WriteText(text, buf, cap, out_len);
   });
 }

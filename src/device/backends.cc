@@ -1,5 +1,5 @@
-// backends.cc - the backends and devices of one runtime. No state outside of the object: two runtimes of a process
-// share nothing but the plugin's code.
+// backends.cc - the backends and devices of one runtime. No state outside of the object: two runtimes of a
+// process share nothing but the plugin's code.
 #include <unistd.h>
 
 #include <algorithm>
@@ -131,7 +131,7 @@ Backends::~Backends() = default;
 Result<std::unique_ptr<Backends>> Backends::Create(const BackendOptions& options) {
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  impl->host = {sizeof(dsopt_host_api),  DSOPT_BACKEND_ABI, &impl->options.log,
+  impl->host = {sizeof(dsopt_host_api),   DSOPT_BACKEND_ABI, &impl->options.log,
                 &impl->options.allocator, HostLog,           HostSetError};
   ASSIGN_OR_RETURN(const dsopt_backend_api* cpu, NegotiateBackend(dsopt_cpu_backend_entry, impl->host, "cpu"));
   RETURN_IF_ERROR(impl->Add(cpu));
@@ -159,7 +159,8 @@ Result<std::shared_ptr<Device>> Backends::Open(const std::string& id, uint64_t b
   if (id.empty()) {
     for (DeviceSlot& slot : impl_->devices) {
       dsopt_device_info now;
-      if (IsCpu(slot) || !ReadInfo(*slot.api, slot.index, &now).ok() || now.memory_free < bytes_needed) continue;
+      if (IsCpu(slot) || !ReadInfo(*slot.api, slot.index, &now).ok() || now.memory_free < bytes_needed)
+        continue;
       Result<std::shared_ptr<Device>> device = impl_->OpenSlot(&slot);
       if (device.ok()) return device;
       impl_->Note(DSOPT_LOG_WARN, Format("device %s: not used: %s", slot.info.id,

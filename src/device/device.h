@@ -32,7 +32,9 @@ class Weight {
     std::swap(handle_, other.handle_);
     return *this;
   }
-  ~Weight() { if (handle_ != nullptr) api_->weight_destroy(handle_); }
+  ~Weight() {
+    if (handle_ != nullptr) api_->weight_destroy(handle_);
+  }
   dsopt_be_weight* get() const { return handle_; }
   explicit operator bool() const { return handle_ != nullptr; }
 
@@ -64,7 +66,7 @@ class Device {
 };
 
 struct BackendOptions {
-  dsopt_allocator allocator;     // copied
+  dsopt_allocator allocator;  // copied
   Logger log;
   uint32_t cpu_threads = 0;
   std::string cpu_variant;       // empty: best

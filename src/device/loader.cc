@@ -53,20 +53,22 @@ Result<const dsopt_backend_api*> LoadBackendPlugin(const std::string& path, cons
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* reason = dlerror();
-    return Error(DSOPT_E_NOT_FOUND, "backend '%s': %s", path.c_str(), reason != nullptr ? reason : "unknown error");
+    return Error(DSOPT_E_NOT_FOUND, "backend '%s': %s", path.c_str(),
+                 reason != nullptr ? reason : "unknown error");
   }
   const auto entry = reinterpret_cast<dsopt_backend_entry_fn>(dlsym(library, DSOPT_BACKEND_ENTRY));
   Result<const dsopt_backend_api*> api =
-      entry != nullptr ? NegotiateBackend(entry, host, "backend '" + path + "'")
-                       : Error(DSOPT_E_UNSUPPORTED, "backend '%s': it does not export " DSOPT_BACKEND_ENTRY,
-                               path.c_str());
+      entry != nullptr
+          ? NegotiateBackend(entry, host, "backend '" + path + "'")
+          : Error(DSOPT_E_UNSUPPORTED, "backend '%s': it does not export " DSOPT_BACKEND_ENTRY, path.c_str());
   dlclose(library);  // RTLD_NODELETE: drops our count, keeps the mapping
   return api;
 }
 
 std::string LibraryDirectory() {
   Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&LibraryDirectory), &info) == 0 || info.dli_fname == nullptr) return {};
+  if (dladdr(reinterpret_cast<const void*>(&LibraryDirectory), &info) == 0 || info.dli_fname == nullptr)
+    return {};
   const std::unique_ptr<char, decltype(&std::free)> real(realpath(info.dli_fname, nullptr), &std::free);
   if (real == nullptr) return {};
   const std::string path(real.get());

@@ -38,7 +38,8 @@ void Batch::Add(std::shared_ptr<Stream> stream, uint32_t rows, uint32_t logit_ro
   slots.push_back(std::move(slot));
 }
 
-// The row at `position` predicts the token at position + 1: known tokens are scored, the unknown one is sampled.
+// The row at `position` predicts the token at position + 1: known tokens are scored, the unknown one is
+// sampled.
 void Batch::AddSampleRow(const Stream& stream, uint32_t position, int32_t row) {
   dsopt_sample_row sample = {};
   sample.row = row;

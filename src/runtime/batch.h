@@ -1,5 +1,6 @@
-// batch.h - the rows of one step as the backend wants them (dsopt_batch), and which stream each came from. Holds
-// references to the streams and cache pages while the step is in flight, so that both may be released meanwhile.
+// batch.h - the rows of one step as the backend wants them (dsopt_batch), and which stream each came from.
+// Holds references to the streams and cache pages while the step is in flight, so that both may be released
+// meanwhile.
 #ifndef DSOPT_RUNTIME_BATCH_H_
 #define DSOPT_RUNTIME_BATCH_H_
 
@@ -15,8 +16,8 @@ namespace dsopt {
 
 struct BatchSlot {
   std::shared_ptr<Stream> stream;
-  uint32_t first = 0, rows = 0;                // positions
-  uint32_t first_sample = 0, sample_count = 0; // of the batch's sample rows
+  uint32_t first = 0, rows = 0;                 // positions
+  uint32_t first_sample = 0, sample_count = 0;  // of the batch's sample rows
   bool complete = false;  // reaches the stream's last token: its last sample row gives the next token
   bool dropped = false;   // the stream ended meanwhile: results are ignored
 };

@@ -20,7 +20,7 @@ class EventQueue {
   void Reserve(size_t text_bytes);
 
   void PushToken(dsopt_token token, float logprob, const dsopt_token* top_tokens, const float* top_logprobs);
-  std::string* text() { return &pending_.text; }  // append to it
+  std::string* text() { return &pending_.text; }         // append to it
   void PushEnd(dsopt_finish finish, dsopt_code status);  // the last event
 
   uint32_t count() const { return (pending_.empty() ? 0u : 1u) + (end_pending_ ? 1u : 0u); }

@@ -1,5 +1,5 @@
-// kv_cache.h - who owns which page of a session's key/value cache: a pool with reference counts, and the page list
-// of one sequence with copy-on-write. Bookkeeping only: contents live in the backend's program.
+// kv_cache.h - who owns which page of a session's key/value cache: a pool with reference counts, and the page
+// list of one sequence with copy-on-write. Bookkeeping only: contents live in the backend's program.
 #ifndef DSOPT_RUNTIME_KV_CACHE_H_
 #define DSOPT_RUNTIME_KV_CACHE_H_
 
@@ -61,7 +61,9 @@ class SequenceCache {
   // Keeps the first min(tokens, tokens()) positions; whole pages behind them go back to the pool.
   void Truncate(uint32_t tokens);
   // Forgets validity but keeps the pages: the last position is computed again (see Stream::StartGeneration).
-  void StepBack() { if (tokens_ > 0) --tokens_; }
+  void StepBack() {
+    if (tokens_ > 0) --tokens_;
+  }
   // Becomes a second owner of other's valid pages. This cache must be empty.
   void ShareFrom(const SequenceCache& other);
   void Swap(SequenceCache& other);

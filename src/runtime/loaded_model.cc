@@ -34,8 +34,8 @@ Status LoadedModel::ReadHeader(std::unique_ptr<Source> source) {
   load.max_device_bytes = options_.max_device_bytes;
   load.verify = options_.verify;
   load.cancel = &cancel_;
-  ASSIGN_OR_RETURN(loader_, ModelLoader::Create(model_, std::move(source), std::move(device),
-                                                runtime_->allocator(), load));
+  ASSIGN_OR_RETURN(
+      loader_, ModelLoader::Create(model_, std::move(source), std::move(device), runtime_->allocator(), load));
   return Status();
 }
 
@@ -74,7 +74,8 @@ Status LoadedModel::Poll(uint64_t budget_us, bool* done, float* progress) {
     return Status();
   }
   if (loader_ == nullptr) {
-    return Error(DSOPT_E_INVALID_STATE, "model: opened with DSOPT_MODEL_METADATA_ONLY, it has no weights to load");
+    return Error(DSOPT_E_INVALID_STATE,
+                 "model: opened with DSOPT_MODEL_METADATA_ONLY, it has no weights to load");
   }
   const uint64_t deadline_ns = DeadlineNs(NowNs(), budget_us);
   float fraction = 0;
@@ -82,7 +83,8 @@ Status LoadedModel::Poll(uint64_t budget_us, bool* done, float* progress) {
   do {  // short steps, so that the host's callback can cancel
     const uint64_t step_ns = std::min(deadline_ns, DeadlineNs(NowNs(), kProgressIntervalUs));
     status = loader_->Step(step_ns, done, &fraction);
-    if (status.ok() && options_.progress != nullptr && options_.progress(options_.progress_user, fraction) != 0) {
+    if (status.ok() && options_.progress != nullptr &&
+        options_.progress(options_.progress_user, fraction) != 0) {
       Cancel();
       if (!*done) status = Error(DSOPT_E_CANCELLED, "model: loading was cancelled by the progress callback");
     }
@@ -106,8 +108,9 @@ Result<std::string> LoadedModel::FormatChat(std::span<const ChatMessage> message
   if (chat_template_ == nullptr) return chat_template_status_;
   const auto piece = [this](int32_t id) {
     const std::vector<std::string>& pieces = model_->spec().tokenizer.pieces;
-    return id >= 0 && static_cast<size_t>(id) < pieces.size() ? std::string_view(pieces[static_cast<size_t>(id)])
-                                                              : std::string_view();
+    return id >= 0 && static_cast<size_t>(id) < pieces.size()
+               ? std::string_view(pieces[static_cast<size_t>(id)])
+               : std::string_view();
   };
   const TokenizerSpec& spec = model_->spec().tokenizer;
   return chat_template_->Render(messages, piece(spec.bos), piece(spec.eos), add_generation_prompt);

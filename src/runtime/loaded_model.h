@@ -1,5 +1,5 @@
-// loaded_model.h - a model as the host sees it: file, device, weights while they load, tokenizer, chat template.
-// Not for: what the weights mean (model/), text algorithms (text/).
+// loaded_model.h - a model as the host sees it: file, device, weights while they load, tokenizer, chat
+// template. Not for: what the weights mean (model/), text algorithms (text/).
 #ifndef DSOPT_RUNTIME_LOADED_MODEL_H_
 #define DSOPT_RUNTIME_LOADED_MODEL_H_
 
@@ -19,11 +19,11 @@
 namespace dsopt {
 
 struct OpenOptions {
-  std::string device;            // empty: the best with room
-  uint64_t max_device_bytes = 0; // 0: no limit
+  std::string device;             // empty: the best with room
+  uint64_t max_device_bytes = 0;  // 0: no limit
   bool verify = false;
   bool metadata_only = false;
-  bool lazy = false;             // return after the header
+  bool lazy = false;  // return after the header
   dsopt_progress_fn progress = nullptr;
   void* progress_user = nullptr;
 };

@@ -26,7 +26,9 @@ class Program {
     std::swap(handle_, other.handle_);
     return *this;
   }
-  ~Program() { if (handle_ != nullptr) api_->program_destroy(handle_); }
+  ~Program() {
+    if (handle_ != nullptr) api_->program_destroy(handle_);
+  }
 
   Status Begin(const dsopt_batch& batch) {
     return BackendStatus(api_->program_begin(handle_, &batch), "batch");
@@ -45,8 +47,8 @@ class Program {
     return BackendStatus(api_->program_read_logits(handle_, index, dst), "logits");
   }
   Status CopyPage(int32_t dst, int32_t src) {
-    return BackendStatus(api_->program_copy_page(handle_, static_cast<uint32_t>(dst), static_cast<uint32_t>(src)),
-                         "cache page");
+    return BackendStatus(
+        api_->program_copy_page(handle_, static_cast<uint32_t>(dst), static_cast<uint32_t>(src)), "cache page");
   }
   Status ReadPage(int32_t page, void* dst) {
     return BackendStatus(api_->program_read_page(handle_, static_cast<uint32_t>(page), dst), "cache page");

@@ -27,12 +27,14 @@ Status CheckIdentity(const SavedIdentity& identity, const SavedHeader& header) {
                  static_cast<unsigned long long>(header.fingerprint),
                  static_cast<unsigned long long>(identity.fingerprint));
   }
-  if (header.kv_dtype != static_cast<uint32_t>(identity.kv_dtype) || header.page_tokens != identity.page_tokens ||
-      header.page_bytes != identity.page_bytes) {
-    return Error(DSOPT_E_UNSUPPORTED, "saved stream: cache type %u in pages of %u tokens and %llu bytes, this "
-                 "session has type %d, %u tokens and %llu bytes", header.kv_dtype, header.page_tokens,
-                 static_cast<unsigned long long>(header.page_bytes), static_cast<int>(identity.kv_dtype),
-                 identity.page_tokens, static_cast<unsigned long long>(identity.page_bytes));
+  if (header.kv_dtype != static_cast<uint32_t>(identity.kv_dtype) ||
+      header.page_tokens != identity.page_tokens || header.page_bytes != identity.page_bytes) {
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "saved stream: cache type %u in pages of %u tokens and %llu bytes, this "
+                 "session has type %d, %u tokens and %llu bytes",
+                 header.kv_dtype, header.page_tokens, static_cast<unsigned long long>(header.page_bytes),
+                 static_cast<int>(identity.kv_dtype), identity.page_tokens,
+                 static_cast<unsigned long long>(identity.page_bytes));
   }
   return Status();
 }
@@ -46,8 +48,8 @@ Status CheckCounts(const SavedIdentity& identity, const SavedHeader& header, siz
   const uint32_t pages = PageCount(header.cached_tokens, identity.page_tokens);
   const SavedLayout layout = LayoutSaved(header.token_count, pages, identity.page_bytes);
   if (layout.total_bytes != buffer_bytes) {
-    return Error(DSOPT_E_CORRUPT, "saved stream: %zu bytes, %llu expected for %u tokens and %u pages", buffer_bytes,
-                 static_cast<unsigned long long>(layout.total_bytes), header.token_count, pages);
+    return Error(DSOPT_E_CORRUPT, "saved stream: %zu bytes, %llu expected for %u tokens and %u pages",
+                 buffer_bytes, static_cast<unsigned long long>(layout.total_bytes), header.token_count, pages);
   }
   return Status();
 }
@@ -87,7 +89,8 @@ void SealSaved(const SavedIdentity& identity, std::span<const dsopt_token> token
 Result<SavedStream> ParseSaved(const SavedIdentity& identity, std::span<const uint8_t> buffer) {
   SavedHeader header;
   if (buffer.size() < sizeof header) {
-    return Error(DSOPT_E_CORRUPT, "saved stream: %zu bytes, at least %zu expected", buffer.size(), sizeof header);
+    return Error(DSOPT_E_CORRUPT, "saved stream: %zu bytes, at least %zu expected", buffer.size(),
+                 sizeof header);
   }
   std::memcpy(&header, buffer.data(), sizeof header);
   if (std::memcmp(header.magic, kSavedMagic, sizeof header.magic) != 0) {
@@ -98,8 +101,10 @@ Result<SavedStream> ParseSaved(const SavedIdentity& identity, std::span<const ui
                  kSavedVersion);
   }
   if (header.version == 0 || header.header_bytes != sizeof header || header.total_bytes != buffer.size()) {
-    return Error(DSOPT_E_CORRUPT, "saved stream: version %u, header of %u bytes, %llu bytes in all; the buffer has "
-                 "%zu", header.version, header.header_bytes, static_cast<unsigned long long>(header.total_bytes),
+    return Error(DSOPT_E_CORRUPT,
+                 "saved stream: version %u, header of %u bytes, %llu bytes in all; the buffer has "
+                 "%zu",
+                 header.version, header.header_bytes, static_cast<unsigned long long>(header.total_bytes),
                  buffer.size());
   }
   if (const uint64_t checksum = Checksum(buffer); checksum != header.checksum) {

@@ -1,5 +1,5 @@
-// saved_stream.h - the buffer of dsopt_stream_save: a header, the tokens, the used cache pages, a checksum. Reads
-// hostile buffers: everything is checked before anything is copied. Little-endian.
+// saved_stream.h - the buffer of dsopt_stream_save: a header, the tokens, the used cache pages, a checksum.
+// Reads hostile buffers: everything is checked before anything is copied. Little-endian.
 #ifndef DSOPT_RUNTIME_SAVED_STREAM_H_
 #define DSOPT_RUNTIME_SAVED_STREAM_H_
 
@@ -21,13 +21,13 @@ struct SavedHeader {
   uint32_t version;
   uint32_t header_bytes;
   uint64_t total_bytes;
-  uint64_t checksum;      // XXH64, seed 0, of the whole buffer with this field 0
-  uint64_t fingerprint;   // of the model file
+  uint64_t checksum;     // XXH64, seed 0, of the whole buffer with this field 0
+  uint64_t fingerprint;  // of the model file
   uint64_t page_bytes;
   uint32_t page_tokens;
-  uint32_t kv_dtype;      // dsopt_dtype
+  uint32_t kv_dtype;  // dsopt_dtype
   uint32_t token_count;
-  uint32_t cached_tokens; // <= token_count; pages = ceil(cached_tokens / page_tokens)
+  uint32_t cached_tokens;  // <= token_count; pages = ceil(cached_tokens / page_tokens)
 };
 static_assert(sizeof(SavedHeader) == 64, "file format");
 

@@ -22,8 +22,8 @@ BatchSlice Cut(const StreamDemand& demand, uint32_t index, uint32_t rows_left, u
 
 }  // namespace
 
-void ChooseBatch(std::span<const StreamDemand> demands, const BatchLimits& limits, std::vector<uint32_t>* scratch,
-                 std::vector<BatchSlice>* out) {
+void ChooseBatch(std::span<const StreamDemand> demands, const BatchLimits& limits,
+                 std::vector<uint32_t>* scratch, std::vector<BatchSlice>* out) {
   out->clear();
   scratch->clear();
   for (uint32_t i = 0; i < demands.size(); ++i) scratch->push_back(i);

@@ -1,5 +1,5 @@
-// scheduler.h - chooses what runs in the next batch. Pure: no clock, no device, no locks, no allocation once the
-// vectors have their capacity.
+// scheduler.h - chooses what runs in the next batch. Pure: no clock, no device, no locks, no allocation once
+// the vectors have their capacity.
 #ifndef DSOPT_RUNTIME_SCHEDULER_H_
 #define DSOPT_RUNTIME_SCHEDULER_H_
 
@@ -22,16 +22,16 @@ struct BatchLimits {
 };
 
 struct BatchSlice {
-  uint32_t stream = 0;      // index of the demand
+  uint32_t stream = 0;  // index of the demand
   uint32_t rows = 0;
   uint32_t logit_rows = 0;  // of those, at the end of the slice
 };
 
-// The streams with the highest priority, at most limits.seqs of them, take part. Those ready to decode get their
-// row first; what is left of limits.rows goes to prompts, one after the other, so that the first prompt is done
-// as early as possible. Deterministic. `scratch` keeps its capacity between calls.
-void ChooseBatch(std::span<const StreamDemand> demands, const BatchLimits& limits, std::vector<uint32_t>* scratch,
-                 std::vector<BatchSlice>* out);
+// The streams with the highest priority, at most limits.seqs of them, take part. Those ready to decode get
+// their row first; what is left of limits.rows goes to prompts, one after the other, so that the first prompt
+// is done as early as possible. Deterministic. `scratch` keeps its capacity between calls.
+void ChooseBatch(std::span<const StreamDemand> demands, const BatchLimits& limits,
+                 std::vector<uint32_t>* scratch, std::vector<BatchSlice>* out);
 
 }  // namespace dsopt
 #endif  // DSOPT_RUNTIME_SCHEDULER_H_

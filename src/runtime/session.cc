@@ -10,9 +10,9 @@
 namespace dsopt {
 namespace {
 
-constexpr uint64_t kSliceNs = 1000000;      // longest stretch between two looks at cancel and interrupt
-constexpr uint64_t kWaitPollUs = 2000;      // budget of the polls inside Wait
-constexpr uint64_t kLongestSleepUs = 500;   // of Wait, while a device works
+constexpr uint64_t kSliceNs = 1000000;     // longest stretch between two looks at cancel and interrupt
+constexpr uint64_t kWaitPollUs = 2000;     // budget of the polls inside Wait
+constexpr uint64_t kLongestSleepUs = 500;  // of Wait, while a device works
 
 void SleepUs(uint64_t us) {
   const timespec t = {static_cast<time_t>(us / 1000000), static_cast<long>(us % 1000000 * 1000)};
@@ -21,8 +21,8 @@ void SleepUs(uint64_t us) {
 
 }  // namespace
 
-// The whole life of a token: Schedule picks rows, Submit pushes them through the model, Harvest gives the sampled
-// tokens to their streams, Deliver tells the host.
+// The whole life of a token: Schedule picks rows, Submit pushes them through the model, Harvest gives the
+// sampled tokens to their streams, Deliver tells the host.
 PollReport Session::Poll(uint64_t budget_us, bool until_event) {
   PollReport report;
   const uint64_t start_ns = NowNs();
@@ -37,8 +37,8 @@ PollReport Session::Poll(uint64_t budget_us, bool until_event) {
       CountStreams(&report);
       if (report.delivered_events + report.ready_events > 0) break;
     }
-    if (!Schedule()) break;                     // nothing to do
-    if (!Submit(deadline_ns, &report)) break;   // out of time, or the device is at work
+    if (!Schedule()) break;                    // nothing to do
+    if (!Submit(deadline_ns, &report)) break;  // out of time, or the device is at work
   }
   CountStreams(&report);
   if (batch_.state != BatchState::kInFlight) report.suggested_wait_us = 0;
@@ -50,7 +50,8 @@ PollReport Session::Poll(uint64_t budget_us, bool until_event) {
 // Ends streams that were cancelled or released. A batch in which nobody is interested any more is stopped.
 void Session::ApplyCancellations() {
   for (const std::shared_ptr<Stream>& stream : streams_) {
-    if (stream->generating() && (stream->cancelled() || stream->released())) stream->Finish(DSOPT_FINISH_CANCELLED);
+    if (stream->generating() && (stream->cancelled() || stream->released()))
+      stream->Finish(DSOPT_FINISH_CANCELLED);
   }
   bool wanted = false;
   for (BatchSlot& slot : batch_.slots) {
@@ -107,7 +108,8 @@ void Session::Deliver(PollReport* report) {
   }
 }
 
-// Fills and begins the next batch. False: no stream wants anything. A stream that cannot get cache pages ends here.
+// Fills and begins the next batch. False: no stream wants anything. A stream that cannot get cache pages ends
+// here.
 bool Session::Schedule() {
   if (batch_.state != BatchState::kEmpty) return true;
   batch_.Clear(&pool_);  // what an allocation failure left half filled
@@ -116,8 +118,8 @@ bool Session::Schedule() {
   for (uint32_t i = 0; i < streams_.size(); ++i) {
     const Stream& stream = *streams_[i];
     if (!stream.generating()) continue;
-    demands_.push_back({stream.pending_rows(), stream.generation().score, stream.generation().priority,
-                        stream.order()});
+    demands_.push_back(
+        {stream.pending_rows(), stream.generation().score, stream.generation().priority, stream.order()});
     demand_streams_.push_back(i);
   }
   if (demands_.empty()) return false;
@@ -138,12 +140,13 @@ void Session::AddSlice(const std::shared_ptr<Stream>& stream, const BatchSlice& 
   PageCopy copy;
   if (!cache.Reserve(slice.rows, &copy)) {
     return stream->Fail(Error(DSOPT_E_DEVICE_MEMORY,
-                              "cache: no free page for %u more tokens after %u; %u of %u pages are in use", slice.rows,
-                              cache.tokens(), pool_.used_pages(), pool_.page_count()));
+                              "cache: no free page for %u more tokens after %u; %u of %u pages are in use",
+                              slice.rows, cache.tokens(), pool_.used_pages(), pool_.page_count()));
   }
   if (copy.needed()) {
     if (Status status = program_.CopyPage(copy.to, copy.from); !status.ok()) {
-      cache.Truncate(cache.tokens() / desc_.page_tokens * desc_.page_tokens);  // without the page that has no content
+      cache.Truncate(cache.tokens() / desc_.page_tokens *
+                     desc_.page_tokens);  // without the page that has no content
       return stream->Fail(status);
     }
   }
@@ -194,7 +197,8 @@ Status Session::Wait(uint64_t timeout_us) {
     if (report.interrupted) return Error(DSOPT_E_CANCELLED, "wait: dsopt_session_interrupt was called");
     if (report.delivered_events + report.ready_events > 0 || report.active_streams == 0) return Status();
     if (NowNs() >= deadline_ns) {
-      return Error(DSOPT_E_TIMEOUT, "wait: no event within %llu us", static_cast<unsigned long long>(timeout_us));
+      return Error(DSOPT_E_TIMEOUT, "wait: no event within %llu us",
+                   static_cast<unsigned long long>(timeout_us));
     }
     if (report.suggested_wait_us > 0) SleepUs(std::min({report.suggested_wait_us, kLongestSleepUs, left_us}));
   }

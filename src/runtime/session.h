@@ -23,9 +23,9 @@
 namespace dsopt {
 
 struct SessionOptions {
-  uint32_t max_streams = 0;      // 0: 1
-  uint32_t max_tokens = 0;       // 0: the context
-  uint32_t prefill_chunk = 0;    // 0: the device's preference
+  uint32_t max_streams = 0;    // 0: 1
+  uint32_t max_tokens = 0;     // 0: the context
+  uint32_t prefill_chunk = 0;  // 0: the device's preference
   uint32_t device_slice_us = 0;
   dsopt_dtype kv_dtype = DSOPT_DTYPE_DEFAULT;
   dsopt_precision precision = DSOPT_PRECISION_FAST;
@@ -41,21 +41,22 @@ struct PollReport {
 // All methods are serial (the caller holds the flag of TryEnter) unless tagged.
 class Session {
  public:
-  static Result<std::shared_ptr<Session>> Create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);
+  static Result<std::shared_ptr<Session>> Create(std::shared_ptr<LoadedModel> model,
+                                                 const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // ---- step loop (session.cc) -----------------------------------------------------------------------------------
+  // ---- step loop (session.cc) -----
   // until_event: return as soon as an event was delivered or is ready.
   PollReport Poll(uint64_t budget_us, bool until_event = false);
   // DSOPT_OK, DSOPT_E_TIMEOUT or DSOPT_E_CANCELLED.
   Status Wait(uint64_t timeout_us);
   void Interrupt() { interrupt_.store(true, std::memory_order_relaxed); }  // [any]
   void Trim();
-  dsopt_session_stats Stats() const;                                       // [shared]
+  dsopt_session_stats Stats() const;  // [shared]
 
-  // ---- streams (session_streams.cc) -----------------------------------------------------------------------------
+  // ---- streams (session_streams.cc) -----
   Result<std::shared_ptr<Stream>> CreateStream();
   Result<std::shared_ptr<Stream>> Fork(const Stream& parent);
   Status Generate(Stream* stream, Generation generation);
@@ -67,14 +68,15 @@ class Session {
 
   const LoadedModel& model() const { return *model_; }
 
-  // ---- serial calls and deferred release (session_streams.cc) ---------------------------------------------------
+  // ---- serial calls and deferred release (session_streams.cc) -----
   bool TryEnter() { return !busy_.exchange(true, std::memory_order_acquire); }  // [any]
   // Ends a serial call and drops the streams that were released meanwhile.
   void Leave();
-  void Release(Stream* stream);                                                 // [any]
+  void Release(Stream* stream);  // [any]
 
  private:
-  Session(std::shared_ptr<LoadedModel> model, const dsopt_program_desc& desc, const dsopt_program_memory& memory);
+  Session(std::shared_ptr<LoadedModel> model, const dsopt_program_desc& desc,
+          const dsopt_program_memory& memory);
 
   void ApplyCancellations();
   void Harvest(PollReport* report);
@@ -102,19 +104,19 @@ class Session {
   Program program_;
   std::vector<std::shared_ptr<Stream>> streams_;
   Batch batch_;
-  uint64_t batch_number_ = 0;           // of the batch in flight or, if none is, of the last one
+  uint64_t batch_number_ = 0;  // of the batch in flight or, if none is, of the last one
   uint64_t batch_begin_ns_ = 0;
   uint64_t next_order_ = 0;
-  Status lost_;                         // DSOPT_E_DEVICE_LOST: nothing runs any more
+  Status lost_;  // DSOPT_E_DEVICE_LOST: nothing runs any more
 
-  std::vector<StreamDemand> demands_;   // scratch of Schedule
+  std::vector<StreamDemand> demands_;  // scratch of Schedule
   std::vector<uint32_t> demand_streams_, scratch_;
   std::vector<BatchSlice> slices_;
 
   std::atomic<bool> busy_{false};
   std::atomic<uint32_t> released_count_{0};
   std::atomic<bool> interrupt_{false};
-  mutable std::mutex stats_mutex_;      // guards stats_
+  mutable std::mutex stats_mutex_;  // guards stats_
   dsopt_session_stats stats_ = {};
 };
 

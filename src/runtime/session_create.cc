@@ -17,7 +17,8 @@ uint32_t CeilDiv(uint32_t a, uint32_t b) { return a / b + (a % b != 0 ? 1 : 0); 
 Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> loaded,
                                                  const SessionOptions& options) {
   const Model& model = loaded->model();
-  ASSIGN_OR_RETURN(const std::unique_ptr<const ProgramPlan> plan, model.Plan(options.kv_dtype, options.precision));
+  ASSIGN_OR_RETURN(const std::unique_ptr<const ProgramPlan> plan,
+                   model.Plan(options.kv_dtype, options.precision));
   const std::shared_ptr<Device> device = model.device();
   const uint32_t context = model.config().context;
   if (options.max_streams > kMaxStreams) {
@@ -25,7 +26,8 @@ Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> lo
                  kMaxStreams);
   }
   const uint32_t streams = std::max(options.max_streams, 1u);
-  const uint32_t preferred = device->info().preferred_rows != 0 ? device->info().preferred_rows : kDefaultPrefillRows;
+  const uint32_t preferred =
+      device->info().preferred_rows != 0 ? device->info().preferred_rows : kDefaultPrefillRows;
   const uint32_t chunk = std::min(options.prefill_chunk != 0 ? options.prefill_chunk : preferred, context);
 
   dsopt_program_desc desc = {};

@@ -22,7 +22,9 @@ Result<std::shared_ptr<Stream>> Session::Fork(const Stream& parent) {
   ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream, AddStream());
   struct Undo {
     std::vector<std::shared_ptr<Stream>>* streams;
-    ~Undo() { if (streams != nullptr) streams->pop_back(); }
+    ~Undo() {
+      if (streams != nullptr) streams->pop_back();
+    }
   } undo{&streams_};
   stream->ForkFrom(parent);
   undo.streams = nullptr;
@@ -87,8 +89,9 @@ Status Session::Load(Stream* stream, std::span<const uint8_t> buffer) {
 
 Status Session::ReadLogits(const Stream& stream, float* out) {
   if (batch_.state != BatchState::kEmpty || stream.logits_batch == 0 || stream.logits_batch != batch_number_) {
-    return Error(DSOPT_E_INVALID_STATE,
-                 "logits: the stream's last token was not in the session's last batch, or a batch is in flight");
+    return Error(
+        DSOPT_E_INVALID_STATE,
+        "logits: the stream's last token was not in the session's last batch, or a batch is in flight");
   }
   return program_.ReadLogits(stream.logits_index, out);
 }
@@ -98,7 +101,8 @@ void Session::Leave() {
     DropReleased();
     busy_.store(false, std::memory_order_seq_cst);
     // Someone may have released a stream after DropReleased and found the session busy: look again.
-  } while (released_count_.load(std::memory_order_seq_cst) != 0 && !busy_.exchange(true, std::memory_order_seq_cst));
+  } while (released_count_.load(std::memory_order_seq_cst) != 0 &&
+           !busy_.exchange(true, std::memory_order_seq_cst));
 }
 
 void Session::Release(Stream* stream) {

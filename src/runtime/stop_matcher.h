@@ -11,15 +11,16 @@
 
 namespace dsopt {
 
-// One Knuth-Morris-Pratt automaton per stop string: time is bytes x strings, whatever the text. [thread-compatible]
+// One Knuth-Morris-Pratt automaton per stop string: time is bytes x strings, whatever the text.
+// [thread-compatible]
 class StopMatcher {
  public:
   StopMatcher() = default;
   // Empty strings are ignored. piece_bytes: the longest text that Append will bring; it then never allocates.
   StopMatcher(std::span<const std::string> stops, size_t piece_bytes);
 
-  // Appends to *out what is decided. True: a stop string is complete; *out received the text before the one that
-  // ended first (the longest of those that end at the same byte), and what follows it is discarded.
+  // Appends to *out what is decided. True: a stop string is complete; *out received the text before the one
+  // that ended first (the longest of those that end at the same byte), and what follows it is discarded.
   bool Append(std::string_view text, std::string* out);
   // End of text: what was held back is text after all.
   void Flush(std::string* out);

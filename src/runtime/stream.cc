@@ -8,8 +8,8 @@ namespace dsopt {
 namespace {
 
 constexpr float kNotComputed = std::numeric_limits<float>::quiet_NaN();
-constexpr size_t kReplacementBytes = 3;   // U+FFFD, which can stand for a single byte
-constexpr uint32_t kReserveTokens = 4096; // of room ahead of a generation without a limit
+constexpr size_t kReplacementBytes = 3;    // U+FFFD, which can stand for a single byte
+constexpr uint32_t kReserveTokens = 4096;  // of room ahead of a generation without a limit
 
 // Most text that `bytes` bytes of tokens and the pending bytes of a Utf8Stream can become.
 size_t MaxText(size_t bytes) { return (bytes + 4) * kReplacementBytes; }
@@ -89,14 +89,15 @@ void Stream::Restore(std::vector<dsopt_token> tokens, SequenceCache* cache) {
 Status Stream::StartGeneration(Generation generation, uint64_t order) {
   RETURN_IF_ERROR(NeedIdle("generate"));
   const uint32_t count = static_cast<uint32_t>(tokens_.size());
-  if (count == 0) return Error(DSOPT_E_INVALID_STATE, "generate: the stream has no tokens; append a prompt first");
+  if (count == 0)
+    return Error(DSOPT_E_INVALID_STATE, "generate: the stream has no tokens; append a prompt first");
   if (count > length_limit_) {
-    return Error(DSOPT_E_DEVICE_MEMORY, "generate: the stream has %u tokens, the session's cache holds %u", count,
-                 length_limit_);
+    return Error(DSOPT_E_DEVICE_MEMORY, "generate: the stream has %u tokens, the session's cache holds %u",
+                 count, length_limit_);
   }
   // All allocations of the generation, as far as they can be known.
-  const uint32_t ahead = std::min(generation.max_tokens != 0 ? generation.max_tokens : kReserveTokens,
-                                  length_limit_ - count);
+  const uint32_t ahead =
+      std::min(generation.max_tokens != 0 ? generation.max_tokens : kReserveTokens, length_limit_ - count);
   const size_t piece_text = MaxText(model_.max_token_bytes());
   StopMatcher stop(generation.stop, piece_text);
   {
@@ -120,8 +121,8 @@ Status Stream::StartGeneration(Generation generation, uint64_t order) {
   order_ = order;
   logits_batch = 0;
   cancelled_.store(false, std::memory_order_relaxed);
-  // Logits exist only for positions that are computed now: the last one always is, and with SCORE the one before
-  // the first new token too.
+  // Logits exist only for positions that are computed now: the last one always is, and with SCORE the one
+  // before the first new token too.
   if (cache_.tokens() == count || (generation_.score && cache_.tokens() > 0)) cache_.StepBack();
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -226,7 +227,8 @@ size_t Stream::CopyTokens(size_t first, std::span<dsopt_token> out) const {
 size_t Stream::CopyLogprobs(size_t first, std::span<float> out) const {
   std::lock_guard<std::mutex> lock(mutex_);
   const size_t count = first < logprobs_.size() ? std::min(out.size(), logprobs_.size() - first) : 0;
-  std::copy_n(logprobs_.begin() + static_cast<ptrdiff_t>(std::min(first, logprobs_.size())), count, out.begin());
+  std::copy_n(logprobs_.begin() + static_cast<ptrdiff_t>(std::min(first, logprobs_.size())), count,
+              out.begin());
   return count;
 }
 

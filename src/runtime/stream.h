@@ -35,7 +35,7 @@ class Stream {
   Stream(const LoadedModel& model, PagePool* pool, uint32_t page_tokens, uint32_t length_limit)
       : model_(model), length_limit_(length_limit), cache_(pool, page_tokens) {}
 
-  // ---- prompt -------------------------------------------------------------------------------------------------
+  // ---- prompt -----
   Status AppendTokens(std::span<const dsopt_token> tokens);
   Status AppendText(std::string_view text, uint32_t flags);
   Status Rewind(size_t count);
@@ -44,7 +44,7 @@ class Stream {
   // Replaces everything, as loaded from a buffer.
   void Restore(std::vector<dsopt_token> tokens, SequenceCache* cache);
 
-  // ---- generation ---------------------------------------------------------------------------------------------
+  // ---- generation -----
   Status StartGeneration(Generation generation, uint64_t order);
   bool generating() const { return generating_; }
   const Generation& generation() const { return generation_; }
@@ -62,7 +62,7 @@ class Stream {
   void Finish(dsopt_finish finish);
   void Fail(const Status& status);
 
-  // ---- state --------------------------------------------------------------------------------------------------
+  // ---- state -----
   std::span<const dsopt_token> tokens() const { return tokens_; }  // serial
   SequenceCache& cache() { return cache_; }
   const SequenceCache& cache() const { return cache_; }
@@ -73,15 +73,15 @@ class Stream {
   uint64_t logits_batch = 0;
   uint32_t logits_index = 0;
 
-  size_t TokenCount() const;                                                             // [shared]
-  size_t CopyTokens(size_t first, std::span<dsopt_token> out) const;                     // [shared]
-  size_t CopyLogprobs(size_t first, std::span<float> out) const;                         // [shared]
-  Status LastError() const;                                                              // [shared]
-  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }                   // [any]
-  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }          // [any]
+  size_t TokenCount() const;                                                     // [shared]
+  size_t CopyTokens(size_t first, std::span<dsopt_token> out) const;             // [shared]
+  size_t CopyLogprobs(size_t first, std::span<float> out) const;                 // [shared]
+  Status LastError() const;                                                      // [shared]
+  void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }           // [any]
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }  // [any]
   // The handle is gone: no more events; the session drops the stream when no serial call runs.
-  void MarkReleased() { released_.store(true, std::memory_order_release); }              // [any]
-  bool released() const { return released_.load(std::memory_order_acquire); }            // [any]
+  void MarkReleased() { released_.store(true, std::memory_order_release); }    // [any]
+  bool released() const { return released_.load(std::memory_order_acquire); }  // [any]
 
   // The C handle, for callbacks. free_handle is called when the session drops the stream.
   dsopt_stream* handle = nullptr;
@@ -97,9 +97,9 @@ class Stream {
   const LoadedModel& model_;
   const uint32_t length_limit_;
 
-  mutable std::mutex mutex_;              // guards writes to tokens_, logprobs_, error_, and [shared] reads
+  mutable std::mutex mutex_;  // guards writes to tokens_, logprobs_, error_, and [shared] reads
   std::vector<dsopt_token> tokens_;
-  std::vector<float> logprobs_;           // NaN: not computed
+  std::vector<float> logprobs_;  // NaN: not computed
   Status error_;
   std::atomic<bool> cancelled_{false}, released_{false};
 
@@ -107,10 +107,10 @@ class Stream {
   bool generating_ = false;
   uint64_t order_ = 0;
   Generation generation_;
-  uint32_t sampled_count_ = 0;            // in this generation
-  bool text_is_empty_ = true;             // no token so far contributed text: see Tokenizer::TokenBytes
+  uint32_t sampled_count_ = 0;  // in this generation
+  bool text_is_empty_ = true;   // no token so far contributed text: see Tokenizer::TokenBytes
   Utf8Stream utf8_;
-  std::string characters_;                // scratch of AddText
+  std::string characters_;  // scratch of AddText
   StopMatcher stop_;
   EventQueue events_;
 };
