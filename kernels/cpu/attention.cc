@@ -1,0 +1,293 @@
+// attention.cc - grouped-query attention over the paged cache, and the attention phases that MLA shares.
+//
+// A row sees its positions in spans of 256 at absolute multiples. Each span gives a partial (m, l, o); partials are
+// merged in ascending order. Which partials are computed side by side (a wave) depends on the batch; what they
+// contain and the order of merging does not.
+#include <cmath>
+#include <cstring>
+
+#include "build.h"
+
+namespace dsopt_cpu {
+namespace {
+
+// ---- rotation and appending to the cache ----
+
+uint32_t PrepareRows(dsopt_be_program* p, const Phase&) { return Rows(p); }
+
+void RunAppend(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
+  const dsopt_attention_block& b = phase.block->u.attention;
+  const AttentionOp& op = *phase.attention;
+  float* q = const_cast<float*>(op.q) + row * op.q_row_floats;
+  float* k = q + uint64_t{b.q_heads} * b.head_dim;
+  const float* v = k + uint64_t{b.kv_heads} * b.head_dim;
+  const float scale = b.scale != 0.0f ? b.scale : 1.0f / std::sqrt(static_cast<float>(b.head_dim));
+  const dsopt_rope* rope = p->has_rope ? &p->desc.ropes[b.rope] : nullptr;
+  const float* angles = rope != nullptr ? RopeRow(p, b.rope, row) : nullptr;
+  for (uint32_t h = 0; h < b.q_heads; ++h) {
+    float* head = q + uint64_t{h} * b.head_dim;
+    if (rope != nullptr) Rotate(*rope, angles, head);
+    for (uint32_t i = 0; i < b.head_dim; ++i) head[i] *= scale;
+  }
+  const uint32_t position = static_cast<uint32_t>(p->positions[row]);
+  uint8_t* page = CachePage(p, static_cast<uint32_t>(p->row_seq[row]), position / kPageTokens, b.cache_offset);
+  const Storage storage = KvStorage(p);
+  const uint64_t token_bytes = b.head_dim * StorageBytes(storage);
+  for (uint32_t h = 0; h < b.kv_heads; ++h) {
+    float* head = k + uint64_t{h} * b.head_dim;
+    if (rope != nullptr) Rotate(*rope, angles, head);
+    uint8_t* dst = page + h * op.cache_head_bytes + (position % kPageTokens) * token_bytes;
+    p->device->kernels->convert(head, b.head_dim, storage, dst);
+    p->device->kernels->convert(v + uint64_t{h} * b.head_dim, b.head_dim, storage, dst + op.value_offset);
+  }
+}
+
+// ---- partial results ----
+
+// First position that a row sees.
+uint32_t FirstSeen(uint32_t position, uint32_t window) {
+  return window != 0 && position + 1 > window ? position + 1 - window : 0;
+}
+
+float* Part(const AttentionOp& op, const Geometry& g, uint64_t row, uint64_t head, uint32_t span) {
+  const uint64_t index = (row * op.heads + head) * g.span_count + (span - g.first_span);
+  return op.parts + index * (2 + op.vd_padded);
+}
+
+void SetWave(dsopt_be_program* p, const AttentionOp& op, uint32_t first_span) {
+  uint32_t last = 0;
+  for (uint32_t r = 0; r < Rows(p); ++r) last = Max(last, static_cast<uint32_t>(p->positions[r]) / kSpanTokens + 1);
+  const uint32_t room = Max<uint32_t>(op.partials / (Rows(p) * op.heads), 1);
+  p->geometry.first_span = first_span;
+  p->geometry.span_count = Min(last - first_span, room);
+}
+
+uint32_t FirstSpan(const dsopt_be_program* p, const AttentionOp& op) {
+  uint32_t first = UINT32_MAX;
+  for (uint32_t r = 0; r < Rows(p); ++r) {
+    first = Min(first, FirstSeen(static_cast<uint32_t>(p->positions[r]), op.window) / kSpanTokens);
+  }
+  return first;
+}
+
+uint32_t PreparePartials(dsopt_be_program* p, const Phase& phase) {
+  const AttentionOp& op = *phase.attention;
+  Geometry& g = p->geometry;
+  // A first wave follows an ordinary phase, which leaves span_count 0.
+  SetWave(p, op, g.span_count == 0 ? FirstSpan(p, op) : g.first_span + g.span_count);
+  uint32_t blocks = 0;
+  for (uint32_t s = 0; s < p->batch.seqs; ++s) {
+    p->seq_first_unit[s] = blocks;
+    blocks += static_cast<uint32_t>(DivUp(p->seq_first_row[s + 1] - p->seq_first_row[s], op.unit_rows));
+  }
+  p->seq_first_unit[p->batch.seqs] = blocks;
+  g.group_blocks = static_cast<uint32_t>(DivUp(op.group, op.unit_heads));
+  g.head_blocks = op.heads / op.group * g.group_blocks;
+  return blocks * g.head_blocks * g.span_count;
+}
+
+// The (row, head) pairs of one unit and the part of a span that at least one of them sees.
+struct UnitRows {
+  uint32_t seq, first_row, rows, first_head, heads;
+  uint32_t first, last;  // positions
+};
+
+// False: no row of the unit sees the span.
+bool CutUnit(const dsopt_be_program* p, const AttentionOp& op, uint32_t unit, uint32_t span, UnitRows* u) {
+  const Geometry& g = p->geometry;
+  const uint32_t head_block = unit % g.head_blocks, block = unit / g.head_blocks;
+  uint32_t low = 0, high = p->batch.seqs;
+  while (high - low > 1) {
+    const uint32_t middle = (low + high) / 2;
+    if (p->seq_first_unit[middle] <= block) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  u->seq = low;
+  u->first_row = p->seq_first_row[low] + (block - p->seq_first_unit[low]) * op.unit_rows;
+  u->rows = Min(op.unit_rows, p->seq_first_row[low + 1] - u->first_row);
+  const uint32_t in_group = head_block % g.group_blocks * op.unit_heads;
+  u->first_head = head_block / g.group_blocks * op.group + in_group;
+  u->heads = Min(op.unit_heads, op.group - in_group);
+  const uint32_t first_position = static_cast<uint32_t>(p->positions[u->first_row]);
+  u->first = Max(FirstSeen(first_position, op.window), span * kSpanTokens);
+  u->last = Min(first_position + u->rows, (span + 1) * kSpanTokens);
+  return u->first < u->last;
+}
+
+// Rows of activations (queries or probabilities) against one 64-wide tile of f32.
+void Multiply(const Kernels& k, const float* tile, uint32_t steps, const void* const* in, uint32_t count, float* acc,
+              uint32_t ld, uint32_t flags) {
+  for (uint32_t i = 0; i < count; i += kMicroRows) {
+    k.linear[kF32](tile, steps, in + i, Min(kMicroRows, count - i), acc + uint64_t{i} * ld, ld, flags);
+  }
+}
+
+void RunPartials(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch* scratch) {
+  const AttentionOp& op = *phase.attention;
+  const Geometry& g = p->geometry;
+  const Kernels& k = *p->device->kernels;
+  const uint32_t span = g.first_span + unit % g.span_count;
+  UnitRows u;
+  if (!CutUnit(p, op, unit / g.span_count, span, &u)) return;
+  const Storage storage = KvStorage(p);
+  const uint32_t count = u.rows * u.heads;
+  const uint64_t cache_head = u.first_head / op.group;
+  const uint32_t base = span * kSpanTokens;
+  const uint32_t first_page = u.first / kPageTokens, last_page = (u.last - 1) / kPageTokens + 1;
+
+  const void* in[kMaxUnitRows];
+  for (uint32_t i = 0; i < count; ++i) {
+    in[i] = op.q + (u.first_row + i / u.heads) * op.q_row_floats + (u.first_head + i % u.heads) * op.q_head_floats;
+  }
+  for (uint32_t page = first_page; page < last_page; ++page) {
+    const uint8_t* keys = CachePage(p, u.seq, page, op.cache_offset) + cache_head * op.cache_head_bytes;
+    k.load_keys(keys, storage, op.token_values, op.kd, scratch->keys);
+    Multiply(k, scratch->keys, op.kd, in, count, scratch->scores + (page * kPageTokens - base), kSpanTokens, 0);
+  }
+
+  const uint32_t end = last_page * kPageTokens - base;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint64_t row = u.first_row + i / u.heads;
+    const uint32_t position = static_cast<uint32_t>(p->positions[row]);
+    const uint32_t first = Max(FirstSeen(position, op.window), base), last = Min(position + 1, base + kSpanTokens);
+    float* s = scratch->scores + uint64_t{i} * kSpanTokens;
+    in[i] = s;
+    if (first >= last) {  // this row sees nothing here: its partial is not merged, but its sums are computed
+      std::memset(s, 0, end * sizeof(float));
+      continue;
+    }
+    float* part = Part(op, g, row, u.first_head + i % u.heads, span);
+    k.softmax_span(s, first - base, last - base, end, &part[0], &part[1]);
+  }
+
+  for (uint32_t page = first_page; page < last_page; ++page) {
+    const uint8_t* values =
+        CachePage(p, u.seq, page, op.cache_offset) + cache_head * op.cache_head_bytes + op.value_offset;
+    const uint32_t start = page * kPageTokens;
+    k.load_values(values, storage, op.token_values, op.vd, u.first > start ? u.first - start : 0,
+                  Min(u.last - start, kPageTokens), scratch->values);
+    const void* probabilities[kMaxUnitRows];
+    for (uint32_t i = 0; i < count; ++i) probabilities[i] = static_cast<const float*>(in[i]) + (start - base);
+    for (uint32_t c = 0; c < op.vd_padded; c += 64) {
+      Multiply(k, scratch->values + uint64_t{c} * kPageTokens, kPageTokens, probabilities, count, scratch->sums + c,
+               op.vd_padded, page == first_page ? 0u : kAccumulate);
+    }
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    float* part = Part(op, g, u.first_row + i / u.heads, u.first_head + i % u.heads, span);
+    std::memcpy(part + 2, scratch->sums + uint64_t{i} * op.vd_padded, op.vd * sizeof(float));
+  }
+}
+
+// ---- merging ----
+
+constexpr uint32_t kMergeHeads = 16;
+
+uint32_t PrepareMerge(dsopt_be_program* p, const Phase& phase) {
+  return static_cast<uint32_t>(DivUp(uint64_t{Rows(p)} * phase.attention->heads, kMergeHeads));
+}
+
+bool LastWave(const dsopt_be_program* p) {
+  const Geometry& g = p->geometry;
+  for (uint32_t r = 0; r < Rows(p); ++r) {
+    if (static_cast<uint32_t>(p->positions[r]) / kSpanTokens >= g.first_span + g.span_count) return false;
+  }
+  return true;
+}
+
+void RunMerge(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch*) {
+  const AttentionOp& op = *phase.attention;
+  const Geometry& g = p->geometry;
+  const Kernels& k = *p->device->kernels;
+  const uint64_t last = Min(uint64_t{unit + 1} * kMergeHeads, uint64_t{Rows(p)} * op.heads);
+  for (uint64_t i = uint64_t{unit} * kMergeHeads; i < last; ++i) {
+    const uint64_t row = i / op.heads, head = i % op.heads;
+    const uint32_t position = static_cast<uint32_t>(p->positions[row]);
+    const uint32_t first_seen = FirstSeen(position, op.window) / kSpanTokens;
+    float* state = op.state + i * (2 + op.vd_padded);
+    const uint32_t end = Min(position / kSpanTokens + 1, g.first_span + g.span_count);
+    for (uint32_t span = Max(first_seen, g.first_span); span < end; ++span) {
+      const float* part = Part(op, g, row, head, span);
+      if (span == first_seen) {
+        std::memcpy(state, part, (2 + op.vd) * sizeof(float));
+      } else {
+        k.merge(state, state + 2, part, part + 2, op.vd);
+      }
+    }
+    if (position / kSpanTokens < g.first_span + g.span_count && end > g.first_span) {
+      k.finish(state + 2, state[1], op.vd, op.out_storage, op.out + row * op.out_row_bytes + head * op.out_head_bytes);
+    }
+  }
+}
+
+bool AgainMerge(dsopt_be_program* p, const Phase&) {
+  if (!LastWave(p)) return true;
+  p->geometry.span_count = 0;
+  return false;
+}
+
+}  // namespace
+
+void Builder::AddAttentionPhases(AttentionOp* op) {
+  op->vd_padded = static_cast<uint32_t>(RoundUp(op->vd, 64));
+  const uint64_t pair_flops = uint64_t{kSpanTokens} * (op->kd + op->vd) * 2;  // one row, one head, one span
+  const uint64_t pairs = Min<uint64_t>(Max<uint64_t>(kernels().unit_flops / pair_flops, kMicroRows), kMaxUnitRows);
+  op->unit_heads = static_cast<uint32_t>(Min<uint64_t>(op->group, pairs));
+  op->unit_rows = static_cast<uint32_t>(Max<uint64_t>(1, pairs / op->unit_heads));
+  const uint64_t entry_bytes = (2 + uint64_t{op->vd_padded}) * 4;
+  op->partials = static_cast<uint32_t>(Max<uint64_t>(max_rows(), 32) * op->heads);
+  op->state = reinterpret_cast<float*>(Buffer(kBufState, uint64_t{max_rows()} * op->heads, entry_bytes));
+  op->parts = reinterpret_cast<float*>(Buffer(kBufParts, op->partials, entry_bytes));
+  NeedScratch(uint64_t{op->kd} * kPageTokens, uint64_t{op->vd_padded} * kPageTokens,
+              uint64_t{kMaxUnitRows} * op->vd_padded);
+  Phase* phase = Add();
+  phase->prepare = PreparePartials;
+  phase->run = RunPartials;
+  phase->attention = op;
+  phase = Add();
+  phase->prepare = PrepareMerge;
+  phase->run = RunMerge;
+  phase->again = AgainMerge;
+  phase->back = 1;
+  phase->attention = op;
+}
+
+void Builder::BuildAttention(const dsopt_attention_block& b) {
+  const uint64_t wide = (b.q_heads + 2 * uint64_t{b.kv_heads}) * b.head_dim;
+  const uint64_t value_bytes = desc().kv_dtype == DSOPT_BF16 ? 2 : 4;
+  const uint8_t* h = AddNorm(b.norm, b.norm_eps, b.qkv, false, RowSet::kBatch);
+  LinearOp* qkv = AddLinear(b.qkv, h, StagedBytes(b.qkv), RowSet::kBatch);
+  qkv->out = Buffer(kBufProjected, max_rows(), wide * 4);
+  qkv->out_row_bytes = wide * 4;
+  qkv->epilogue.kind = kStoreSum;
+  qkv->epilogue.out = kF32;
+  qkv->epilogue.bias = Values(b.qkv_bias);
+
+  AttentionOp* op = AddAttention();
+  op->q = reinterpret_cast<const float*>(Buffer(kBufProjected, max_rows(), wide * 4));
+  op->q_row_floats = wide;
+  op->q_head_floats = b.head_dim;
+  op->heads = b.q_heads;
+  op->group = b.q_heads / b.kv_heads;
+  op->kd = op->vd = op->token_values = b.head_dim;
+  op->window = b.window;
+  op->cache_offset = b.cache_offset;
+  op->cache_head_bytes = uint64_t{kPageTokens} * b.head_dim * value_bytes;
+  op->value_offset = b.kv_heads * op->cache_head_bytes;
+  op->out_storage = Staging(b.out);
+  op->out_row_bytes = StagedBytes(b.out);
+  op->out_head_bytes = b.head_dim * StorageBytes(op->out_storage);
+  op->out = Buffer(kBufMixed, max_rows(), op->out_row_bytes);
+
+  Phase* append = Add();
+  append->prepare = PrepareRows;
+  append->run = RunAppend;
+  append->attention = op;
+  AddAttentionPhases(op);
+  AddResidual(b.out, op->out, b.out_bias, RowSet::kBatch);
+}
+
+}  // namespace dsopt_cpu

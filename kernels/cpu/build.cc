@@ -1,0 +1,151 @@
+// build.cc - the shared part of building phases: buffers, norms, gated projections. One block each: attention.cc,
+// mla.cc, mlp.cc, moe.cc, head.cc, embed.cc.
+#include "build.h"
+
+namespace dsopt_cpu {
+
+Builder::Builder(const dsopt_be_device* device, const dsopt_program_desc& desc, dsopt_be_program* program)
+    : device_(device), desc_(desc), program_(program) {}
+
+void Builder::BuildAll() {
+  Buffer(kBufX, max_rows(), uint64_t{desc_.hidden} * 4);
+  for (uint32_t i = 0; i < desc_.block_count; ++i) {
+    block_ = &desc_.blocks[i];
+    switch (block_->kind) {
+      case DSOPT_BLOCK_EMBED: BuildEmbed(block_->u.embed); break;
+      case DSOPT_BLOCK_ATTENTION: BuildAttention(block_->u.attention); break;
+      case DSOPT_BLOCK_MLA: BuildMla(block_->u.mla); break;
+      case DSOPT_BLOCK_MLP: BuildMlp(block_->u.mlp); break;
+      case DSOPT_BLOCK_MOE: BuildMoe(block_->u.moe); break;
+      case DSOPT_BLOCK_HEAD: BuildHead(block_->u.head); break;
+      default: break;  // CheckDesc has refused it
+    }
+  }
+}
+
+uint8_t* Builder::Buffer(BufferId id, uint64_t rows, uint64_t row_bytes) {
+  buffer_bytes[id] = Max(buffer_bytes[id], RoundUp(rows * row_bytes + 256, 64));
+  return program_ != nullptr ? program_->buffers[id] : nullptr;
+}
+
+Phase* Builder::Add() {
+  Phase* phase = program_ != nullptr ? &program_->phases[phase_count] : &dummy_phase_;
+  *phase = Phase{};
+  phase->block = block_;
+  ++phase_count;
+  return phase;
+}
+
+AttentionOp* Builder::AddAttention() {
+  AttentionOp* op = program_ != nullptr ? &program_->attentions[attention_count] : &dummy_attention_;
+  *op = AttentionOp{};
+  ++attention_count;
+  return op;
+}
+
+void Builder::NeedScratch(uint64_t keys, uint64_t values, uint64_t sums) {
+  scratch_keys = Max(scratch_keys, keys);
+  scratch_values = Max(scratch_values, values);
+  scratch_sums = Max(scratch_sums, sums);
+}
+
+Storage Builder::Staging(const dsopt_be_weight* weight) const {
+  return fast() && kernels().linear_bf16 != nullptr && weight->storage == kBf16 ? kBf16 : kF32;
+}
+
+uint64_t Builder::StagedBytes(const dsopt_be_weight* weight) const {
+  return RoundUp(RoundUp(weight->inputs, 2) * StorageBytes(Staging(weight)), 64);
+}
+
+namespace {
+
+constexpr uint32_t kNormRows = 4;  // rows of one unit
+
+uint32_t NormRows(const dsopt_be_program* p, const NormOp& op) {
+  return op.rows == RowSet::kLogits ? p->batch.logit_rows : Rows(p);
+}
+
+uint32_t PrepareNorm(dsopt_be_program* p, const Phase& phase) {
+  return static_cast<uint32_t>(DivUp(NormRows(p, phase.norm), kNormRows));
+}
+
+void RunNorm(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch*) {
+  const NormOp& op = phase.norm;
+  const uint32_t last = Min((unit + 1) * kNormRows, NormRows(p, op));
+  const uint32_t hidden = p->desc.hidden, padded = static_cast<uint32_t>(RoundUp(hidden, 2));
+  for (uint32_t i = unit * kNormRows; i < last; ++i) {
+    const uint32_t row = op.rows == RowSet::kLogits ? static_cast<uint32_t>(p->sample[i].row) : i;
+    uint8_t* staged = op.out + i * op.out_row_bytes;
+    uint8_t* full = op.full != nullptr ? op.full + i * op.full_row_bytes : nullptr;
+    if (op.staging == kF32) {
+      full = staged;
+      staged = nullptr;
+    }
+    p->device->kernels->rms_norm(ResidualRow(p, row), op.gain, op.eps, hidden, padded, reinterpret_cast<float*>(full),
+                                 reinterpret_cast<uint16_t*>(staged));
+  }
+}
+
+}  // namespace
+
+const uint8_t* Builder::AddNorm(const dsopt_be_weight* gain, float eps, const dsopt_be_weight* consumer, bool want_f32,
+                                RowSet rows) {
+  const uint64_t count = rows == RowSet::kLogits ? desc_.max_logit_rows : max_rows();
+  Phase* phase = Add();
+  phase->prepare = PrepareNorm;
+  phase->run = RunNorm;
+  NormOp& op = phase->norm;
+  op.rows = rows;
+  op.gain = Values(gain);
+  op.eps = eps;
+  op.staging = Staging(consumer);
+  op.out = Buffer(kBufNorm, count, StagedBytes(consumer));
+  op.out_row_bytes = StagedBytes(consumer);
+  if (want_f32 && op.staging != kF32) {
+    op.full_row_bytes = RoundUp(RoundUp(desc_.hidden, 2) * 4, 64);
+    op.full = Buffer(kBufNorm32, count, op.full_row_bytes);
+  }
+  return op.out;
+}
+
+LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows) {
+  Phase* phase = Add();
+  phase->prepare = PrepareLinear;
+  phase->run = RunLinear;
+  LinearOp* op = &phase->linear;
+  op->weight = weight;
+  op->function = Staging(weight) == kBf16 ? kernels().linear_bf16 : kernels().linear[weight->storage];
+  op->rows = rows;
+  op->in = in;
+  op->in_row_bytes = in_row_bytes;
+  op->epilogue.columns = static_cast<uint32_t>(weight->outputs);
+  return op;
+}
+
+LinearOp* Builder::AddResidual(const dsopt_be_weight* weight, const uint8_t* in, const dsopt_be_weight* bias,
+                               RowSet rows) {
+  LinearOp* op = AddLinear(weight, in, StagedBytes(weight), rows);
+  op->out = Buffer(kBufX, max_rows(), uint64_t{desc_.hidden} * 4);
+  op->out_row_bytes = uint64_t{desc_.hidden} * 4;
+  op->epilogue.kind = kAddSum;
+  op->epilogue.out = kF32;
+  op->epilogue.bias = Values(bias);
+  return op;
+}
+
+const uint8_t* Builder::AddGated(const dsopt_be_weight* gate_up, const dsopt_be_weight* bias,
+                                 const dsopt_be_weight* down, dsopt_activation activation, const uint8_t* in,
+                                 RowSet rows, uint64_t rows_max) {
+  LinearOp* op = AddLinear(gate_up, in, StagedBytes(gate_up), rows);
+  op->out = Buffer(kBufInner, rows_max, StagedBytes(down));
+  op->out_row_bytes = StagedBytes(down);
+  op->epilogue.kind = kGate;
+  op->epilogue.out = Staging(down);
+  op->epilogue.gelu = activation == DSOPT_ACT_GELU_TANH;
+  op->epilogue.columns = static_cast<uint32_t>(RoundUp(down->inputs, 2));
+  op->epilogue.bias = Values(bias);
+  op->epilogue.bias_up = bias != nullptr ? Values(bias) + down->inputs : nullptr;
+  return op->out;
+}
+
+}  // namespace dsopt_cpu

@@ -1,0 +1,92 @@
+// kernels.h - the innermost loops, one table per instruction set. The operators above call nothing else that
+// depends on the machine. Types only: the files that fill the tables are compiled with wide instruction sets,
+// so nothing inline may be shared with ordinary code.
+#ifndef DSOPT_CPU_ISA_KERNELS_H_
+#define DSOPT_CPU_ISA_KERNELS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace dsopt_cpu {
+
+constexpr uint32_t kTileRows = 64;     // outputs in one packed weight tile
+constexpr uint32_t kMicroRows = 6;     // most activation rows that one call of a linear kernel takes
+constexpr uint32_t kPageTokens = 64;   // positions of a cache page
+constexpr uint32_t kSpanTokens = 256;  // positions that one partial softmax covers, at absolute multiples
+
+// How numbers lie in memory. The value indexes Kernels::linear.
+enum Storage : uint32_t { kF32 = 0, kF16 = 1, kBf16 = 2 };
+
+enum LinearFlag : uint32_t {
+  kAccumulate = 1,  // continue the sums already in acc
+  kStream = 2,      // the tile is read once: do not keep it in the caches
+};
+
+// acc[r][0..63] (row stride ld floats) = sum over k of tile[k][0..63] * in[r][k], r < rows <= kMicroRows.
+// One chain of multiply-adds per output, k ascending, the same for every number of rows: a row's result never
+// depends on its neighbours. Tiles: BF16 [steps][64][2] (pairs of k), F16 and F32 [steps][64].
+using LinearFn = void (*)(const void* tile, uint32_t steps, const void* const* in, uint32_t rows, float* acc,
+                          uint32_t ld, uint32_t flags);
+
+enum EpilogueKind : uint32_t {
+  kStoreSum,   // out = acc + bias
+  kAddSum,     // out += acc + bias, f32 only
+  kGate,       // out[0..31] = act(acc[0..31] + bias) * (acc[32..63] + bias_up)
+};
+
+struct Epilogue {
+  EpilogueKind kind;
+  Storage out;           // kF32 or kBf16
+  uint32_t gelu;         // kGate: 1 gelu (tanh form), 0 silu
+  uint32_t columns;      // valid outputs of this tile, <= 64 (kGate: <= 32)
+  const float* bias;     // at the tile's first column; NULL: none. Readable for 64 floats
+  const float* bias_up;
+};
+
+struct Kernels {
+  const char* name;
+  uint32_t arch;           // dsopt_device_info.arch
+  uint64_t unit_flops;     // arithmetic that takes one core about 50 us
+
+  LinearFn linear[3];      // f32 activations, by Storage of the weights
+  LinearFn linear_bf16;    // bf16 activations and bf16 weights; NULL: not in this instruction set
+  // acc [rows][64]; out[r] points at the tile's first output of row r.
+  void (*epilogue)(const Epilogue& e, const float* acc, uint32_t rows, void* const* out);
+
+  // dst = x * rsqrt(mean(x^2) + eps) * gain; f32 and/or bf16 (NULL: not wanted); zeros up to padded values.
+  void (*rms_norm)(const float* x, const float* gain, float eps, uint32_t count, uint32_t padded, float* dst,
+                   uint16_t* dst_bf16);
+  void (*convert)(const float* src, uint32_t count, Storage storage, void* dst);  // kF32 or kBf16
+
+  // Attention. A page of keys [64][kd] at row stride `stride` values becomes kt [kd][64] f32; a page of values
+  // becomes v [vd / 64][64][64] f32, zero outside of tokens [first, last) and columns >= vd.
+  void (*load_keys)(const void* src, Storage storage, uint32_t stride, uint32_t kd, float* kt);
+  void (*load_values)(const void* src, Storage storage, uint32_t stride, uint32_t vd, uint32_t first,
+                      uint32_t last, float* v);
+  // s[j] = exp(s[j] - m) inside [first, last), 0 elsewhere below end; m: the maximum, l: the sum.
+  void (*softmax_span)(float* s, uint32_t first, uint32_t last, uint32_t end, float* m, float* l);
+  // (m, l, o) = the softmax state after one more partial; both o have count values.
+  void (*merge)(float* ml, float* o, const float* part_ml, const float* part_o, uint32_t count);
+  // dst = o / l
+  void (*finish)(const float* o, float l, uint32_t count, Storage storage, void* dst);
+
+  // Head. NaN counts as -inf in both.
+  void (*max)(const float* x, uint32_t count, float* max);
+  double (*sum_exp)(const float* x, uint32_t count, float max);             // sum exp(x - max)
+  void (*exp_scaled)(const float* x, uint32_t count, float max, float inv_t, float* dst);  // exp((x - max) inv_t)
+
+  void (*axpy)(float* y, const float* x, float a, uint32_t count);          // y += a * x
+  // dst[p * 64 + r] = src row r, word p; 16 rows at stride src_words.
+  void (*pack16)(const uint32_t* src, size_t src_stride_bytes, uint32_t words, uint32_t* dst);
+  uint64_t (*read)(const void* src, size_t bytes, uint32_t method);         // sums memory; for measure_read
+};
+
+// Best table of the machine that is at most `variant` (NULL: no limit); NULL: the name is unknown.
+const Kernels* SelectKernels(const char* variant);
+const Kernels* KernelsScalar();
+const Kernels* KernelsAvx2();
+const Kernels* KernelsAvx512();
+const Kernels* KernelsAvx512Bf16();
+
+}  // namespace dsopt_cpu
+#endif  // DSOPT_CPU_ISA_KERNELS_H_

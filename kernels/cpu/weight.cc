@@ -1,0 +1,196 @@
+// weight.cc - shape checks, allocation and life of a tensor. How it is laid out: pack.cc.
+#include "weight.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "fill.h"
+
+namespace dsopt_cpu {
+namespace {
+
+constexpr uint64_t kMaxElements = uint64_t{1} << 44;
+constexpr uint64_t kMaxSide = uint64_t{1} << 28;
+
+bool ToStorage(dsopt_dtype dtype, Storage* storage) {
+  switch (dtype) {
+    case DSOPT_F32: *storage = kF32; return true;
+    case DSOPT_F16: *storage = kF16; return true;
+    case DSOPT_BF16: *storage = kBf16; return true;
+    default: return false;
+  }
+}
+
+const char* CheckShape(const dsopt_weight_desc& d, Storage storage) {
+  if (d.batch == 0 || d.rows == 0 || d.cols == 0) return "no side may be 0";
+  if (d.batch > kMaxSide || d.rows > kMaxSide || d.cols > kMaxSide) return "a side is beyond 2^28";
+  uint64_t elements;
+  if (__builtin_mul_overflow(d.batch, d.rows, &elements) || __builtin_mul_overflow(elements, d.cols, &elements) ||
+      elements > kMaxElements) {
+    return "more than 2^44 elements";
+  }
+  switch (d.kind) {
+    case DSOPT_WEIGHT_VECTOR: return d.batch == 1 && d.rows == 1 ? nullptr : "a vector has batch 1 and rows 1";
+    case DSOPT_WEIGHT_GATE_UP: return d.rows % 2 == 0 ? nullptr : "gate and up need an even number of rows";
+    case DSOPT_WEIGHT_EMBEDDING:
+    case DSOPT_WEIGHT_ROUTER: return d.batch == 1 ? nullptr : "batch 1 expected";
+    case DSOPT_WEIGHT_MATRIX:
+    case DSOPT_WEIGHT_TRANSPOSED:
+    case DSOPT_WEIGHT_EXPERTS: break;
+    default: return "unknown kind";
+  }
+  (void)storage;
+  return nullptr;
+}
+
+// Fills everything of *w but memory. Fails with a message.
+dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight* w) {
+  dsopt_weight_desc d;
+  if (!CopyStruct(desc, &d)) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight: the description has no size");
+  std::snprintf(w->name, sizeof(w->name), "%s", d.name != nullptr ? d.name : "(no name)");
+  if (!ToStorage(d.dtype, &w->written)) {
+    return Fail(device->host, DSOPT_E_UNSUPPORTED, "weight '%s': dtype %d, F32, F16 or BF16 expected", w->name,
+                static_cast<int>(d.dtype));
+  }
+  if (const char* wrong = CheckShape(d, w->written)) {
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s", w->name,
+                static_cast<int>(d.kind), static_cast<unsigned long long>(d.batch),
+                static_cast<unsigned long long>(d.rows), static_cast<unsigned long long>(d.cols), wrong);
+  }
+  w->device = device;
+  w->kind = d.kind;
+  w->tied = d.kind == DSOPT_WEIGHT_EMBEDDING && d.tied != 0;
+  w->batch = d.batch;
+  w->rows = d.rows;
+  w->cols = d.cols;
+  const bool widen = d.kind == DSOPT_WEIGHT_VECTOR || d.kind == DSOPT_WEIGHT_ROUTER;
+  w->storage = widen ? kF32 : w->written;
+  w->packed = d.kind != DSOPT_WEIGHT_VECTOR && !(d.kind == DSOPT_WEIGHT_EMBEDDING && w->tied == 0);
+  w->outputs = d.kind == DSOPT_WEIGHT_TRANSPOSED ? d.cols : d.rows;
+  w->inputs = d.kind == DSOPT_WEIGHT_TRANSPOSED ? d.rows : d.cols;
+  if (d.kind == DSOPT_WEIGHT_VECTOR) {
+    w->bytes = (RoundUp(d.cols, 64) + 64) * 4;
+  } else if (!w->packed) {
+    w->bytes = RoundUp(d.rows * d.cols * StorageBytes(w->storage), 64);
+  } else {
+    w->tiles = d.kind == DSOPT_WEIGHT_GATE_UP ? DivUp(w->outputs / 2, 32) : DivUp(w->outputs, kTileRows);
+    w->steps = w->storage == kBf16 ? DivUp(w->inputs, 2) : w->inputs;
+    w->tile_bytes = w->steps * kTileRows * (w->storage == kF16 ? 2 : 4);
+    w->matrix_bytes = w->tiles * w->tile_bytes;
+    w->bytes = w->batch * w->matrix_bytes;
+  }
+  return DSOPT_OK;
+}
+
+bool HasPadding(const dsopt_be_weight& w) {
+  if (!w.packed) return w.kind == DSOPT_WEIGHT_VECTOR;
+  const uint64_t per_tile = w.kind == DSOPT_WEIGHT_GATE_UP ? w.outputs / 2 % 32 : w.outputs % kTileRows;
+  return per_tile != 0 || (w.storage == kBf16 && w.inputs % 2 != 0);
+}
+
+}  // namespace
+
+dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes) {
+  dsopt_be_weight w = {};
+  const dsopt_status status = Describe(device, desc, &w);
+  if (status != DSOPT_OK) return status;
+  if (bytes == nullptr) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': bytes is NULL", w.name);
+  *bytes = w.bytes;
+  return DSOPT_OK;
+}
+
+dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight** out) {
+  dsopt_be_weight w = {};
+  dsopt_status status = Describe(device, desc, &w);
+  if (status != DSOPT_OK) return status;
+  if (out == nullptr) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': out is NULL", w.name);
+  *out = nullptr;
+  status = Charge(device, w.bytes, w.name);
+  if (status != DSOPT_OK) return status;
+  status = Allocate(device->host, sizeof(w), w.name, &w.memory);
+  if (status == DSOPT_OK) status = Allocate(device->host, w.bytes, w.name, &w.values);
+  if (status != DSOPT_OK) {
+    Release(device->host, &w.memory);
+    Refund(device, w.bytes);
+    return status;
+  }
+  w.data = w.values.data;
+  if (HasPadding(w)) std::memset(w.data, 0, w.bytes);
+  *out = new (w.memory.data) dsopt_be_weight(w);
+  return DSOPT_OK;
+}
+
+dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first_element, uint64_t count, const void* src) {
+  const uint64_t elements = weight->batch * weight->rows * weight->cols;
+  if (count > elements || first_element > elements - count || (src == nullptr && count > 0)) {
+    return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT,
+                "weight '%s': write of elements [%llu, +%llu) of %llu from %s", weight->name,
+                static_cast<unsigned long long>(first_element), static_cast<unsigned long long>(count),
+                static_cast<unsigned long long>(elements), src == nullptr ? "NULL" : "memory");
+  }
+  PackElements(weight, first_element, count, src);
+  return DSOPT_OK;
+}
+
+namespace {
+
+struct FillJob {
+  dsopt_be_weight* weight;
+  uint64_t seed;
+  float mean, stddev;
+  uint64_t elements, piece;  // piece: elements of one claim
+  uint8_t* scratch;          // piece elements per thread
+  std::atomic<uint64_t> next;
+};
+
+void FillPieces(void* context, uint32_t slot) {
+  FillJob* job = static_cast<FillJob*>(context);
+  const Storage storage = job->weight->written;
+  uint8_t* scratch = job->scratch + slot * job->piece * StorageBytes(storage);
+  while (true) {
+    const uint64_t first = job->next.fetch_add(job->piece);
+    if (first >= job->elements) return;
+    const uint64_t count = Min(job->piece, job->elements - first);
+    for (uint64_t i = 0; i < count; ++i) {
+      const float value = FillElement(job->seed, first + i, job->mean, job->stddev);
+      if (storage == kF32) reinterpret_cast<float*>(scratch)[i] = value;
+      if (storage == kF16) reinterpret_cast<uint16_t*>(scratch)[i] = F16FromFloat(value);
+      if (storage == kBf16) reinterpret_cast<uint16_t*>(scratch)[i] = Bf16FromFloat(value);
+    }
+    PackElements(job->weight, first, count, scratch);
+  }
+}
+
+}  // namespace
+
+dsopt_status WeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev) {
+  if (!std::isfinite(mean) || !std::isfinite(stddev)) {
+    return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': fill with mean %g, stddev %g",
+                weight->name, static_cast<double>(mean), static_cast<double>(stddev));
+  }
+  FillJob job{weight, seed, mean, stddev, weight->batch * weight->rows * weight->cols, 0, nullptr, {}};
+  job.piece = Min(job.elements, weight->cols * Max<uint64_t>(16, RoundUp(65536 / weight->cols, 16)));
+  Memory memory;
+  const uint64_t bytes = job.piece * StorageBytes(weight->written) * weight->device->pool->threads();
+  const dsopt_status status = Allocate(weight->device->host, bytes, "weight_fill", &memory);
+  if (status != DSOPT_OK) return status;
+  job.scratch = memory.data;
+  weight->device->pool->Run(FillPieces, &job);
+  Release(weight->device->host, &memory);
+  return DSOPT_OK;
+}
+
+dsopt_status WeightFinish(dsopt_be_device*) { return DSOPT_OK; }
+
+void WeightDestroy(dsopt_be_weight* weight) {
+  if (weight == nullptr) return;
+  dsopt_be_device* device = weight->device;
+  Refund(device, weight->bytes);
+  Release(device->host, &weight->values);
+  Memory memory = weight->memory;
+  Release(device->host, &memory);
+}
+
+}  // namespace dsopt_cpu
