@@ -37,12 +37,20 @@ NUMBER_WORDS = ("zero one two three four five six seven eight nine ten eleven tw
 TENS = {30: "thirty", 40: "forty", 45: "forty-five", 50: "fifty", 60: "sixty", 90: "ninety"}
 
 
+# Said before some steps, whatever the wording.
+STEP_PREFIXES = ["go and ", "go ", "go and ", "try to ", "make sure to ", "don't forget to ", "be sure to ", "immediately ", "quickly ", "carefully ", "maybe "]
+
+
 class Phrases:
-    """The wordings of one intent: those for training and those held out."""
+    """The wordings of one intent: those for training and those held out.
+
+    A held-out wording that training could produce by one of STEP_PREFIXES is dropped.
+    """
 
     def __init__(self, train, held=""):
         self.train = [t.strip() for t in train.split(";")]
-        self.held = [t.strip() for t in held.split(";") if t.strip()]
+        produced = {prefix + t for prefix in STEP_PREFIXES for t in self.train}
+        self.held = [t for t in map(str.strip, held.split(";")) if t and t not in produced]
 
 
 def reserved(*key):
@@ -467,7 +475,7 @@ def pick(c):
     return template, before + c.take_in_hand(fields, extra)
 
 
-DROP = Phrases("drop {o}; put {o} down; let go of {o}; release {o}; lay {o} down; lay down {o}; set {o} down; put down {o}; let {o} go", "set down {o}; release {o} now")
+DROP = Phrases("drop {o}; put {o} down; let go of {o}; release {o}; lay {o} down; lay down {o}; set {o} down; put down {o}; let {o} go", "set down {o}")
 
 
 def drop(c):
@@ -479,7 +487,7 @@ def drop(c):
 PLACE = Phrases("put {o} {r} {s}; put {o} {r} {s}; place {o} {r} {s}; set {o} {r} {s}; leave {o} {r} {s}; lay {o} {r} {s}; drop {o} {r} {s}; store {o} {r} {s}; put {o} down {r} {s}; put {o} back {r} {s}; "
                 "set {o} down {r} {s}; stick {o} {r} {s}; position {o} {r} {s}; deposit {o} {r} {s}; stash {o} {r} {s}; stow {o} {r} {s}; leave {o} there {r} {s}; return {o} to its place {r} {s}; move {o} {r} {s}", "lay {o} down {r} {s}; place {o} back {r} {s}; set {o} back {r} {s}")
 PLACE_ROOM = Phrases("put {o} in {s}; place {o} in {s}; leave {o} in {s}; drop {o} off in {s}; put {o} back in {s}; store {o} in {s}", "set {o} down in {s}; stash {o} in {s}")
-THROW_AWAY = Phrases("throw {o} away; throw away {o}; throw {o} in the trash; put {o} in the garbage; throw out {o}; trash {o}; get rid of {o}; toss {o} in the bin; throw {o} into the trash can; dispose of {o}; throw {o} in the bin; toss {o}; bin {o}; discard {o}; dump {o} in the trash; chuck {o} in the bin", "toss {o} in the trash; throw {o} in the garbage; put {o} in the bin")
+THROW_AWAY = Phrases("throw {o} away; throw away {o}; throw {o} in the trash; put {o} in the garbage; throw out {o}; trash {o}; get rid of {o}; toss {o} in the bin; throw {o} into the trash can; dispose of {o}; throw {o} in the bin; toss {o}; bin {o}; discard {o}; dump {o} in the trash; chuck {o} in the bin", "toss {o} in the trash; throw {o} in the garbage")
 
 
 def place(c):
@@ -517,7 +525,7 @@ def place(c):
 
 
 GIVE = Phrases("give {o} to {p}; give {o} to {p}; hand {o} to {p}; pass {o} to {p}; hand {o} over to {p}; offer {o} to {p}; present {o} to {p}; give {o} back to {p}", "pass {o} over to {p}; hand over {o} to {p}")
-GIVE_DATIVE = Phrases("give {p} {o}; hand {p} {o}; pass {p} {o}; offer {p} {o}; toss {p} {o}; slide {p} {o}; give {p} back {o}; hand over to {p} {o}; let {p} have {o}", "please give {p} {o}; hand {p} over {o}")
+GIVE_DATIVE = Phrases("give {p} {o}; hand {p} {o}; pass {p} {o}; offer {p} {o}; toss {p} {o}; slide {p} {o}; give {p} back {o}; hand over to {p} {o}; let {p} have {o}", "hand {p} over {o}; pass {p} over {o}")
 
 
 def give(c):
@@ -741,7 +749,7 @@ TURN_ON = Phrases("turn on {t}; turn on {t}; turn {t} on; switch on {t}; switch 
 TURN_OFF = Phrases("turn off {t}; turn off {t}; turn {t} off; switch off {t}; switch {t} off; shut off {t}; shut {t} off; power off {t}; power down {t}; deactivate {t}; make sure {t} is off; turn out {t}; kill {t}; go turn off {t}; go turn {t} off", "power {t} off; go and switch off {t}; make sure that {t} is off; go switch {t} off")
 START = Phrases("start {t}; run {t}; fire up {t}; start up {t}", "start {t} up")
 MUSIC = Phrases("play some music; play music; put on some music; put some music on; start playing music", "play us some music")
-STOP_MACHINE = Phrases("stop {t}; shut down {t}; shut {t} down; halt {t}", "stop {t} now")
+STOP_MACHINE = Phrases("stop {t}; shut down {t}; shut {t} down; halt {t}", "stop {t} from running")
 SWITCH_STATEMENT = Phrases("{t} {s}; {t} {s} please; I want {t} {s}; {s} with {t}; I need {t} {s}; I'd like {t} {s}", "I would like {t} {s}")
 
 
@@ -1289,7 +1297,7 @@ def refusal(c):
     elif r < 0.68:
         c.refuse("too_heavy")
         heavy = rng.choice(V.HEAVY)
-        verbs = ["bring {p} the {h}", "fetch the {h}"] if held else ["pick up the {h}", "lift the {h}", "carry the {h} to the {r}", "bring me the {h}", "pick the {h} up", "lift up the {h}", "grab the {h}", "give {p} the {h}", "get me the {h}", "hold the {h}", "bring the {h} to the {r}", "throw the {h}", "carry the {h}", "take the {h} to {p}", "put the {h} on the {r} table", "lift that {h}", "pick up that {h}"]
+        verbs = ["hand {p} the {h}", "fetch the {h}"] if held else ["pick up the {h}", "lift the {h}", "carry the {h} to the {r}", "bring me the {h}", "pick the {h} up", "lift up the {h}", "grab the {h}", "give {p} the {h}", "get me the {h}", "hold the {h}", "bring the {h} to the {r}", "throw the {h}", "carry the {h}", "take the {h} to {p}", "put the {h} on the {r} table", "lift that {h}", "pick up that {h}"]
         return rng.choice(verbs).format(h=heavy, r=c.room()[1], p=c.person_name()[1]), []
     else:
         reason, templates = "unsupported_action", V.HELD_UNSUPPORTED if held else V.UNSUPPORTED
@@ -1468,7 +1476,7 @@ def draw_steps(c, n):
     for _ in range(n):
         text, more = c.rng.choices(intents, weights)[0](c)
         if c.chance(0.06) and text.split()[0] not in STAYING:
-            text = c.rng.choice(["go and ", "go ", "go and ", "try to ", "make sure to ", "don't forget to ", "be sure to ", "immediately ", "quickly ", "carefully ", "maybe "]) + text
+            text = c.rng.choice(STEP_PREFIXES) + text
         if actions and more and actions[-1]["action"] == "goto" and actions[-1]["target"] in V.ROOMS and len(more) == 1 and more[0]["action"] in ("turn_on", "turn_off", "open", "close", "find", "clean") and "room" not in more[0] and c.chance(0.15):
             text += " there"
         texts.append(text)
