@@ -4,79 +4,77 @@
 #include <zstd.h>
 
 #include <cstring>
-#include <utility>
 
 #include "format/filter.h"
 
 namespace dsopt {
 namespace {
 
-constexpr uint64_t kWorthIt = 97;  // percent of the raw size
+constexpr uint64_t kWorthPercent = 97;  // a chunk that stays larger than this part of its raw size is stored
 
-Status Decompress(void* context, std::span<const uint8_t> frame, std::span<uint8_t> dst, const char* what) {
-  const unsigned long long content = ZSTD_getFrameContentSize(frame.data(), frame.size());
-  if (content != dst.size()) {
-    return Error(DSOPT_E_CORRUPT, "%s: its zstd frame says %lld bytes, expected %zu", what, static_cast<long long>(content),
-                 dst.size());
-  }
-  const size_t got = context != nullptr
-                         ? ZSTD_decompressDCtx(static_cast<ZSTD_DCtx*>(context), dst.data(), dst.size(), frame.data(),
-                                               frame.size())
-                         : ZSTD_decompress(dst.data(), dst.size(), frame.data(), frame.size());
-  if (ZSTD_isError(got)) return Error(DSOPT_E_CORRUPT, "%s: zstd: %s", what, ZSTD_getErrorName(got));
-  if (got != dst.size()) {
-    return Error(DSOPT_E_CORRUPT, "%s: its zstd frame gives %zu bytes, expected %zu", what, got, dst.size());
-  }
-  return Status();
+// Only the frame format of today: zstd may be built to read its old formats, too, and those allocate.
+bool IsZstdFrame(std::span<const uint8_t> frame) {
+  uint32_t magic = 0;
+  if (frame.size() < sizeof magic) return false;
+  std::memcpy(&magic, frame.data(), sizeof magic);
+  return magic == ZSTD_MAGICNUMBER;
 }
 
 }  // namespace
 
 uint64_t Checksum(std::span<const uint8_t> bytes) { return XXH64(bytes.data(), bytes.size(), 0); }
 
-Status DecompressFrame(std::span<const uint8_t> frame, std::span<uint8_t> dst, const char* what) {
-  return Decompress(nullptr, frame, dst, what);
-}
+void ChunkDecoder::Free::operator()(ZSTD_DCtx_s* context) const { ZSTD_freeDCtx(context); }
+void ChunkEncoder::Free::operator()(ZSTD_CCtx_s* context) const { ZSTD_freeCCtx(context); }
 
 Result<ChunkDecoder> ChunkDecoder::Create(const dsopt_allocator& allocator, uint32_t max_raw_bytes) {
   ChunkDecoder decoder;
   ASSIGN_OR_RETURN(decoder.plane_, Buffer::Allocate(allocator, max_raw_bytes / 2, "chunk decoder"));
-  decoder.context_ = ZSTD_createDCtx();
-  if (decoder.context_ == nullptr) return Error(DSOPT_E_OUT_OF_MEMORY, "chunk decoder: zstd context");
+  decoder.context_.reset(ZSTD_createDCtx());
+  if (decoder.context_ == nullptr) {
+    return Error(DSOPT_E_OUT_OF_MEMORY, "chunk decoder: allocating the zstd context failed");
+  }
   return decoder;
 }
 
-ChunkDecoder::ChunkDecoder(ChunkDecoder&& other) noexcept { *this = std::move(other); }
-ChunkDecoder& ChunkDecoder::operator=(ChunkDecoder&& other) noexcept {
-  std::swap(context_, other.context_);
-  std::swap(plane_, other.plane_);
-  return *this;
+Status ChunkDecoder::DecodeFrame(std::span<const uint8_t> frame, std::span<uint8_t> dst) {
+  if (!IsZstdFrame(frame)) return Error(DSOPT_E_CORRUPT, "%zu bytes are not a zstd frame", frame.size());
+  const unsigned long long content = ZSTD_getFrameContentSize(frame.data(), frame.size());
+  if (content == ZSTD_CONTENTSIZE_UNKNOWN || content == ZSTD_CONTENTSIZE_ERROR) {
+    return Error(DSOPT_E_CORRUPT, "the header of a zstd frame lacks its content size, expected %zu", dst.size());
+  }
+  if (content != dst.size()) {
+    return Error(DSOPT_E_CORRUPT, "a zstd frame has %llu bytes of content, expected %zu", content, dst.size());
+  }
+  const size_t got = ZSTD_decompressDCtx(context_.get(), dst.data(), dst.size(), frame.data(), frame.size());
+  if (ZSTD_isError(got)) return Error(DSOPT_E_CORRUPT, "zstd: %s", ZSTD_getErrorName(got));
+  if (got != dst.size()) return Error(DSOPT_E_CORRUPT, "zstd gave %zu bytes, expected %zu", got, dst.size());
+  return {};
 }
-ChunkDecoder::~ChunkDecoder() { ZSTD_freeDCtx(static_cast<ZSTD_DCtx*>(context_)); }
 
 Status ChunkDecoder::Decode(const ChunkSpec& chunk, std::span<const uint8_t> stored, std::span<uint8_t> dst) {
   if (stored.size() != chunk.stored_size || dst.size() != chunk.raw_size) {
-    return Error(DSOPT_E_INTERNAL, "chunk: buffers of %zu and %zu bytes, expected %u and %u", stored.size(), dst.size(),
+    return Error(DSOPT_E_INTERNAL, "buffers of %zu and %zu bytes, expected %u and %u", stored.size(), dst.size(),
                  chunk.stored_size, chunk.raw_size);
   }
   if (chunk.codec == Codec::kStored) {
-    if (chunk.stored_size != chunk.raw_size) return Error(DSOPT_E_CORRUPT, "chunk: stored and raw sizes differ");
-    std::memcpy(dst.data(), stored.data(), dst.size());
-    return Status();
+    if (chunk.filter != Filter::kNone || stored.size() != dst.size()) {
+      return Error(DSOPT_E_CORRUPT, "%zu stored bytes, expected %zu without a filter", stored.size(), dst.size());
+    }
+    if (!dst.empty()) std::memcpy(dst.data(), stored.data(), dst.size());
+    return {};
   }
-  if (chunk.filter == Filter::kNone) return Decompress(context_, stored, dst, "chunk");
-  const size_t count = chunk.raw_size / 2;
-  if (chunk.raw_size % 2 != 0 || stored.size() <= count || count > plane_.size()) {
-    return Error(DSOPT_E_CORRUPT, "chunk: %u bytes cannot be byte planes of %zu stored bytes", chunk.raw_size,
-                 stored.size());
+  if (chunk.filter == Filter::kNone) return DecodeFrame(stored, dst);
+  const size_t count = dst.size() / 2;
+  if (dst.size() % 2 != 0 || stored.size() <= count || count > plane_.size()) {
+    return Error(DSOPT_E_CORRUPT, "%zu stored bytes cannot be the byte planes of %zu", stored.size(), dst.size());
   }
-  RETURN_IF_ERROR(Decompress(context_, stored.subspan(count), plane_.span().first(count), "chunk"));
+  RETURN_IF_ERROR(DecodeFrame(stored.subspan(count), plane_.span().first(count)));
   JoinPlanes(stored.data(), plane_.data(), count, dst.data());
-  return Status();
+  return {};
 }
 
 ChunkEncoder::ChunkEncoder(int zstd_level) : context_(ZSTD_createCCtx()), level_(zstd_level) {}
-ChunkEncoder::~ChunkEncoder() { ZSTD_freeCCtx(static_cast<ZSTD_CCtx*>(context_)); }
 
 Result<std::span<const uint8_t>> ChunkEncoder::Encode(std::span<const uint8_t> raw, uint32_t element_bytes,
                                                       bool compress, ChunkSpec* chunk) {
@@ -87,27 +85,27 @@ Result<std::span<const uint8_t>> ChunkEncoder::Encode(std::span<const uint8_t> r
   chunk->element_bytes = static_cast<uint8_t>(element_bytes);
   std::span<const uint8_t> out = raw;
   if (compress) {
-    if (context_ == nullptr) return Error(DSOPT_E_OUT_OF_MEMORY, "chunk encoder: zstd context");
+    if (context_ == nullptr) return Error(DSOPT_E_OUT_OF_MEMORY, "chunk encoder: allocating the zstd context failed");
     const bool planes = element_bytes == 2 && raw.size() % 2 == 0;
-    const size_t plain = planes ? raw.size() / 2 : 0;
+    const size_t low = planes ? raw.size() / 2 : 0;  // bytes that are not compressed
     std::span<const uint8_t> packed = raw;
-    stored_.resize(plain + ZSTD_compressBound(raw.size() - plain));
+    stored_.resize(low + ZSTD_compressBound(raw.size() - low));
     if (planes) {
-      high_.resize(plain);
-      SplitPlanes(raw.data(), plain, stored_.data(), high_.data());
+      high_.resize(low);
+      SplitPlanes(raw.data(), low, stored_.data(), high_.data());
       packed = high_;
     }
-    const size_t size = ZSTD_compressCCtx(static_cast<ZSTD_CCtx*>(context_), stored_.data() + plain,
-                                          stored_.size() - plain, packed.data(), packed.size(), level_);
+    const size_t size = ZSTD_compressCCtx(context_.get(), stored_.data() + low, stored_.size() - low, packed.data(),
+                                          packed.size(), level_);
     if (ZSTD_isError(size)) return Error(DSOPT_E_INTERNAL, "chunk encoder: zstd: %s", ZSTD_getErrorName(size));
-    if ((plain + size) * 100 < raw.size() * kWorthIt) {
-      out = std::span<const uint8_t>(stored_).first(plain + size);
+    if (uint64_t{100} * (low + size) <= kWorthPercent * raw.size()) {
+      out = std::span<const uint8_t>(stored_).first(low + size);
       chunk->codec = Codec::kZstd;
       chunk->filter = planes ? Filter::kBytePlanes : Filter::kNone;
     }
   }
   chunk->stored_size = static_cast<uint32_t>(out.size());
-  chunk->stored_checksum = Checksum(out);
+  chunk->stored_checksum = chunk->codec == Codec::kStored ? chunk->raw_checksum : Checksum(out);
   return out;
 }
 

@@ -11,26 +11,29 @@
 #include "base/status.h"
 #include "spec/model_spec.h"
 
+struct ZSTD_CCtx_s;
+struct ZSTD_DCtx_s;
+
 namespace dsopt {
 
 uint64_t Checksum(std::span<const uint8_t> bytes);  // XXH64, seed 0
 
-// One zstd frame whose content size must be exactly dst.size(). what names it in messages.
-Status DecompressFrame(std::span<const uint8_t> frame, std::span<uint8_t> dst, const char* what);
-
-// [thread-compatible] Allocates its scratch in Create; Decode allocates nothing of its own.
+// [thread-compatible] All memory is allocated in Create; Decode allocates none.
 class ChunkDecoder {
  public:
   static Result<ChunkDecoder> Create(const dsopt_allocator& allocator, uint32_t max_raw_bytes);
-  ChunkDecoder(ChunkDecoder&&) noexcept;
-  ChunkDecoder& operator=(ChunkDecoder&&) noexcept;
-  ~ChunkDecoder();
-  // dst has chunk.raw_size bytes. Does not look at checksums.
+
+  // One zstd frame of exactly dst.size() bytes, DSOPT_E_CORRUPT otherwise.
+  Status DecodeFrame(std::span<const uint8_t> frame, std::span<uint8_t> dst);
+  // dst has chunk.raw_size bytes, stored has chunk.stored_size. Does not look at checksums.
   Status Decode(const ChunkSpec& chunk, std::span<const uint8_t> stored, std::span<uint8_t> dst);
 
  private:
+  struct Free {
+    void operator()(ZSTD_DCtx_s* context) const;
+  };
   ChunkDecoder() = default;
-  void* context_ = nullptr;  // ZSTD_DCtx
+  std::unique_ptr<ZSTD_DCtx_s, Free> context_;
   Buffer plane_;
 };
 
@@ -38,16 +41,16 @@ class ChunkDecoder {
 class ChunkEncoder {
  public:
   explicit ChunkEncoder(int zstd_level);
-  ~ChunkEncoder();
-  ChunkEncoder(const ChunkEncoder&) = delete;
-  ChunkEncoder& operator=(const ChunkEncoder&) = delete;
-  // Encodes raw (of elements of element_bytes) as it is smallest; below 3 % saved it is stored as it is. Fills codec,
-  // filter, element_bytes, sizes and checksums of *chunk. The result is valid until the next call.
+  // Elements of 2 bytes as byte planes, others as they are, through zstd; stored if that saves less than 3 % or
+  // compress is false. Fills all of *chunk but its offset. The result is raw itself or valid until the next call.
   Result<std::span<const uint8_t>> Encode(std::span<const uint8_t> raw, uint32_t element_bytes, bool compress,
                                           ChunkSpec* chunk);
 
  private:
-  void* context_;  // ZSTD_CCtx
+  struct Free {
+    void operator()(ZSTD_CCtx_s* context) const;
+  };
+  std::unique_ptr<ZSTD_CCtx_s, Free> context_;
   int level_;
   std::vector<uint8_t> stored_, high_;
 };

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "base/checked.h"
@@ -18,6 +19,12 @@ static_assert(std::endian::native == std::endian::little, "the file is read in p
 
 using ull = unsigned long long;
 
+Status Prefixed(const Source& source, const char* part, const Status& status) {
+  return Error(status.code(), "%s: %s%s", source.name().c_str(), part, std::string(status.message()).c_str());
+}
+
+// The first 64 bytes, in the order in which they can be trusted: every version has the magic number and the version
+// where version 1 has them.
 Status ReadPreamble(Source& source, Preamble* preamble) {
   const char* name = source.name().c_str();
   if (source.size() < sizeof(Preamble)) {
@@ -26,33 +33,43 @@ Status ReadPreamble(Source& source, Preamble* preamble) {
   }
   RETURN_IF_ERROR(source.ReadAt(0, {reinterpret_cast<uint8_t*>(preamble), sizeof(Preamble)}));
   if (std::memcmp(preamble->magic, kMagic, sizeof kMagic) != 0) {
-    return Error(DSOPT_E_CORRUPT, "%s: not a .dsopt file: its first 8 bytes are not the magic number", name);
+    return Error(DSOPT_E_CORRUPT, "%s: its first 8 bytes are not those of a .dsopt file", name);
   }
-  if (preamble->major != kFormatMajor) {
-    return Error(DSOPT_E_VERSION, "%s: format %u.%u, this library reads %u.x", name, preamble->major, preamble->minor,
-                 kFormatMajor);
+  if (preamble->major > kFormatMajor) {
+    return Error(DSOPT_E_VERSION, "%s: format %u.%u, this library reads up to %u.x", name, preamble->major,
+                 preamble->minor, kFormatMajor);
   }
   const std::span<const uint8_t> checked(reinterpret_cast<const uint8_t*>(preamble),
                                          offsetof(Preamble, preamble_checksum));
-  if (Checksum(checked) != preamble->preamble_checksum) {
-    return Error(DSOPT_E_CORRUPT, "%s: the checksum of the preamble does not match", name);
+  if (const uint64_t found = Checksum(checked); found != preamble->preamble_checksum || preamble->major == 0) {
+    return Error(DSOPT_E_CORRUPT, "%s: preamble of format %u.%u with checksum %016llx, expected %016llx", name,
+                 preamble->major, preamble->minor, static_cast<ull>(found), static_cast<ull>(preamble->preamble_checksum));
   }
   if (preamble->flags != 0 || preamble->reserved != 0) {
-    return Error(DSOPT_E_VERSION, "%s: preamble flags 0x%x, this library knows none", name, preamble->flags);
+    return Error(DSOPT_E_VERSION, "%s: preamble flags 0x%x and reserved 0x%llx, this library knows only 0", name,
+                 preamble->flags, static_cast<ull>(preamble->reserved));
   }
   if (preamble->file_bytes != source.size()) {
     return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, its preamble says %llu: it was cut or appended to", name,
                  static_cast<ull>(source.size()), static_cast<ull>(preamble->file_bytes));
   }
-  if (preamble->meta_offset < sizeof(Preamble) ||
-      !RangeFits(preamble->meta_offset, preamble->meta_stored, source.size()) || preamble->meta_stored == 0) {
-    return Error(DSOPT_E_CORRUPT, "%s: metadata at %llu + %u lies outside of the file", name,
-                 static_cast<ull>(preamble->meta_offset), preamble->meta_stored);
+  return {};
+}
+
+// The sizes and the place of the metadata block, before memory is allocated for it.
+Status CheckMetadataBlock(const Source& source, const Preamble& preamble) {
+  const char* name = source.name().c_str();
+  if (preamble.meta_offset < sizeof(Preamble) || preamble.meta_offset % kChunkAlign != 0 ||
+      !RangeFits(preamble.meta_offset, preamble.meta_stored, source.size())) {
+    return Error(DSOPT_E_CORRUPT, "%s: metadata at %llu + %u, expected a multiple of 64 inside its %llu bytes", name,
+                 static_cast<ull>(preamble.meta_offset), preamble.meta_stored, static_cast<ull>(source.size()));
   }
-  if (preamble->meta_raw == 0 || preamble->meta_raw > kMaxMetaBytes || preamble->meta_stored > kMaxMetaBytes) {
-    return Error(DSOPT_E_CORRUPT, "%s: %u bytes of metadata, expected 1 to %u", name, preamble->meta_raw, kMaxMetaBytes);
+  if (preamble.meta_raw == 0 || preamble.meta_raw > kMaxMetaBytes || preamble.meta_stored == 0 ||
+      preamble.meta_stored > kMaxMetaBytes) {
+    return Error(DSOPT_E_CORRUPT, "%s: metadata of %u bytes, %u stored, expected 1 to %u", name, preamble.meta_raw,
+                 preamble.meta_stored, kMaxMetaBytes);
   }
-  return Status();
+  return {};
 }
 
 }  // namespace
@@ -60,6 +77,7 @@ Status ReadPreamble(Source& source, Preamble* preamble) {
 Result<ModelSpec> ReadModelSpec(Source& source, const dsopt_allocator& allocator) {
   Preamble preamble;
   RETURN_IF_ERROR(ReadPreamble(source, &preamble));
+  RETURN_IF_ERROR(CheckMetadataBlock(source, preamble));
   Buffer stored;
   std::span<const uint8_t> frame = source.View(preamble.meta_offset, preamble.meta_stored);
   if (frame.empty()) {
@@ -67,18 +85,21 @@ Result<ModelSpec> ReadModelSpec(Source& source, const dsopt_allocator& allocator
     RETURN_IF_ERROR(source.ReadAt(preamble.meta_offset, stored.span()));
     frame = stored.span();
   }
-  if (Checksum(frame) != preamble.meta_checksum) {
-    return Error(DSOPT_E_CORRUPT, "%s: the checksum of the metadata does not match", source.name().c_str());
+  if (const uint64_t found = Checksum(frame); found != preamble.meta_checksum) {
+    return Error(DSOPT_E_CORRUPT, "%s: the checksum of the metadata is %016llx, expected %016llx", source.name().c_str(),
+                 static_cast<ull>(found), static_cast<ull>(preamble.meta_checksum));
   }
   ASSIGN_OR_RETURN(Buffer raw, Buffer::Allocate(allocator, preamble.meta_raw, "metadata"));
-  RETURN_IF_ERROR(DecompressFrame(frame, raw.span(), "metadata"));
-  ASSIGN_OR_RETURN(ModelSpec spec,
-                   ParseMetadata(raw.span(), source.size(), preamble.meta_offset + preamble.meta_stored));
+  ASSIGN_OR_RETURN(ChunkDecoder decoder, ChunkDecoder::Create(allocator, 0));
+  if (Status status = decoder.DecodeFrame(frame, raw.span()); !status.ok()) return Prefixed(source, "metadata: ", status);
+  Result<ModelSpec> parsed = ParseMetadata(raw.span(), preamble.meta_offset + preamble.meta_stored, source.size());
+  if (!parsed.ok()) return Prefixed(source, "", parsed.status());
+  ModelSpec& spec = *parsed;
   spec.format_major = preamble.major;
   spec.format_minor = preamble.minor;
   spec.file_bytes = source.size();
   spec.fingerprint = Checksum(raw.span());
-  return spec;
+  return parsed;
 }
 
 struct ChunkReader::Impl {
@@ -113,29 +134,36 @@ ChunkReader& ChunkReader::operator=(ChunkReader&& other) noexcept {
 ChunkReader::~ChunkReader() { delete impl_; }
 
 Result<std::span<const uint8_t>> ChunkReader::Read(uint32_t index) {
-  if (index >= impl_->spec.chunks.size()) {
-    return Error(DSOPT_E_INTERNAL, "chunk %u: the file has %zu", index, impl_->spec.chunks.size());
+  const Impl& reader = *impl_;
+  if (index >= reader.spec.chunks.size()) {
+    return Error(DSOPT_E_INTERNAL, "chunk %u: the file has %zu", index, reader.spec.chunks.size());
   }
-  const ChunkSpec& chunk = impl_->spec.chunks[index];
-  std::span<const uint8_t> stored = impl_->source.View(chunk.offset, chunk.stored_size);
+  const ChunkSpec& chunk = reader.spec.chunks[index];
+  const std::string where = Format("chunk %u at %llu: ", index, static_cast<ull>(chunk.offset));
+  std::span<const uint8_t> stored = reader.source.View(chunk.offset, chunk.stored_size);
   if (stored.empty()) {
+    if (chunk.stored_size > impl_->stored.size()) {  // the source gave a view of the first chunk, but not of this one
+      return Prefixed(reader.source, where.c_str(), Error(DSOPT_E_CORRUPT, "lies outside of the file"));
+    }
     const std::span<uint8_t> buffer = impl_->stored.span().first(chunk.stored_size);
-    RETURN_IF_ERROR(impl_->source.ReadAt(chunk.offset, buffer));
+    RETURN_IF_ERROR(reader.source.ReadAt(chunk.offset, buffer));
     stored = buffer;
   }
-  if (Checksum(stored) != chunk.stored_checksum) {
-    return Error(DSOPT_E_CORRUPT, "%s: chunk %u at %llu: the checksum of its %u bytes does not match",
-                 impl_->source.name().c_str(), index, static_cast<ull>(chunk.offset), chunk.stored_size);
+  if (const uint64_t found = Checksum(stored); found != chunk.stored_checksum) {
+    return Prefixed(reader.source, where.c_str(),
+                    Error(DSOPT_E_CORRUPT, "the checksum of its %u bytes is %016llx, expected %016llx", chunk.stored_size,
+                          static_cast<ull>(found), static_cast<ull>(chunk.stored_checksum)));
   }
-  if (chunk.codec == Codec::kStored) return stored;
+  if (chunk.codec == Codec::kStored) return stored;  // verify.cc: both checksums are the same
   const std::span<uint8_t> raw = impl_->raw.span().first(chunk.raw_size);
   if (Status status = impl_->decoder.Decode(chunk, stored, raw); !status.ok()) {
-    return Error(status.code(), "%s: chunk %u at %llu: %s", impl_->source.name().c_str(), index,
-                 static_cast<ull>(chunk.offset), std::string(status.message()).c_str());
+    return Prefixed(reader.source, where.c_str(), status);
   }
-  if (impl_->verify && Checksum(raw) != chunk.raw_checksum) {
-    return Error(DSOPT_E_CORRUPT, "%s: chunk %u at %llu: the checksum of its decoded bytes does not match",
-                 impl_->source.name().c_str(), index, static_cast<ull>(chunk.offset));
+  if (!reader.verify) return std::span<const uint8_t>(raw);
+  if (const uint64_t found = Checksum(raw); found != chunk.raw_checksum) {
+    return Prefixed(reader.source, where.c_str(),
+                    Error(DSOPT_E_CORRUPT, "the checksum of its %u decoded bytes is %016llx, expected %016llx",
+                          chunk.raw_size, static_cast<ull>(found), static_cast<ull>(chunk.raw_checksum)));
   }
   return std::span<const uint8_t>(raw);
 }

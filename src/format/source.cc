@@ -116,7 +116,7 @@ class IoSource final : public Source {
     if (!RangeFits(offset, dst.size(), io_.size)) return OutOfRange(*this, offset, dst.size());
     if (dst.empty()) return Status();
     const dsopt_status code = io_.read_at(io_.user, offset, dst.data(), dst.size());
-    if (code < 0) {
+    if (code != DSOPT_OK) {
       return Error(DSOPT_E_CALLBACK, "io: read_at(%llu, %zu bytes) returned %d", static_cast<unsigned long long>(offset),
                    dst.size(), static_cast<int>(code));
     }
