@@ -27,17 +27,18 @@ class Mapper {
 
   void BeginLayer(uint32_t layer) { layer_ = layer; }
   // A tensor outside of the layers; hf without "model." prefix handling: the full name.
-  void Whole(const char* name, const std::string& hf, Shape shape) { Add(name, {hf}, shape, std::move(shape)); }
+  void Whole(const char* name, const std::string& hf, const Shape& shape) { Add(name, {hf}, shape, shape); }
   // layers.N.<name> from model.layers.N.<hf>.weight
-  void Weight(const char* name, const std::string& hf, Shape shape) {
-    Add(LayerName(layer_, name), {Hf(hf + ".weight")}, shape, std::move(shape));
+  void Weight(const char* name, const std::string& hf, const Shape& shape) {
+    Add(LayerName(layer_, name), {Hf(hf + ".weight")}, shape, shape);
   }
   // layers.N.<name>.bias from model.layers.N.<hf>.bias
   void Bias(const char* name, const std::string& hf, uint64_t count) {
     Add(LayerName(layer_, name) + ".bias", {Hf(hf + ".bias")}, {count}, {count});
   }
   // layers.N.<name> [experts, shape...] from model.layers.N.<before><expert><after>.weight
-  void Experts(const char* name, const std::string& before, const char* after, uint32_t experts, Shape shape) {
+  void Experts(const char* name, const std::string& before, const char* after, uint32_t experts,
+               const Shape& shape) {
     std::vector<std::string> names;
     for (uint32_t e = 0; e < experts; ++e) names.push_back(Hf(before + std::to_string(e) + after + ".weight"));
     Shape stacked = shape;
