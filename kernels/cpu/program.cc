@@ -228,6 +228,7 @@ dsopt_status ProgramCreate(dsopt_be_device* device, const dsopt_program_desc* de
   p->desc = d;
   p->desc.blocks = blocks;
   p->desc.ropes = ropes;
+  p->has_rope = d.rope_count != 0;
   p->needed_window = NeededWindow(d);
   Builder builder(device, p->desc, p);
   builder.BuildAll();

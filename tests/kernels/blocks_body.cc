@@ -1,0 +1,198 @@
+// blocks_body.cc - numbers: blocks against the reference, and bitwise against themselves.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "bodies.h"
+#include "reference.h"
+
+namespace dsopt::kernel_test {
+
+std::vector<ModelShape> AllShapes() {
+  const auto attention = [](AttentionShape s) { return Block(s); };
+  return {
+      {"one attention head", 64, 97, {attention({1, 1, 64})}},
+      {"three heads of 96, biases", 72, 101, {attention({3, 3, 96, 0, true})}, DSOPT_BF16, true},
+      {"grouped heads of 128, short window", 65, 131, {attention({6, 2, 128, 7})}, DSOPT_F16},
+      {"eight heads share one, partial interleaved rotation", 64, 70, {attention({8, 1, 64, 0, false, 32, true})}, DSOPT_F32},
+      {"dense mlp, odd sizes", 63, 1007, {Block(MlpShape{77})}, DSOPT_BF16, true, 3.5f},
+      {"gelu mlp with biases", 130, 66, {Block(MlpShape{32, DSOPT_ACT_GELU_TANH, true})}, DSOPT_F16},
+      {"f32 mlp", 50, 64, {Block(MlpShape{33, DSOPT_ACT_SILU, true})}, DSOPT_F32, true},
+      {"latent attention with low-rank queries", 96, 90, {Block(MlaShape{3, 40, 72, 34, 16, 30})}},
+      {"latent attention, plain queries", 64, 80, {Block(MlaShape{2, 0, 64, 32, 32, 64})}, DSOPT_F32},
+      {"mixture, renormalised", 64, 88, {Block(MoeShape{8, 2, 48})}},
+      {"grouped mixture with shared expert", 70, 60, {Block(MoeShape{16, 4, 33, 37, 4, 2, false, 2.0f})}},
+      {"f16 mixture, gelu", 64, 60, {Block(MoeShape{5, 3, 20, 20, 0, 0, true, 1.0f, DSOPT_ACT_GELU_TANH})}, DSOPT_F16},
+      {"two layers", 128, 300, {attention({4, 2, 32}), Block(MlpShape{160}), attention({4, 2, 32, 20}), Block(MlpShape{160})}},
+  };
+}
+
+namespace {
+
+std::vector<int32_t> RandomTokens(Random* random, uint32_t vocab, size_t count) {
+  std::vector<int32_t> tokens(count);
+  for (int32_t& t : tokens) t = static_cast<int32_t>((*random)() % vocab);
+  return tokens;
+}
+
+double Rms(const std::vector<double>& v) {
+  double sum = 0.0;
+  for (const double x : v) sum += x * x;
+  return std::sqrt(sum / static_cast<double>(v.size()));
+}
+
+// Errors of the logits are, to a good approximation, normal; a bound of 8 deviations holds for millions of them.
+// One staged activation rounded to bf16 is off by 2^-9 / sqrt(3) of itself at most; a block rounds about 5 times on
+// the way (norm, intermediate, keys, values, head input) and errors of independent values add in quadrature, relative
+// to the logits' own size. In f32 what is left is the sums: 2^-24 times the root of the terms of a chain.
+double Tolerance(const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv) {
+  const double roundings = 5.0 * static_cast<double>(shape.blocks.size()) + 1.0;
+  const bool coarse = (precision == DSOPT_PRECISION_FAST && shape.dtype != DSOPT_F32) || kv == DSOPT_BF16;
+  const double unit = coarse ? std::ldexp(1.0, -9) : std::ldexp(1.0, -24) * std::sqrt(1024.0);
+  return 8.0 * unit / std::sqrt(3.0) * std::sqrt(roundings) * 2.0;
+}
+
+// Logits of positions first, first + 1, ... of a sequence.
+void Compare(const std::vector<std::vector<float>>& found, size_t offset, const ReferenceResult& reference,
+             size_t first, size_t count, double tolerance) {
+  for (size_t i = 0; i < count; ++i) {
+    if (reference.route_margin[first + i] < 1e-4) continue;  // f32 may route otherwise
+    const std::vector<double>& expected = reference.logits[first + i];
+    const double unit = Rms(expected);
+    double worst = 0.0;
+    size_t at = 0;
+    for (size_t t = 0; t < expected.size(); ++t) {
+      const double error = std::fabs(static_cast<double>(found[offset + i][t]) - expected[t]) / unit;
+      if (!(error <= worst)) {
+        worst = error;
+        at = t;
+      }
+    }
+    if (worst <= tolerance) continue;
+    CAPTURE(first + i, at, found[offset + i][at], expected[at], worst, tolerance);
+    FAIL("logit is off");
+  }
+}
+
+struct Precision {
+  dsopt_precision precision;
+  dsopt_dtype kv;
+};
+constexpr Precision kPrecisions[] = {{DSOPT_PRECISION_REFERENCE, DSOPT_F32},
+                                     {DSOPT_PRECISION_FAST, DSOPT_BF16},
+                                     {DSOPT_PRECISION_FAST, DSOPT_F32}};
+
+void RequireSame(const std::vector<float>& a, const std::vector<float>& b, const char* what, size_t row) {
+  if (std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0) return;
+  for (size_t t = 0; t < a.size(); ++t) {
+    if (std::memcmp(&a[t], &b[t], sizeof(float)) == 0) continue;
+    CAPTURE(what, row, t, a[t], b[t]);
+    FAIL("not the same bits");
+  }
+}
+
+}  // namespace
+
+void CheckAgainstReference(const Target& target, const ModelShape& shape) {
+  Random random(Seed());
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  const auto a = RandomTokens(&random, shape.vocab, 23), b = RandomTokens(&random, shape.vocab, 70),
+             c = RandomTokens(&random, shape.vocab, 1);
+  const ReferenceResult ra = RunReference(model, a), rb = RunReference(model, b), rc = RunReference(model, c);
+  for (const Precision& p : kPrecisions) {
+    CAPTURE(p.precision, p.kv);
+    ProgramOptions options;
+    options.precision = p.precision;
+    options.kv_dtype = p.kv;
+    const double tolerance = Tolerance(shape, p.precision, p.kv);
+    TestProgram program(&model, options, &random);
+    const auto found = program.Run({{0, a}, {1, b}, {2, c}});
+    Compare(found, 0, ra, 0, a.size(), tolerance);
+    Compare(found, a.size(), rb, 0, b.size(), tolerance);
+    Compare(found, a.size() + b.size(), rc, 0, c.size(), tolerance);
+  }
+}
+
+void CheckBatchInvariance(const Target& target, const ModelShape& shape) {
+  Random random(Seed() + 1);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  Target alone = target;
+  alone.threads = 1;
+  const auto a = RandomTokens(&random, shape.vocab, 29), b = RandomTokens(&random, shape.vocab, 66);
+  const uint64_t weights_seed = random();
+  for (const Precision& p : kPrecisions) {
+    CAPTURE(p.precision, p.kv);
+    ProgramOptions options;
+    options.precision = p.precision;
+    options.kv_dtype = p.kv;
+    std::vector<std::vector<float>> expected;
+    {  // all at once, one thread
+      Random same(weights_seed);
+      TestDevice device(alone);
+      TestModel model(&device, shape, &same);
+      TestProgram program(&model, options, &random);
+      expected = program.Run({{0, a}, {1, b}});
+    }
+    Random same(weights_seed);
+    TestDevice device(target);
+    TestModel model(&device, shape, &same);
+    {
+      TestProgram program(&model, options, &random);
+      const auto found = program.Run({{1, b}, {0, a}});
+      for (size_t i = 0; i < b.size(); ++i) RequireSame(found[i], expected[a.size() + i], "other order", i);
+      for (size_t i = 0; i < a.size(); ++i) RequireSame(found[b.size() + i], expected[i], "other order", i);
+    }
+    {
+      TestProgram program(&model, options, &random);
+      const auto found = program.Run({{5, a}}, true);
+      for (size_t i = 0; i < a.size(); ++i) RequireSame(found[i], expected[i], "alone, in slices", i);
+    }
+    TestProgram program(&model, options, &random);
+    size_t done_a = 0, done_b = 0;
+    while (done_a < a.size() || done_b < b.size()) {
+      std::vector<TestProgram::Part> parts;
+      const size_t next_a = std::min(a.size(), done_a + random() % 9), next_b = std::min(b.size(), done_b + random() % 17);
+      if (next_a > done_a) parts.push_back({0, {a.begin() + static_cast<long>(done_a), a.begin() + static_cast<long>(next_a)}});
+      if (next_b > done_b) parts.push_back({1, {b.begin() + static_cast<long>(done_b), b.begin() + static_cast<long>(next_b)}});
+      if (parts.empty()) continue;
+      const auto found = program.Run(parts, random() % 4 == 0);
+      size_t row = 0;
+      for (; done_a < next_a; ++done_a) RequireSame(found[row++], expected[done_a], "chunked", done_a);
+      for (; done_b < next_b; ++done_b) RequireSame(found[row++], expected[a.size() + done_b], "chunked", done_b);
+    }
+  }
+}
+
+void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
+  Random random(Seed() + 2);
+  INFO("seed " << Seed() << ", " << target.Name() << ", window " << window << ", " << length << " tokens");
+  ModelShape shape{"long", 64, 40, {Block(AttentionShape{2, 1, 64, window}), Block(MlpShape{40}),
+                                    Block(AttentionShape{2, 2, 32, window})}};
+  if (window == 0) shape.blocks.push_back(Block(MlaShape{2, 0, 32, 16, 16, 16}));
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  const auto tokens = RandomTokens(&random, shape.vocab, length);
+  const ReferenceResult reference = RunReference(model, tokens);
+  ProgramOptions options;
+  options.max_rows = length;
+  options.max_pages_per_seq = length / 64 + 1;
+  options.page_count = options.max_pages_per_seq + 3;
+  std::vector<std::vector<float>> expected;
+  {
+    TestProgram program(&model, options, &random);
+    expected = program.Run({{0, tokens}});
+  }
+  Compare(expected, 0, reference, 0, length, Tolerance(shape, options.precision, options.kv_dtype) * 2);
+  options.max_rows = 48;  // smaller buffers: other waves
+  TestProgram program(&model, options, &random);
+  for (size_t done = 0; done < length;) {
+    const size_t next = std::min<size_t>(length, done + 1 + random() % 48);
+    const auto found = program.Run({{0, {tokens.begin() + static_cast<long>(done), tokens.begin() + static_cast<long>(next)}}});
+    for (size_t row = 0; done < next; ++done, ++row) RequireSame(found[row], expected[done], "chunked", done);
+  }
+}
+
+}  // namespace dsopt::kernel_test

@@ -1,0 +1,27 @@
+// bodies.h - what every backend must do, as functions over a target. A driver (cpu_test.cc) wraps them in test cases.
+#ifndef DSOPT_TESTS_KERNELS_BODIES_H_
+#define DSOPT_TESTS_KERNELS_BODIES_H_
+
+#include "harness.h"
+
+namespace dsopt::kernel_test {
+
+// Every block kind against the float64 reference, one model per entry.
+std::vector<ModelShape> AllShapes();
+void CheckAgainstReference(const Target& target, const ModelShape& shape);
+
+// The same rows alone, together, chunked, sliced, with other thread counts: the same bits.
+void CheckBatchInvariance(const Target& target, const ModelShape& shape);
+// A long context (several spans and waves), chunked differently and against the reference.
+void CheckLongContext(const Target& target, uint32_t window, uint32_t length);
+
+void CheckFill(const Target& target);              // weight_fill is the documented formula
+void CheckSamplingSteps(const Target& target);     // tokens of a plain float64 sampler, all options
+void CheckSamplingSpread(const Target& target);    // drawn frequencies follow the distribution
+void CheckScoring(const Target& target);           // logprobs and top logprobs
+void CheckRepeatedCalls(const Target& target);     // pages, cancel, wrong moments
+void CheckHostileInput(const Target& target);      // every refusal has a message and changes nothing
+void CheckFailingAllocator(const Target& target);  // the n-th allocation fails, for all n
+
+}  // namespace dsopt::kernel_test
+#endif  // DSOPT_TESTS_KERNELS_BODIES_H_

@@ -1,0 +1,60 @@
+// cpu_test.cc - the CPU backend, every instruction set that this machine has.
+#include <catch2/catch.hpp>
+
+#include "bodies.h"
+
+extern "C" dsopt_status dsopt_cpu_backend_entry(const dsopt_host_api* host, uint32_t* abi,
+                                                const dsopt_backend_api** out);
+
+namespace dsopt::kernel_test {
+namespace {
+
+const dsopt_backend_api* Api() {
+  static const dsopt_backend_api* const api = [] {
+    TestHost host;
+    uint32_t abi = DSOPT_BACKEND_ABI;
+    const dsopt_backend_api* table = nullptr;
+    return dsopt_cpu_backend_entry(host.api(), &abi, &table) == DSOPT_OK ? table : nullptr;
+  }();
+  return api;
+}
+
+// Those that the best of the machine includes.
+std::vector<Target> Targets() {
+  static const char* const names[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+  dsopt_device_info info = {};
+  info.struct_size = sizeof(info);
+  REQUIRE(Api()->device_info(0, &info) == DSOPT_OK);
+  std::vector<Target> targets;
+  for (uint32_t arch = 0; arch <= info.arch; ++arch) targets.push_back({Api(), 0, names[arch], 2});
+  return targets;
+}
+
+template <typename Body>
+void ForEach(const Body& body) {
+  for (const Target& target : Targets()) {
+    DYNAMIC_SECTION(target.variant) { body(target); }
+  }
+}
+
+TEST_CASE("every block computes what the interface says", "[cpu]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : AllShapes()) CheckAgainstReference(target, shape);
+  });
+}
+
+TEST_CASE("a row's bits do not depend on its batch, on chunks, slices or threads", "[cpu]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : AllShapes()) CheckBatchInvariance(target, shape);
+  });
+}
+
+TEST_CASE("a long context gives the same bits however it was read", "[cpu]") {
+  ForEach([](const Target& target) {
+    CheckLongContext(target, 0, 600);
+    CheckLongContext(target, 300, 700);
+  });
+}
+
+}  // namespace
+}  // namespace dsopt::kernel_test
