@@ -27,7 +27,8 @@ PollReport Session::Poll(uint64_t budget_us, bool until_event) {
   PollReport report;
   const uint64_t start_ns = NowNs();
   const uint64_t deadline_ns = DeadlineNs(start_ns, budget_us);
-  if (asynchronous_) Submit(start_ns, &report);  // did the device finish since the last call?
+  // Without budget nothing is begun, but a device may have finished something since the last call.
+  if (budget_us == 0 && asynchronous_) Submit(start_ns, &report);
   for (;;) {
     ApplyCancellations();
     Harvest(&report);

@@ -1,0 +1,93 @@
+#include "runtime/kv_cache.h"
+
+#include <catch2/catch.hpp>
+
+namespace dsopt {
+namespace {
+
+TEST_CASE("a sequence takes pages as it grows and gives them back when it is cut", "[kv_cache]") {
+  PagePool pool(4);
+  SequenceCache cache(&pool, 8);
+  PageCopy copy;
+  REQUIRE(cache.Reserve(17, &copy));
+  CHECK(!copy.needed());
+  cache.Commit(17);
+  CHECK(pool.used_pages() == 3);
+  cache.Truncate(8);
+  CHECK(pool.used_pages() == 1);
+  CHECK(cache.tokens() == 8);
+  cache.Truncate(0);
+  CHECK(pool.used_pages() == 0);
+}
+
+TEST_CASE("a reservation that does not fit changes nothing", "[kv_cache]") {
+  PagePool pool(2);
+  SequenceCache cache(&pool, 8);
+  PageCopy copy;
+  REQUIRE(cache.Reserve(8, &copy));
+  cache.Commit(8);
+  CHECK(!cache.Reserve(9, &copy));
+  CHECK(pool.used_pages() == 1);
+  CHECK(cache.pages().size() == 1);
+  CHECK(cache.Reserve(8, &copy));
+}
+
+TEST_CASE("a fork shares pages and copies only the partly filled one when it writes", "[kv_cache]") {
+  PagePool pool(8);
+  SequenceCache parent(&pool, 8), fork(&pool, 8);
+  PageCopy copy;
+  REQUIRE(parent.Reserve(12, &copy));
+  parent.Commit(12);
+  fork.ShareFrom(parent);
+  CHECK(pool.used_pages() == 2);
+  REQUIRE(fork.Reserve(1, &copy));
+  CHECK(copy.needed());
+  CHECK(copy.from == parent.pages()[1]);
+  CHECK(copy.to == fork.pages()[1]);
+  CHECK(fork.pages()[0] == parent.pages()[0]);
+  CHECK(pool.used_pages() == 3);
+  REQUIRE(parent.Reserve(1, &copy));  // now the only owner of its second page
+  CHECK(!copy.needed());
+}
+
+TEST_CASE("a full shared page is never copied", "[kv_cache]") {
+  PagePool pool(8);
+  SequenceCache parent(&pool, 8), fork(&pool, 8);
+  PageCopy copy;
+  REQUIRE(parent.Reserve(8, &copy));
+  parent.Commit(8);
+  fork.ShareFrom(parent);
+  REQUIRE(fork.Reserve(1, &copy));
+  CHECK(!copy.needed());
+  CHECK(fork.pages()[0] == parent.pages()[0]);
+  CHECK(pool.used_pages() == 2);
+}
+
+TEST_CASE("copying a shared page needs a free page, and without one nothing changes", "[kv_cache]") {
+  PagePool pool(1);
+  SequenceCache parent(&pool, 8), fork(&pool, 8);
+  PageCopy copy;
+  REQUIRE(parent.Reserve(4, &copy));
+  parent.Commit(4);
+  fork.ShareFrom(parent);
+  CHECK(!fork.Reserve(1, &copy));
+  CHECK(fork.pages()[0] == parent.pages()[0]);
+  fork.Truncate(0);
+  CHECK(pool.used_pages() == 1);
+  CHECK(parent.Reserve(1, &copy));
+}
+
+TEST_CASE("a page goes back to the pool when its last owner lets go", "[kv_cache]") {
+  PagePool pool(1);
+  const int32_t page = pool.Take();
+  REQUIRE(page == 0);
+  CHECK(pool.Take() == -1);
+  pool.Ref(page);
+  pool.Unref(page);
+  CHECK(pool.free_pages() == 0);
+  pool.Unref(page);
+  CHECK(pool.free_pages() == 1);
+}
+
+}  // namespace
+}  // namespace dsopt
