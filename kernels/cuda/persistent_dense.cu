@@ -87,11 +87,6 @@ __device__ __forceinline__ bool Unwritten(float4 v) {
   return Unwritten(v.x) || Unwritten(v.y) || Unwritten(v.z) || Unwritten(v.w);
 }
 __device__ __forceinline__ float Rounded(float v) { return __bfloat162float(__float2bfloat16(v)); }
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 __device__ __forceinline__ float LoadRelaxedFloat(const float* p) {
   return __uint_as_float(LoadRelaxed(reinterpret_cast<const uint32_t*>(p)));
 }

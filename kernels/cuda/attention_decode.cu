@@ -1,0 +1,203 @@
+// attention_decode.cu - attention of single rows over the paged bf16 cache: the keys of a row are split over the whole
+// GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
+#include "common/attention_warp.cuh"
+#include "common/convert.cuh"
+#include "common/launch.cuh"
+#include "launch.h"
+
+namespace dsopt_cuda {
+namespace {
+
+constexpr int kWarps = 4, kStages = 3, kHeads = 8;
+
+template <int kDim>
+struct Geometry {
+  static constexpr int kGroupBytes = kGroupTokens * kDim * 2;  // of K, and of V
+  static constexpr int kStageBytes = 2 * kGroupBytes;
+  static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
+  static constexpr int kPitch = kDim + 4;
+  static constexpr int kPartial = kHeads * (kDim + 2);  // floats: outputs, then maxima, then sums
+  static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
+};
+
+int HeadParts(int q_heads, int kv_heads) { return (q_heads / kv_heads + kHeads - 1) / kHeads; }
+
+// out[row, h] = softmax(scale q . K) V, one row per z
+// q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16
+// bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
+//        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
+// grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
+//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async
+template <int kDim>
+__global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
+  using G = Geometry<kDim>;
+  extern __shared__ __align__(128) char smem[];
+  __shared__ uint32_t ticket;
+  LetNextStart();
+  WaitForPrevious();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int split = blockIdx.x, splits = gridDim.x, row = a.decode_rows[blockIdx.z];
+  const int kv_head = blockIdx.y / parts, group = a.q_heads / a.kv_heads;
+  const int head0 = kv_head * group + blockIdx.y % parts * kHeads;
+  const int heads = min(kHeads, (kv_head + 1) * group - head0);
+  const int position = a.cache.positions[row];
+  const int first = a.window > 0 && position + 1 > a.window ? position + 1 - a.window : 0;
+  const int* pages = a.cache.page_table + a.cache.row_seq[row] * a.cache.page_stride;
+  const int group0 = first / kGroupTokens, groups = position / kGroupTokens + 1 - group0;
+  const int begin = group0 + static_cast<int>(static_cast<int64_t>(groups) * split / splits);
+  const int end = group0 + static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / splits);
+
+  const uint32_t ring = SmemAddress(smem) + warp * kStages * G::kStageBytes;
+  const auto load = [&](int g, int stage) {
+    if (g < end) {
+      const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
+      const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
+      const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
+      const uint32_t to = ring + stage * G::kStageBytes;
+#pragma unroll
+      for (int i = 0; i < G::kGroupBytes / 512; ++i) CopyAsync16(to + (i * 32 + lane) * 16, k + (i * 32 + lane) * 16, true);
+#pragma unroll
+      for (int i = 0; i < G::kGroupBytes / 512; ++i)
+        CopyAsync16(to + G::kGroupBytes + (i * 32 + lane) * 16, v + (i * 32 + lane) * 16, true);
+    }
+    CopyAsyncCommit();
+  };
+  int g = begin + warp;
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) load(g + s * kWarps, s);
+
+  AttentionWarp<kDim> state;
+  state.Reset();
+  {
+    const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(row) * a.q_heads + head0 + lane / 4) * kDim;
+#pragma unroll
+    for (int j = 0; j < kDim / 32; ++j)
+      state.q[j] = lane / 4 < heads ? __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8)) : uint4{0, 0, 0, 0};
+  }
+  const float c = a.scale * 1.4426950408889634f;
+  for (int i = 0; g < end; g += kWarps, ++i) {
+    CopyAsyncWait<kStages - 2>();
+    __syncwarp();
+    load(g + (kStages - 1) * kWarps, (i + kStages - 1) % kStages);
+    const uint32_t k = ring + i % kStages * G::kStageBytes;
+    float s[4];
+    state.Scores(k, lane, s);
+    const uint2 p = state.Softmax(s, c, first - g * kGroupTokens, position + 1 - g * kGroupTokens, lane);
+    state.Values(k + G::kGroupBytes, lane, p);
+    __syncwarp();
+  }
+  CopyAsyncWait<0>();
+  __syncthreads();
+
+  // The warps of the CTA meet in shared memory.
+  float* outs = reinterpret_cast<float*>(smem);  // [warp][head][kPitch]
+  float* peaks = outs + kWarps * kHeads * G::kPitch;  // [warp][head]
+  float* totals = peaks + kWarps * kHeads;
+#pragma unroll
+  for (int x = 0; x < 2; ++x) {
+#pragma unroll
+    for (int d = 4; d < 32; d *= 2) state.l[x] += __shfl_xor_sync(~0u, state.l[x], d);
+    const int at = warp * kHeads + lane % 4 * 2 + x;
+    if (lane < 4) {
+      peaks[at] = state.m[x];
+      totals[at] = state.l[x];
+    }
+#pragma unroll
+    for (int r = 0; r < AttentionWarp<kDim>::kOuts; ++r) {
+      outs[at * G::kPitch + r * 16 + lane / 4] = state.o[r][x];
+      outs[at * G::kPitch + r * 16 + lane / 4 + 8] = state.o[r][x + 2];
+    }
+  }
+  __syncthreads();
+  const int64_t work = static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
+  float* partial = a.partial + (work * splits + split) * G::kPartial;
+  const auto store = [&](int head, int d, float v) {
+    const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head0 + head) * kDim + d;
+    if (a.out_bf16) static_cast<bf16*>(a.out)[at] = __float2bfloat16(v);
+    else static_cast<float*>(a.out)[at] = v;
+  };
+  for (int e = threadIdx.x; e < heads * kDim; e += 32 * kWarps) {
+    const int head = e / kDim, d = e % kDim;
+    float m = -INFINITY, l = 0, o = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) m = fmaxf(m, peaks[w * kHeads + head]);
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const float peak = peaks[w * kHeads + head], f = peak == -INFINITY ? 0.0f : Exp2((peak - m) * c);
+      l = fmaf(totals[w * kHeads + head], f, l);
+      o = fmaf(outs[(w * kHeads + head) * G::kPitch + d], f, o);
+    }
+    if (splits == 1) {
+      store(head, d, o / l);
+      continue;
+    }
+    partial[e] = o;
+    if (d == 0) {
+      partial[kHeads * kDim + head] = m;
+      partial[kHeads * kDim + kHeads + head] = l;
+    }
+  }
+  if (splits == 1) return;
+
+  // The last CTA of this row and KV head merges all of them.
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) ticket = atomicAdd(a.arrived + work, 1);
+  __syncthreads();
+  if (ticket != static_cast<uint32_t>(splits - 1)) return;
+  __threadfence();
+  const float* all = a.partial + work * splits * G::kPartial;
+  for (int e = threadIdx.x; e < heads * kDim; e += 32 * kWarps) {
+    const int head = e / kDim, d = e % kDim;
+    float m = -INFINITY, l = 0, o = 0;
+    for (int s = 0; s < splits; ++s) {
+      const float* p = all + s * G::kPartial;
+      const float peak = __ldcg(p + kHeads * kDim + head);
+      if (peak == -INFINITY) continue;
+      const float next = fmaxf(m, peak), fade = Exp2((m - next) * c), f = Exp2((peak - next) * c);
+      l = l * fade + __ldcg(p + kHeads * kDim + kHeads + head) * f;
+      o = o * fade + __ldcg(p + e) * f;
+      m = next;
+    }
+    store(head, d, o / l);
+  }
+  if (threadIdx.x == 0) a.arrived[work] = 0;
+}
+
+int Splits(const Limits& limits, int works, int longest) {
+  const int target = 2 * limits.sms;
+  int splits = target / (works > 0 ? works : 1);
+  const int useful = (longest + kGroupTokens * kWarps - 1) / (kGroupTokens * kWarps);
+  if (splits > useful) splits = useful;
+  return splits > 1 ? splits : 1;
+}
+
+}  // namespace
+
+bool AttentionSupported(int head_dim) { return head_dim == 64 || head_dim == 128; }
+
+uint64_t DecodeCounters(int max_rows, int q_heads, int kv_heads) {
+  return static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(kv_heads * HeadParts(q_heads, kv_heads));
+}
+
+uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim) {
+  (void)max_rows;  // a work item is split only while all items together make fewer than 2 CTAs per SM
+  (void)q_heads;
+  (void)kv_heads;
+  return static_cast<uint64_t>(2 * limits.sms) * static_cast<uint64_t>(kHeads * (head_dim + 2));
+}
+
+cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
+  const int parts = HeadParts(args.q_heads, args.kv_heads);
+  const int works = args.kv_heads * parts * args.decode_count;
+  const int splits = Splits(*launch.limits, works, args.longest_decode);
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
+                  static_cast<unsigned>(args.decode_count));
+  if (args.q_dim == 64)
+    return StartLarge(launch, attention_decode_paged<64>, grid, dim3(32 * kWarps), Geometry<64>::kRingBytes, args,
+                      parts);
+  return StartLarge(launch, attention_decode_paged<128>, grid, dim3(32 * kWarps), Geometry<128>::kRingBytes, args,
+                    parts);
+}
+
+}  // namespace dsopt_cuda

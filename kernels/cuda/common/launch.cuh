@@ -1,0 +1,46 @@
+// launch.cuh - starting a kernel. On sm_90 and newer every kernel of the plugin is launched with programmatic stream
+// serialization: it may start while its predecessor drains, and must call WaitForPrevious() before it touches
+// anything a predecessor wrote or still reads. Kernels of this plugin all do.
+#ifndef DSOPT_CUDA_COMMON_LAUNCH_CUH_
+#define DSOPT_CUDA_COMMON_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+#include "launch.h"
+
+namespace dsopt_cuda {
+
+template <typename T>
+struct Same {
+  using type = T;  // keeps the arguments out of template deduction
+};
+
+template <typename... Params>
+cudaError_t Start(const Launch& launch, void (*kernel)(Params...), dim3 grid, dim3 block, int shared_bytes,
+                  typename Same<Params>::type... args) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = launch.stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &attribute;
+  config.numAttrs = launch.limits->arch >= 90 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, args...);
+}
+
+// The same for kernels that want more than 48 KiB of shared memory. The limit is set at every launch: it belongs to
+// the function in the current context, and setting it costs less than remembering where it was set.
+template <typename... Params>
+cudaError_t StartLarge(const Launch& launch, void (*kernel)(Params...), dim3 grid, dim3 block, int shared_bytes,
+                       typename Same<Params>::type... args) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  return Start<Params...>(launch, kernel, grid, block, shared_bytes, args...);
+}
+
+}  // namespace dsopt_cuda
+#endif  // DSOPT_CUDA_COMMON_LAUNCH_CUH_

@@ -1,0 +1,208 @@
+// elementwise.cu - what touches every value of a row once: embedding, RMSNorm, rotary embedding with the append
+// to the cache, the latent preparation of MLA, the gated activation behind a library product. No products here.
+#include "common/convert.cuh"
+#include "common/launch.cuh"
+#include "launch.h"
+
+namespace dsopt_cuda {
+namespace {
+
+__device__ __forceinline__ void StoreAs(void* p, int64_t i, float v, bool as_bf16) {
+  if (as_bf16) static_cast<bf16*>(p)[i] = __float2bfloat16(v);
+  else static_cast<float*>(p)[i] = v;
+}
+
+// Elements of the cache where the row's position lies; the caller adds head and dimension.
+struct CacheSlot {
+  char* page;
+  int token;
+};
+__device__ __forceinline__ CacheSlot FindSlot(const CacheArgs& cache, int row) {
+  const int position = cache.positions[row];
+  const int page = cache.page_table[cache.row_seq[row] * cache.page_stride + position / kPageTokens];
+  return {cache.base + static_cast<uint64_t>(page) * cache.page_bytes, position % kPageTokens};
+}
+
+__device__ __forceinline__ void Rotation(const RopeArgs& rope, int position, int i, float* c, float* s) {
+  sincosf(static_cast<float>(position) * rope.inv_freq[i], s, c);
+  *c *= rope.scale;
+  *s *= rope.scale;
+}
+// The two values of rotated pair i, or of pass-through pair i >= dim / 2.
+__device__ __forceinline__ void PairOf(const RopeArgs& rope, int i, int* first, int* second) {
+  const int half = rope.dim / 2;
+  if (i >= half || rope.interleaved) {
+    *first = 2 * i;
+    *second = 2 * i + 1;
+  } else {
+    *first = i;
+    *second = i + half;
+  }
+}
+
+// x[row] = table[token[row]] * scale
+// bytes  rows * hidden * (element + 4)   bound: DRAM
+// grid   rows x 256 threads
+template <typename T>
+__global__ void embed_rows(const T* table, const int* tokens, int hidden, float scale, float* x) {
+  LetNextStart();
+  WaitForPrevious();
+  const int row = blockIdx.x;
+  const T* src = table + static_cast<int64_t>(tokens[row]) * hidden;
+  for (int i = threadIdx.x; i < hidden; i += blockDim.x) x[static_cast<int64_t>(row) * hidden + i] = ToFloat(src[i]) * scale;
+}
+
+// out = in * rsqrt(mean(in^2) + eps) * gain     f32 in and sums, T out
+// bytes  rows * cols * (8 + element); the second read of a row comes from L1    bound: latency for few rows
+// grid   rows x 256 threads
+__global__ __launch_bounds__(256) void rmsnorm_rows(NormArgs a) {
+  __shared__ float scratch[33];
+  LetNextStart();
+  WaitForPrevious();
+  const int row = blockIdx.x;
+  const float* in = a.in + (a.row_list != nullptr ? a.row_list[row] : row) * a.in_stride;
+  float sum = 0;
+  for (int i = threadIdx.x; i < a.cols; i += 256) {
+    const float v = in[i];
+    sum = fmaf(v, v, sum);
+  }
+  const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.cols) + a.eps);
+  const int64_t base = static_cast<int64_t>(row) * a.cols;
+  for (int i = threadIdx.x; i < a.cols; i += 256) {
+    const float v = in[i] * rstd * a.gain[i];
+    StoreAs(a.out, base + i, v, a.out_bf16);
+    if (a.out_f32 != nullptr) a.out_f32[base + i] = v;
+  }
+}
+
+// out[r, i] = act(in[r, 2 i]) in[r, 2 i + 1]
+// bytes  rows * inner * 6     bound: DRAM
+// grid   (inner / 1024, rows) x 256 threads, 4 pairs per thread
+__global__ void gate_up_pairs(const bf16* in, int inner, bool gelu, bf16* out) {
+  LetNextStart();
+  WaitForPrevious();
+  const int64_t row = blockIdx.y;
+  const int i = (blockIdx.x * blockDim.x + threadIdx.x) * 4;
+  if (i >= inner) return;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if (i + j >= inner) return;
+    const __nv_bfloat162 p = reinterpret_cast<const __nv_bfloat162*>(in + row * 2 * inner)[i + j];
+    out[row * inner + i + j] = __float2bfloat16(GatedActivation(__low2float(p), __high2float(p), gelu));
+  }
+}
+
+// q = rope(q); cache <- rope(k), v
+// bytes  rows * (q + 2 kv) * head_dim * (4 + 2)    bound: latency
+// grid   (rows, 4) x 256 threads; a thread owns pairs of values of one head
+__global__ __launch_bounds__(256) void rope_append(AppendArgs a) {
+  LetNextStart();
+  WaitForPrevious();
+  const int row = blockIdx.x, half = a.head_dim / 2, heads = a.q_heads + 2 * a.kv_heads;
+  const int position = a.cache.positions[row];
+  const CacheSlot slot = FindSlot(a.cache, row);
+  const float* in = a.qkv + static_cast<int64_t>(row) * heads * a.head_dim;
+  for (int w = blockIdx.y * 256 + threadIdx.x; w < heads * half; w += 256 * gridDim.y) {
+    const int head = w / half, i = w % half;
+    const bool value = head >= a.q_heads + a.kv_heads;
+    int d0 = 2 * i, d1 = 2 * i + 1;
+    if (!value) PairOf(a.rope, i, &d0, &d1);
+    float x = in[head * a.head_dim + d0], y = in[head * a.head_dim + d1];
+    if (!value && i < a.rope.dim / 2) {
+      float c, s;
+      Rotation(a.rope, position, i, &c, &s);
+      const float rotated = x * c - y * s;
+      y = y * c + x * s;
+      x = rotated;
+    }
+    if (head < a.q_heads) {
+      const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head) * a.head_dim;
+      StoreAs(a.q, at + d0, x, a.q_bf16);
+      StoreAs(a.q, at + d1, y, a.q_bf16);
+    } else {
+      const int kv = (head - a.q_heads) % a.kv_heads;
+      const int64_t at = (static_cast<int64_t>(value ? a.kv_heads + kv : kv) * kPageTokens + slot.token) * a.head_dim;
+      StoreAs(slot.page, at + d0, x, a.cache.bf16);
+      StoreAs(slot.page, at + d1, y, a.cache.bf16);
+    }
+  }
+}
+
+// cache <- rmsnorm(latent) | rope(k_pe); q_nope <- T(q); q_cat[rope part] <- rope(q_pe)
+// bytes  rows * (heads * (nope + rope) * 6 + (latent + rope) * 6)     bound: latency
+// grid   rows x 256 threads
+__global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
+  __shared__ float scratch[33];
+  LetNextStart();
+  WaitForPrevious();
+  const int row = blockIdx.x, position = a.cache.positions[row];
+  const CacheSlot slot = FindSlot(a.cache, row);
+  const int width = a.latent + a.rope_dim, half = a.rope_dim / 2;
+  const float* latent = a.a + row * a.a_stride + a.latent_at;
+  float sum = 0;
+  for (int i = threadIdx.x; i < a.latent; i += 256) sum = fmaf(latent[i], latent[i], sum);
+  const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.latent) + a.latent_eps);
+  const int64_t at = static_cast<int64_t>(slot.token) * width;
+  for (int i = threadIdx.x; i < a.latent; i += 256)
+    StoreAs(slot.page, at + i, latent[i] * rstd * a.latent_norm[i], a.cache.bf16);
+  for (int w = threadIdx.x; w < (a.heads + 1) * half; w += 256) {
+    const int head = w / half, i = w % half;  // head == heads: the shared key
+    const float* in = head < a.heads ? a.q + row * a.q_stride + head * (a.nope + a.rope_dim) + a.nope : latent + a.latent;
+    int d0, d1;
+    PairOf(a.rope, i, &d0, &d1);
+    float x = in[d0], y = in[d1];
+    if (i < a.rope.dim / 2) {
+      float c, s;
+      Rotation(a.rope, position, i, &c, &s);
+      const float rotated = x * c - y * s;
+      y = y * c + x * s;
+      x = rotated;
+    }
+    if (head < a.heads) {
+      const int64_t to = (static_cast<int64_t>(row) * a.heads + head) * width + a.latent;
+      StoreAs(a.q_cat, to + d0, x, a.bf16);
+      StoreAs(a.q_cat, to + d1, y, a.bf16);
+    } else {
+      StoreAs(slot.page, at + a.latent + d0, x, a.cache.bf16);
+      StoreAs(slot.page, at + a.latent + d1, y, a.cache.bf16);
+    }
+  }
+  for (int w = threadIdx.x; w < a.heads * a.nope; w += 256) {
+    const int head = w / a.nope, i = w % a.nope;
+    StoreAs(a.q_nope, static_cast<int64_t>(row) * a.heads * a.nope + w,
+            a.q[row * a.q_stride + head * (a.nope + a.rope_dim) + i], a.bf16);
+  }
+}
+
+}  // namespace
+
+cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int* tokens, int rows, int hidden,
+                  float scale, float* x) {
+  const dim3 grid(static_cast<unsigned>(rows)), block(256);
+  switch (elem) {
+    case Elem::kF32: return Start(launch, embed_rows<float>, grid, block, 0, static_cast<const float*>(table), tokens, hidden, scale, x);
+    case Elem::kF16: return Start(launch, embed_rows<__half>, grid, block, 0, static_cast<const __half*>(table), tokens, hidden, scale, x);
+    case Elem::kBf16: return Start(launch, embed_rows<bf16>, grid, block, 0, static_cast<const bf16*>(table), tokens, hidden, scale, x);
+  }
+  return cudaErrorInvalidValue;
+}
+
+cudaError_t RmsNorm(const Launch& launch, const NormArgs& args) {
+  return Start(launch, rmsnorm_rows, dim3(static_cast<unsigned>(args.rows)), dim3(256), 0, args);
+}
+
+cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out) {
+  const dim3 grid(static_cast<unsigned>((inner + 1023) / 1024), static_cast<unsigned>(rows));
+  return Start(launch, gate_up_pairs, grid, dim3(256), 0, static_cast<const bf16*>(in), inner, gelu,
+               static_cast<bf16*>(out));
+}
+
+cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args) {
+  return Start(launch, rope_append, dim3(static_cast<unsigned>(args.rows), 4), dim3(256), 0, args);
+}
+
+cudaError_t MlaPrepare(const Launch& launch, const MlaPrepareArgs& args) {
+  return Start(launch, mla_prepare, dim3(static_cast<unsigned>(args.rows)), dim3(256), 0, args);
+}
+
+}  // namespace dsopt_cuda

@@ -1,0 +1,208 @@
+// launch.h - every kernel of the plugin as a host function: geometry and launch, no allocation, no wait.
+// Pointers are device memory unless said otherwise. Each returns the CUDA status of its launch.
+// "T" is the program's activation type: bf16 in FAST programs, f32 in REFERENCE ones (out_bf16 / bf16 flags).
+#ifndef DSOPT_CUDA_LAUNCH_H_
+#define DSOPT_CUDA_LAUNCH_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "device.h"
+#include "dsopt/backend.h"
+#include "weight.h"
+
+namespace dsopt_cuda {
+
+struct Launch {
+  cudaStream_t stream;
+  const Limits* limits;
+};
+
+// Loads a kernel. usable: code for this GPU exists; sm90a: also the code that needs sm_90a.
+cudaError_t ProbeKernels(bool* usable, bool* sm90a);
+
+// ---- weights (fill.cu) ------------------------------------------------------------------------------
+cudaError_t FillWeight(cudaStream_t stream, Elem elem, Elem written, const WeightLayout& layout, uint64_t seed,
+                       float mean, float stddev, void* data);
+cudaError_t ScatterTransposed(cudaStream_t stream, Elem elem, const void* src, uint64_t first, uint64_t count,
+                              const WeightLayout& layout, void* data);
+// Reads `bytes` of memory once with configuration `variant`; kReadVariants of them.
+inline constexpr int kReadVariants = 4;
+cudaError_t ReadMemory(const Launch& launch, int variant, const void* data, uint64_t bytes, uint32_t* sink);
+
+// ---- element-wise (elementwise.cu) ------------------------------------------------------------------
+cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int* tokens, int rows, int hidden,
+                  float scale, float* x);
+struct NormArgs {
+  const float* in;
+  int64_t in_stride;
+  const int* row_list;   // null: row r reads row r; else row_list[r]
+  const float* gain;
+  float eps;
+  int rows, cols;
+  void* out;             // [rows, cols], T
+  bool out_bf16;
+  float* out_f32;        // second copy in f32, or null
+};
+cudaError_t RmsNorm(const Launch& launch, const NormArgs& args);
+// out[r, i] = act(in[r, 2 i]) * in[r, 2 i + 1], bf16 both.
+cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out);
+
+struct RopeArgs {
+  const float* inv_freq;
+  int dim;
+  bool interleaved;
+  float scale;
+};
+// Where rows find their cache.
+struct CacheArgs {
+  char* base;               // cache + cache_offset of the layer
+  uint64_t page_bytes;
+  const int* page_table;    // [seqs, page_stride]
+  int page_stride;
+  const int* positions;     // [rows]
+  const int* row_seq;       // [rows]
+  bool bf16;
+};
+inline constexpr int kPageTokens = 64;
+
+// q = rope(qkv[:q]) as bf16 or f32; k = rope, v appended to the cache.
+struct AppendArgs {
+  const float* qkv;         // [rows, (q_heads + 2 kv_heads) head_dim]
+  int rows, q_heads, kv_heads, head_dim;
+  RopeArgs rope;
+  CacheArgs cache;
+  void* q;                  // [rows, q_heads head_dim]
+  bool q_bf16;
+};
+cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args);
+
+struct MlaPrepareArgs {
+  const float* a;           // down projection; the latent part starts at a + latent_at of a row
+  int64_t a_stride;
+  int latent_at;
+  const float* q;           // [rows] x q_stride, heads x (nope | rope)
+  int64_t q_stride;
+  const float* latent_norm;
+  float latent_eps;
+  int rows, heads, nope, latent, rope_dim;
+  RopeArgs rope;
+  CacheArgs cache;
+  void* q_nope;             // [rows, heads, nope], T
+  void* q_cat;              // [rows, heads, latent + rope_dim], T: only the rope part is written
+  bool bf16;
+};
+cudaError_t MlaPrepare(const Launch& launch, const MlaPrepareArgs& args);
+
+// ---- linear -----------------------------------------------------------------------------------------
+enum class Epilogue : uint8_t {
+  kStore = 0,     // out = y, as bf16 or f32
+  kAdd = 1,       // out += y, f32
+  kGateUp = 2,    // out[:, i] = act(y[2 i]) * y[2 i + 1], as bf16 or f32
+};
+// y = in W^T + bias for `rows` rows and `batch` independent products, or one row per slot of a mixture.
+struct LinearArgs {
+  const void* weight;
+  Elem elem;
+  int n, k;                   // W is [n, k]
+  int64_t weight_stride;      // elements, per batch entry or expert
+  const void* in;             // T
+  int64_t in_row_stride, in_batch_stride;
+  void* out;
+  int64_t out_row_stride, out_batch_stride;
+  const float* bias;          // [n] in stored (interleaved) order, or null
+  int rows, batch;
+  Epilogue epilogue;
+  bool gelu;
+  bool bf16;                  // T of in, and of out where the epilogue stores T
+  bool out_f32;               // kStore: out is f32 whatever T is
+  // Mixture: row r is slot r, its weights are expert slot_expert[r], its input row is r / in_div.
+  const int* slot_expert;     // null: no mixture
+  int in_div;
+  // Many slots: sorted by expert in tiles of kGroupRows (see MoeSort).
+  const int* sorted_slots;    // null: slot by slot
+  const int4* tiles;          // expert, first index into sorted_slots, count; count 0: nothing
+  int max_tiles;
+};
+inline constexpr int kGroupRows = 64;
+inline constexpr int kSkinnyRows = 64;
+cudaError_t LinearReference(const Launch& launch, const LinearArgs& args);  // f32 activations, any weights
+cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // bf16, rows <= kSkinnyRows
+cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
+
+// ---- attention --------------------------------------------------------------------------------------
+struct AttentionArgs {
+  const void* q;            // [rows, q_heads, q_dim]
+  bool q_bf16;
+  void* out;                // [rows, q_heads, v_dim]
+  bool out_bf16;
+  int rows, q_heads, kv_heads, q_dim, v_dim;
+  int window;
+  float scale;
+  CacheArgs cache;
+  int64_t token_stride;     // elements between tokens of a head inside a page
+  int64_t head_stride;      // elements between KV heads inside a page
+  int64_t value_offset;     // elements from the keys of a page to its values
+  // Work lists, made on the host.
+  const int* decode_rows;   // rows to be done one by one
+  int decode_count;
+  int longest_decode;       // most keys of any of them
+  const int4* tiles;        // first row, rows, first position; one sequence each
+  int tile_count;
+  float* partial;           // scratch of DecodePartialFloats
+  uint32_t* arrived;        // zero between launches, one per (decode row, KV head group)
+};
+inline constexpr int kPrefillRows = 128;
+cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args);
+bool AttentionSupported(int head_dim);
+cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
+cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
+uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);
+uint64_t DecodeCounters(int max_rows, int q_heads, int kv_heads);
+// Latent attention, bf16: 64 (row, head) pairs per tile.
+bool MlaSupported(const Limits& limits, int heads, int latent, int rope_dim);
+cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args);
+uint64_t MlaPartialFloats(const Limits& limits, int heads, int latent);
+
+// ---- mixture (moe.cu) -------------------------------------------------------------------------------
+struct RouteArgs {
+  const float* h;           // [rows, hidden]
+  const float* router;      // [experts, hidden]
+  int rows, hidden, experts, top_k, groups, top_groups;
+  bool renormalise;
+  float route_scale;
+  float* logits;            // [rows, experts] scratch
+  int* slot_expert;         // [rows, top_k]
+  float* slot_weight;       // [rows, top_k]
+};
+cudaError_t Route(const Launch& launch, const RouteArgs& args);
+// Slots by expert, cut into tiles of at most kGroupRows.
+cudaError_t MoeSort(const Launch& launch, const int* slot_expert, int slots, int experts, int* sorted_slots,
+                    int4* tiles, int max_tiles);
+// x[r] += sum_k weight[r, k] * y[r top_k + k]
+cudaError_t MoeCombine(const Launch& launch, const float* y, const float* slot_weight, int rows, int hidden,
+                       int top_k, float* x);
+
+// ---- sampling (sampling.cu) -------------------------------------------------------------------------
+struct SampleArgs {
+  float* logits;            // [count, vocab]; changed and put back
+  int count, vocab;
+  const dsopt_sample_row* rows;
+  const int* adjust_tokens;
+  const float* adjust_bias;
+  const int* history_tokens;
+  const uint32_t* history_counts;
+  float* saved;             // [max_adjust + max_history]
+  int history_base;         // index of the history part in saved
+  float4* partial;          // [count, kSampleParts]
+  int* tokens;              // results: mapped host memory
+  float* logprobs;
+  int* top_tokens;
+  float* top_logprobs;
+};
+inline constexpr int kSampleParts = 32;
+cudaError_t Sample(const Launch& launch, const SampleArgs& args);
+
+}  // namespace dsopt_cuda
+#endif  // DSOPT_CUDA_LAUNCH_H_

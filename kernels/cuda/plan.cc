@@ -1,0 +1,346 @@
+// plan.cc - checks a program description and sizes everything it will ever need. Allocates nothing.
+#include <algorithm>
+#include <cstring>
+
+#include "program.h"
+
+namespace dsopt_cuda {
+namespace {
+
+uint64_t Align(uint64_t bytes) { return (bytes + 255) & ~uint64_t{255}; }
+
+// Hands out aligned pieces; base null: only counts.
+class Bump {
+ public:
+  explicit Bump(char* base) : base_(base) {}
+  template <typename T>
+  void Take(T** out, uint64_t count, uint64_t element_bytes) {
+    *out = base_ != nullptr ? reinterpret_cast<T*>(base_ + used_) : nullptr;
+    used_ += Align(count * element_bytes);
+  }
+  uint64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  uint64_t used_ = 0;
+};
+
+// A matrix the tensor-core kernels take: bf16, rows of whole 16-byte vectors on both sides.
+bool FastMatrix(const dsopt_be_weight* w) {
+  return w == nullptr || (w->elem == Elem::kBf16 && w->layout.cols % 8 == 0);
+}
+
+bool FastBlock(const dsopt_block& block) {
+  switch (block.kind) {
+    case DSOPT_BLOCK_ATTENTION:
+      return FastMatrix(block.u.attention.qkv) && FastMatrix(block.u.attention.out);
+    case DSOPT_BLOCK_MLA: {
+      const dsopt_mla_block& m = block.u.mla;
+      return FastMatrix(m.down) && FastMatrix(m.q_up) && FastMatrix(m.v_up) && FastMatrix(m.out) &&
+             m.k_up->elem == Elem::kBf16 && m.nope % 8 == 0 && m.latent % 8 == 0 && m.rope_dim % 8 == 0;
+    }
+    case DSOPT_BLOCK_MLP:
+      return FastMatrix(block.u.mlp.gate_up) && FastMatrix(block.u.mlp.down);
+    case DSOPT_BLOCK_MOE: {
+      const dsopt_moe_block& m = block.u.moe;
+      return FastMatrix(m.gate_up) && FastMatrix(m.down) && FastMatrix(m.shared_gate_up) && FastMatrix(m.shared_down);
+    }
+    case DSOPT_BLOCK_HEAD:
+      return FastMatrix(block.u.head.weight);
+    default:
+      return true;
+  }
+}
+
+// w is there and is [batch, rows, cols].
+bool IsShape(const dsopt_be_weight* w, uint64_t batch, uint64_t rows, uint64_t cols) {
+  return w != nullptr && w->layout.batch == batch && w->layout.rows == rows && w->layout.cols == cols;
+}
+bool IsVector(const dsopt_be_weight* w, uint64_t cols) {
+  return w != nullptr && w->elem == Elem::kF32 && w->count == cols;
+}
+bool IsVectorOrNull(const dsopt_be_weight* w, uint64_t cols) { return w == nullptr || IsVector(w, cols); }
+
+bool CheckAttention(const dsopt_program_desc& d, const dsopt_attention_block& b) {
+  const uint64_t q = uint64_t{b.q_heads} * b.head_dim;
+  const uint64_t all = (uint64_t{b.q_heads} + 2 * uint64_t{b.kv_heads}) * b.head_dim;
+  return b.q_heads > 0 && b.kv_heads > 0 && b.head_dim > 0 && b.head_dim <= 1024 && b.head_dim % 2 == 0 &&
+         b.q_heads % b.kv_heads == 0 && b.rope < d.rope_count && d.ropes[b.rope].dim <= b.head_dim &&
+         IsVector(b.norm, d.hidden) && IsShape(b.qkv, 1, all, d.hidden) && IsVectorOrNull(b.qkv_bias, all) &&
+         IsShape(b.out, 1, d.hidden, q) && IsVectorOrNull(b.out_bias, d.hidden);
+}
+bool CheckMla(const dsopt_program_desc& d, const dsopt_mla_block& b) {
+  const uint64_t q_rows = uint64_t{b.heads} * (b.nope + b.rope_dim), q_part = b.q_rank != 0 ? b.q_rank : q_rows;
+  const uint64_t down = q_part + b.latent + b.rope_dim;
+  return b.heads > 0 && b.latent > 0 && b.latent <= 1024 && b.latent + b.rope_dim <= 1024 && b.nope > 0 &&
+         b.v_dim > 0 && b.rope_dim % 2 == 0 && b.rope < d.rope_count && d.ropes[b.rope].dim <= b.rope_dim &&
+         IsVector(b.norm, d.hidden) && IsShape(b.down, 1, down, d.hidden) && IsVectorOrNull(b.down_bias, down) &&
+         (b.q_rank == 0 || (IsVector(b.q_norm, b.q_rank) && IsShape(b.q_up, 1, q_rows, b.q_rank))) &&
+         IsVector(b.latent_norm, b.latent) && IsShape(b.k_up, b.heads, b.nope, b.latent) &&
+         IsShape(b.v_up, b.heads, b.v_dim, b.latent) && IsShape(b.out, 1, d.hidden, uint64_t{b.heads} * b.v_dim) &&
+         IsVectorOrNull(b.out_bias, d.hidden) && b.scale != 0.0f;
+}
+bool CheckMlp(const dsopt_program_desc& d, const dsopt_mlp_block& b) {
+  return b.inner > 0 && IsVector(b.norm, d.hidden) && IsShape(b.gate_up, 1, 2 * uint64_t{b.inner}, d.hidden) &&
+         IsVectorOrNull(b.gate_up_bias, 2 * uint64_t{b.inner}) && IsShape(b.down, 1, d.hidden, b.inner) &&
+         IsVectorOrNull(b.down_bias, d.hidden);
+}
+bool CheckMoe(const dsopt_program_desc& d, const dsopt_moe_block& b) {
+  const bool groups = b.groups <= 1 || (b.experts % b.groups == 0 && b.top_groups >= 1 && b.top_groups <= b.groups);
+  return b.experts > 0 && b.experts <= 1024 && b.top_k > 0 && b.top_k <= b.experts && b.inner > 0 && groups &&
+         IsVector(b.norm, d.hidden) && IsVector(b.router, uint64_t{b.experts} * d.hidden) &&
+         IsShape(b.gate_up, b.experts, 2 * uint64_t{b.inner}, d.hidden) &&
+         IsShape(b.down, b.experts, d.hidden, b.inner) &&
+         (b.shared_inner == 0 || (IsShape(b.shared_gate_up, 1, 2 * uint64_t{b.shared_inner}, d.hidden) &&
+                                  IsShape(b.shared_down, 1, d.hidden, b.shared_inner)));
+}
+
+// Bytes of one layer inside a page.
+uint64_t LayerBytes(const dsopt_program_desc& d, const dsopt_block& block) {
+  const uint64_t element = d.kv_dtype == DSOPT_F32 ? 4 : 2;
+  if (block.kind == DSOPT_BLOCK_ATTENTION)
+    return 2 * uint64_t{block.u.attention.kv_heads} * d.page_tokens * block.u.attention.head_dim * element;
+  if (block.kind == DSOPT_BLOCK_MLA)
+    return uint64_t{d.page_tokens} * (block.u.mla.latent + block.u.mla.rope_dim) * element;
+  return 0;
+}
+
+bool CheckBlock(const dsopt_program_desc& d, const dsopt_block& block) {
+  switch (block.kind) {
+    case DSOPT_BLOCK_EMBED: return IsShape(block.u.embed.table, 1, d.vocab, d.hidden);
+    case DSOPT_BLOCK_ATTENTION: return CheckAttention(d, block.u.attention);
+    case DSOPT_BLOCK_MLA: return CheckMla(d, block.u.mla);
+    case DSOPT_BLOCK_MLP: return CheckMlp(d, block.u.mlp);
+    case DSOPT_BLOCK_MOE: return CheckMoe(d, block.u.moe);
+    case DSOPT_BLOCK_HEAD:
+      return IsVector(block.u.head.norm, d.hidden) && IsShape(block.u.head.weight, 1, d.vocab, d.hidden);
+    default: return false;
+  }
+}
+
+dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_program_desc& d) {
+  const dsopt_host_api& host = device.host;
+  if (d.blocks == nullptr || d.block_count < 2 || d.blocks[0].kind != DSOPT_BLOCK_EMBED ||
+      d.blocks[d.block_count - 1].kind != DSOPT_BLOCK_HEAD)
+    return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: %u blocks, EMBED first and HEAD last expected",
+                d.block_count);
+  if (d.hidden == 0 || d.vocab == 0 || d.vocab > (1u << 20) || d.max_rows == 0 || d.max_rows > (1u << 20) ||
+      d.max_seqs == 0 || d.max_logit_rows == 0 || d.max_logit_rows > d.max_rows || d.max_pages_per_seq == 0 ||
+      d.page_count == 0)
+    return Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                "program: hidden %u, vocab %u, rows %u, sequences %u, logit rows %u, pages %u are not possible",
+                d.hidden, d.vocab, d.max_rows, d.max_seqs, d.max_logit_rows, d.page_count);
+  if (d.page_tokens != kPageTokens)
+    return Fail(host, DSOPT_E_UNSUPPORTED, "program: pages of %u tokens, %d expected", d.page_tokens, kPageTokens);
+  if (d.kv_dtype != DSOPT_F32 && d.kv_dtype != DSOPT_BF16)
+    return Fail(host, DSOPT_E_UNSUPPORTED, "program: cache type %d, F32 or BF16 expected",
+                static_cast<int>(d.kv_dtype));
+  if (d.page_bytes % 256 != 0)
+    return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: pages of %llu bytes, a multiple of 256 expected",
+                static_cast<unsigned long long>(d.page_bytes));
+  for (uint32_t i = 0; i < d.block_count; ++i) {
+    const dsopt_block& block = d.blocks[i];
+    if (!CheckBlock(d, block))
+      return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: block %u (kind %d, layer %u): weights and sizes disagree",
+                  i, static_cast<int>(block.kind), block.layer);
+    const uint64_t bytes = LayerBytes(d, block);
+    if (bytes == 0) continue;
+    const uint64_t at = block.kind == DSOPT_BLOCK_MLA ? block.u.mla.cache_offset : block.u.attention.cache_offset;
+    if (at % 16 != 0 || at > d.page_bytes || bytes > d.page_bytes - at)
+      return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: layer %u takes %llu bytes at %llu of a page of %llu",
+                  block.layer, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(at),
+                  static_cast<unsigned long long>(d.page_bytes));
+  }
+  return DSOPT_OK;
+}
+
+}  // namespace
+
+InputLayout LayOutInput(const InputCounts& c) {
+  InputLayout l{};
+  uint64_t at = 0;
+  const auto take = [&](uint64_t count, uint64_t bytes) {
+    const uint64_t here = at;
+    at += (count * bytes + 63) & ~uint64_t{63};
+    return here;
+  };
+  l.tokens = take(c.rows, 4);
+  l.positions = take(c.rows, 4);
+  l.row_seq = take(c.rows, 4);
+  l.logit_rows = take(c.logit_rows, 4);
+  l.sample = take(c.logit_rows, sizeof(dsopt_sample_row));
+  l.adjust_tokens = take(c.adjust, 4);
+  l.adjust_bias = take(c.adjust, 4);
+  l.history_tokens = take(c.history, 4);
+  l.history_counts = take(c.history, 4);
+  l.decode_rows = take(c.decode_rows, 4);
+  l.tiles = take(c.tiles, sizeof(int4));
+  l.page_table = take(c.seqs * c.pages, 4);
+  l.end = at;
+  return l;
+}
+
+bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast) {
+  return fast && desc.kv_dtype == DSOPT_BF16 && AttentionSupported(static_cast<int>(block.head_dim));
+}
+
+bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast) {
+  return fast && desc.kv_dtype == DSOPT_BF16 &&
+         MlaSupported(limits, static_cast<int>(block.heads), static_cast<int>(block.latent),
+                      static_cast<int>(block.rope_dim));
+}
+
+uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const dsopt_block& block, bool fast,
+                     char* base, BlockBuffers* out) {
+  (void)limits;
+  Bump bump(base);
+  BlockBuffers b;
+  const uint64_t rows = d.max_rows, element = fast ? 2 : 4;
+  switch (block.kind) {
+    case DSOPT_BLOCK_ATTENTION: {
+      const dsopt_attention_block& k = block.u.attention;
+      const uint64_t q = uint64_t{k.q_heads} * k.head_dim;
+      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.a, rows * (q + 2 * uint64_t{k.kv_heads} * k.head_dim), 4);
+      bump.Take(&b.q, rows * q, FastAttention(d, k, fast) ? 2 : 4);
+      bump.Take(&b.attended, rows * q, element);
+      break;
+    }
+    case DSOPT_BLOCK_MLA: {
+      const dsopt_mla_block& k = block.u.mla;
+      const uint64_t q = uint64_t{k.heads} * (k.nope + k.rope_dim);
+      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.a, rows * ((k.q_rank != 0 ? k.q_rank : q) + k.latent + k.rope_dim), 4);
+      if (k.q_rank != 0) {
+        bump.Take(&b.q_low, rows * k.q_rank, element);
+        bump.Take(&b.q, rows * q, 4);
+      }
+      bump.Take(&b.q_nope, rows * k.heads * k.nope, element);
+      bump.Take(&b.q_cat, rows * k.heads * (k.latent + k.rope_dim), element);
+      bump.Take(&b.context, rows * k.heads * k.latent, element);
+      bump.Take(&b.attended, rows * k.heads * k.v_dim, element);
+      break;
+    }
+    case DSOPT_BLOCK_MLP:
+      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.mid, rows * block.u.mlp.inner, element);
+      if (fast) bump.Take(&b.wide, rows * 2 * block.u.mlp.inner, 2);
+      break;
+    case DSOPT_BLOCK_MOE: {
+      const dsopt_moe_block& k = block.u.moe;
+      const uint64_t slots = rows * k.top_k;
+      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.h32, rows * d.hidden, 4);
+      bump.Take(&b.mid, std::max(slots * k.inner, rows * k.shared_inner), element);
+      if (fast) bump.Take(&b.wide, rows * 2 * k.shared_inner, 2);
+      bump.Take(&b.y, slots * d.hidden, 4);
+      bump.Take(&b.route_logits, rows * k.experts, 4);
+      bump.Take(&b.slot_expert, slots, 4);
+      bump.Take(&b.slot_weight, slots, 4);
+      bump.Take(&b.sorted_slots, slots, 4);
+      b.max_tiles = static_cast<int>(slots / kGroupRows + k.experts);
+      bump.Take(&b.tiles, static_cast<uint64_t>(b.max_tiles), sizeof(int4));
+      break;
+    }
+    case DSOPT_BLOCK_HEAD:
+      bump.Take(&b.h, uint64_t{d.max_logit_rows} * d.hidden, element);
+      break;
+    default:
+      break;
+  }
+  *out = b;
+  return bump.used();
+}
+
+bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fast, DenseShape* shape) {
+  if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
+    return false;
+  const dsopt_attention_block& first = d.blocks[1].u.attention;
+  const dsopt_embed_block& embed = d.blocks[0].u.embed;
+  const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
+  if (embed.table->elem != Elem::kBf16 || d.blocks[1].kind != DSOPT_BLOCK_ATTENTION) return false;
+  for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
+    if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != DSOPT_BLOCK_MLP) return false;
+    const dsopt_attention_block& a = d.blocks[i].u.attention;
+    const dsopt_mlp_block& m = d.blocks[i + 1].u.mlp;
+    const dsopt_rope& rope = d.ropes[a.rope];
+    const bool same = a.q_heads == first.q_heads && a.kv_heads == first.kv_heads && a.head_dim == first.head_dim &&
+                      a.rope == first.rope && a.scale == first.scale && a.norm_eps == first.norm_eps &&
+                      m.inner == d.blocks[2].u.mlp.inner && m.norm_eps == first.norm_eps;
+    const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && m.gate_up_bias == nullptr &&
+                       m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU && a.window != 1 &&
+                       rope.interleaved == 0 && rope.dim == a.head_dim;
+    if (!same || !plain) return false;
+  }
+  if (head.norm_eps != first.norm_eps) return false;
+  shape->hidden = static_cast<int>(d.hidden);
+  shape->inner = static_cast<int>(d.blocks[2].u.mlp.inner);
+  shape->q_heads = static_cast<int>(first.q_heads);
+  shape->kv_heads = static_cast<int>(first.kv_heads);
+  shape->head_dim = static_cast<int>(first.head_dim);
+  shape->vocab = static_cast<int>(d.vocab);
+  shape->layers = static_cast<int>((d.block_count - 2) / 2);
+  return DenseSupported(limits, *shape);
+}
+
+dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
+  DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(device, d));
+  ProgramPlan p;
+  p.fast = d.precision == DSOPT_PRECISION_FAST;
+  for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(d.blocks[i]);
+  uint64_t branch = 0, partial = 0, counters = 0, rope_floats = 0;
+  for (uint32_t i = 0; i < d.block_count; ++i) {
+    const dsopt_block& block = d.blocks[i];
+    BlockBuffers unused;
+    branch = std::max(branch, LayOutBlock(device.limits, d, block, p.fast, nullptr, &unused));
+    if (block.kind == DSOPT_BLOCK_ATTENTION && FastAttention(d, block.u.attention, p.fast)) {
+      const int q = static_cast<int>(block.u.attention.q_heads), kv = static_cast<int>(block.u.attention.kv_heads);
+      const int rows = static_cast<int>(d.max_rows);
+      partial = std::max(partial, DecodePartialFloats(device.limits, rows, q, kv,
+                                                      static_cast<int>(block.u.attention.head_dim)));
+      counters = std::max(counters, DecodeCounters(rows, q, kv));
+    }
+    if (block.kind == DSOPT_BLOCK_MLA)
+      partial = std::max(partial, MlaPartialFloats(device.limits, static_cast<int>(block.u.mla.heads),
+                                                   static_cast<int>(block.u.mla.latent)));
+  }
+  for (uint32_t i = 0; i < d.rope_count; ++i) rope_floats += (d.ropes[i].dim / 2 + 63) / 64 * 64;
+  p.max_work_tiles = 2 * (uint64_t{d.max_rows} / kPrefillRows + d.max_seqs + d.max_rows);
+  const InputCounts most = {d.max_rows, d.max_seqs, d.max_logit_rows, d.max_adjust, d.max_history,
+                            d.max_rows, p.max_work_tiles, d.max_pages_per_seq};
+  p.input_bytes = LayOutInput(most).end;
+  p.persistent = PersistentShape(device.limits, d, p.fast, &p.dense);
+  uint64_t at = 0;
+  const auto take = [&](uint64_t bytes) {
+    const uint64_t here = at;
+    at += Align(bytes);
+    return here;
+  };
+  p.x = take(uint64_t{d.max_rows} * d.hidden * 4);
+  p.branch = take(branch);
+  p.logits = take(uint64_t{d.max_logit_rows} * d.vocab * 4);
+  p.saved = take((uint64_t{d.max_adjust} + d.max_history) * 4);
+  p.stats = take(uint64_t{d.max_logit_rows} * kSampleParts * sizeof(float4));
+  p.partial = take(partial * 4);
+  p.arrived_bytes = counters * 4;
+  p.arrived = take(p.arrived_bytes);
+  p.input = take(p.input_bytes);
+  p.ropes = take(rope_floats * 4);
+  p.library = device.cublas_lt != nullptr && p.fast ? take(uint64_t{32} << 20) : 0;
+  if (p.persistent) {
+    p.dense_layers = take(static_cast<uint64_t>(p.dense.layers) * sizeof(DenseLayer));
+    p.dense_counters = take(DenseCounterWords(p.dense) * 4);
+    p.dense_activations = take(2 * DenseActivationFloats(p.dense) * 4);
+    p.dense_partial = take(DensePartialFloats(device.limits, p.dense) * 4);
+    p.dense_marked_bytes = at - p.dense_activations;
+  }
+  p.workspace_bytes = at;
+  if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &p.cache_bytes))
+    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "program: %u pages of %llu bytes are not possible",
+                d.page_count, static_cast<unsigned long long>(d.page_bytes));
+  p.result_bytes = Align(uint64_t{d.max_logit_rows} * (8 + 8 * DSOPT_MAX_TOP_LOGPROBS));
+  *plan = p;
+  return DSOPT_OK;
+}
+
+}  // namespace dsopt_cuda

@@ -1,0 +1,172 @@
+// program.h - blocks, cache and workspace of one session, and the batch that is in flight.
+//   plan.cc      checks a description, sizes everything (allocates nothing)
+//   program.cc   creates, begins, advances, cancels
+//   record.cc    turns blocks into kernel launches
+#ifndef DSOPT_CUDA_PROGRAM_H_
+#define DSOPT_CUDA_PROGRAM_H_
+
+#include "device.h"
+#include "launch.h"
+#include "persistent_dense.h"
+#include "weight.h"
+
+namespace dsopt_cuda {
+
+// Scratch of one block. All blocks share the same memory: only x lives from one to the next.
+struct BlockBuffers {
+  void* h = nullptr;           // normalised rows, T
+  float* h32 = nullptr;        // the same in f32, for the router
+  float* a = nullptr;          // qkv, or the MLA down projection
+  void* q = nullptr;           // rotated q; MLA: q in f32
+  void* q_low = nullptr;       // MLA: normalised low-rank q, T
+  void* q_nope = nullptr;      // MLA, T
+  void* q_cat = nullptr;       // MLA: absorbed q | rotated q, T
+  void* context = nullptr;     // MLA: attention over latents, T
+  void* attended = nullptr;    // input of the output projection, T
+  void* wide = nullptr;        // gate and up before the activation (library products), bf16
+  void* mid = nullptr;         // activated, T
+  float* y = nullptr;          // expert outputs per slot
+  float* route_logits = nullptr;
+  int* slot_expert = nullptr;
+  float* slot_weight = nullptr;
+  int* sorted_slots = nullptr;
+  int4* tiles = nullptr;
+  int max_tiles = 0;
+};
+
+// Device (and pinned staging) layout of a batch's inputs; offsets in bytes from the start of the input buffer. They
+// depend on counts only through the capacities below, so equal capacities give equal addresses.
+struct InputLayout {
+  uint64_t tokens, positions, row_seq, logit_rows, sample, adjust_tokens, adjust_bias, history_tokens, history_counts,
+      decode_rows, tiles, page_table, end;
+};
+struct InputCounts {
+  uint64_t rows, seqs, logit_rows, adjust, history, decode_rows, tiles, pages;  // pages: per sequence
+};
+InputLayout LayOutInput(const InputCounts& counts);
+
+// What a description comes to. Filled by MakePlan, which allocates nothing on the device.
+struct ProgramPlan {
+  bool fast = false;            // bf16 activations on tensor cores; else f32 kernels
+  uint64_t cache_bytes = 0;
+  uint64_t workspace_bytes = 0;
+  uint64_t input_bytes = 0;     // pinned host memory, and as much on the device (part of the workspace)
+  uint64_t result_bytes = 0;    // pinned host memory
+  // Offsets in the workspace.
+  uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
+           library = 0;
+  uint64_t arrived_bytes = 0;
+  uint64_t max_work_tiles = 0;
+  // Batch-1 steps of dense models go through one persistent kernel.
+  bool persistent = false;
+  DenseShape dense{};
+  uint64_t dense_layers = 0, dense_activations = 0, dense_partial = 0, dense_counters = 0;  // offsets
+  uint64_t dense_marked_bytes = 0;  // activations and partials, from dense_activations on: all bits set at first
+};
+// The shape of a program the persistent kernel can run; false: it cannot.
+bool PersistentShape(const Limits& limits, const dsopt_program_desc& desc, bool fast, DenseShape* shape);
+dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& desc, ProgramPlan* plan);
+// Buffers of one block from `base` on; returns the bytes they take. base may be null to ask for the size.
+uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& desc, const dsopt_block& block, bool fast,
+                     char* base, BlockBuffers* out);
+// Which attention kernels a block gets.
+bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast);
+bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast);
+
+// The batch in flight: counts, and where its inputs are on the device.
+struct BatchState {
+  int rows = 0, seqs = 0, logit_rows = 0;
+  int decode_count = 0, tile_count = 0, mla_tile_count = 0, mla_tile_rows = 0, longest = 0, longest_decode = 0, page_stride = 0;
+  const int* tokens = nullptr;
+  const int* positions = nullptr;
+  const int* row_seq = nullptr;
+  const int* logit_rows_list = nullptr;
+  const dsopt_sample_row* sample = nullptr;
+  const int* adjust_tokens = nullptr;
+  const float* adjust_bias = nullptr;
+  const int* history_tokens = nullptr;
+  const uint32_t* history_counts = nullptr;
+  const int* decode_rows = nullptr;
+  const int4* tiles = nullptr;      // row tiles of attention_prefill, then those of attention_mla
+  const int4* mla_tiles = nullptr;
+  const int* page_table = nullptr;
+};
+
+}  // namespace dsopt_cuda
+
+struct dsopt_be_program {
+  dsopt_be_program(dsopt_be_device* owner, const dsopt_allocator* allocator)
+      : device(owner), blocks(dsopt_cuda::HostAllocator<dsopt_block>(allocator)),
+        buffers(dsopt_cuda::HostAllocator<dsopt_cuda::BlockBuffers>(allocator)),
+        ropes(dsopt_cuda::HostAllocator<dsopt_cuda::RopeArgs>(allocator)) {}
+
+  dsopt_status Create(const dsopt_program_desc& description);
+  void Destroy();
+  dsopt_status Begin(const dsopt_batch& batch);
+  dsopt_status Advance(uint64_t deadline_ns, uint64_t* wait_us);
+  dsopt_status Result(dsopt_batch_result* result);
+  dsopt_status Cancel();
+  dsopt_status ReadLogits(uint32_t index, float* dst);
+  dsopt_status CopyPage(uint32_t dst, uint32_t src);
+  dsopt_status MovePage(uint32_t page, void* host_memory, bool to_host);
+
+  dsopt_be_device* device;
+  dsopt_program_desc desc{};
+  dsopt_cuda::ProgramPlan plan;
+  dsopt_cuda::HostVector<dsopt_block> blocks;
+  dsopt_cuda::HostVector<dsopt_cuda::BlockBuffers> buffers;
+  dsopt_cuda::HostVector<dsopt_cuda::RopeArgs> ropes;
+
+ private:
+  enum class Phase : uint8_t { kIdle, kSubmitting, kRunning, kDone };
+
+  dsopt_status AllocateAll();
+  dsopt_status UploadRopes(const dsopt_program_desc& description);
+  dsopt_status PreparePersistent();
+  dsopt_status CheckBatch(const dsopt_batch& batch) const;
+  dsopt_status PackBatch(const dsopt_batch& batch);
+  dsopt_status SubmitSlice(uint64_t deadline_ns);
+  dsopt_status Fail(dsopt_status status);  // the batch is dead
+  // record.cc
+  dsopt_status Record(uint32_t index);
+  cudaError_t RecordEmbed(const dsopt_embed_block& block);
+  cudaError_t RecordAttention(const dsopt_attention_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMla(const dsopt_mla_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMlp(const dsopt_mlp_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordSample();
+  cudaError_t RecordPersistent();
+  cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
+  cudaError_t Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain, float eps,
+                   int rows, void* out, float* out_f32);
+  dsopt_cuda::LinearArgs LinearOf(const dsopt_be_weight* weight, const void* in, void* out, int rows) const;
+  dsopt_cuda::CacheArgs CacheOf(uint64_t cache_offset) const;
+  template <typename T>
+  T* At(uint64_t offset) const {
+    return reinterpret_cast<T*>(workspace_ + offset);
+  }
+
+  cudaStream_t stream_ = nullptr;
+  bool owns_stream_ = false;
+  char* cache_ = nullptr;
+  char* workspace_ = nullptr;
+  char* staging_ = nullptr;     // pinned host memory
+  char* results_ = nullptr;     // pinned and mapped host memory
+  char* results_device_ = nullptr;
+  cudaEvent_t started_ = nullptr, finished_ = nullptr, slice_started_ = nullptr, slice_done_ = nullptr;
+  dsopt_cuda::BatchState batch_;
+  dsopt_cuda::Launch launch_{};
+  Phase phase_ = Phase::kIdle;
+  bool persistent_batch_ = false;
+  bool slice_pending_ = false;
+  uint32_t next_block_ = 0;
+  dsopt_cuda::DenseStep dense_{};
+  uint32_t persistent_steps_ = 0;
+  uint64_t submitted_ns_ = 0;
+  uint32_t slice_blocks_ = 0;
+  double block_ns_[2] = {0, 0};   // mean device time of a block: few rows, many rows
+  double batch_ns_[2] = {0, 0};   // mean device time of a batch
+};
+
+#endif  // DSOPT_CUDA_PROGRAM_H_

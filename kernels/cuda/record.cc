@@ -1,0 +1,381 @@
+// record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets.
+#include "cublaslt.h"
+#include "program.h"
+
+using namespace dsopt_cuda;
+
+#define RETURN_IF_CUDA_ERROR(expression)              \
+  do {                                                \
+    const cudaError_t error_of_call = (expression);   \
+    if (error_of_call != cudaSuccess) return error_of_call; \
+  } while (0)
+
+namespace {
+
+// From so many rows on the library's kernels beat ours.
+constexpr int kLibraryRows = 128;
+// Up to so many slots a mixture's experts are read slot by slot; beyond, slots are sorted and share the reads.
+constexpr int kUnsortedSlots = 16;
+
+const float* VectorOf(const dsopt_be_weight* weight) {
+  return weight != nullptr ? static_cast<const float*>(weight->data) : nullptr;
+}
+
+}  // namespace
+
+CacheArgs dsopt_be_program::CacheOf(uint64_t cache_offset) const {
+  return {cache_ + cache_offset, desc.page_bytes, batch_.page_table, batch_.page_stride,
+          batch_.positions,      batch_.row_seq,  desc.kv_dtype == DSOPT_BF16};
+}
+
+// One product of `rows` rows; the caller sets epilogue, bias and whatever is not dense.
+LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void* in, void* out, int rows) const {
+  LinearArgs a{};
+  a.weight = weight->data;
+  a.elem = weight->elem;
+  a.n = static_cast<int>(weight->layout.rows);
+  a.k = static_cast<int>(weight->layout.cols);
+  a.weight_stride = static_cast<int64_t>(weight->layout.rows * weight->layout.cols);
+  a.in = in;
+  a.in_row_stride = a.k;
+  a.out = out;
+  a.out_row_stride = a.n;
+  a.rows = rows;
+  a.batch = 1;
+  a.in_div = 1;
+  a.bf16 = plan.fast;
+  return a;
+}
+
+cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
+  if (!plan.fast) return LinearReference(launch_, args);
+  if (args.slot_expert != nullptr)
+    return args.sorted_slots != nullptr ? LinearTiles(launch_, args) : LinearSkinny(launch_, args);
+  if (args.rows <= kSkinnyRows) return LinearSkinny(launch_, args);
+  const bool pairs = args.epilogue == Epilogue::kGateUp;
+  if (device->cublas_lt != nullptr && args.rows >= kLibraryRows && args.batch == 1 && args.bias == nullptr &&
+      (!pairs || wide != nullptr)) {
+    LinearArgs plain = args;
+    if (pairs) {
+      plain.epilogue = Epilogue::kStore;
+      plain.out_f32 = false;
+      plain.out = wide;
+      plain.out_row_stride = args.n;
+    }
+    cudaError_t error = cudaSuccess;
+    if (device->cublas_lt->Run(launch_, plain, At<char>(plan.library), &error)) {
+      if (error != cudaSuccess || !pairs) return error;
+      return GateUpPairs(launch_, wide, args.rows, args.n / 2, args.gelu, args.out);
+    }
+  }
+  return LinearTiles(launch_, args);
+}
+
+cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain,
+                                   float eps, int rows, void* out, float* out_f32) {
+  NormArgs a{};
+  a.in = in;
+  a.in_stride = stride;
+  a.row_list = rows_list;
+  a.gain = VectorOf(gain);
+  a.eps = eps;
+  a.rows = rows;
+  a.cols = static_cast<int>(gain->count);
+  a.out = out;
+  a.out_bf16 = plan.fast;
+  a.out_f32 = out_f32;
+  return RmsNorm(launch_, a);
+}
+
+cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
+  return Embed(launch_, block.table->data, block.table->elem, batch_.tokens, batch_.rows,
+               static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
+}
+
+cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block, const BlockBuffers& b) {
+  const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), head_dim = static_cast<int>(block.head_dim);
+  float* x = At<float>(plan.x);
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
+  LinearArgs qkv = LinearOf(block.qkv, b.h, b.a, rows);
+  qkv.bias = VectorOf(block.qkv_bias);
+  qkv.out_f32 = true;
+  RETURN_IF_CUDA_ERROR(Linear(qkv, nullptr));
+
+  const bool fast = FastAttention(desc, block, plan.fast);
+  AppendArgs append{};
+  append.qkv = b.a;
+  append.rows = rows;
+  append.q_heads = static_cast<int>(block.q_heads);
+  append.kv_heads = static_cast<int>(block.kv_heads);
+  append.head_dim = head_dim;
+  append.rope = ropes[block.rope];
+  append.cache = CacheOf(block.cache_offset);
+  append.q = b.q;
+  append.q_bf16 = fast;
+  RETURN_IF_CUDA_ERROR(RopeAppend(launch_, append));
+
+  AttentionArgs attention{};
+  attention.q = b.q;
+  attention.q_bf16 = fast;
+  attention.out = b.attended;
+  attention.out_bf16 = plan.fast;
+  attention.rows = rows;
+  attention.q_heads = append.q_heads;
+  attention.kv_heads = append.kv_heads;
+  attention.q_dim = attention.v_dim = head_dim;
+  attention.window = static_cast<int>(block.window);
+  attention.scale = block.scale != 0.0f ? block.scale : 1.0f / __builtin_sqrtf(static_cast<float>(head_dim));
+  attention.cache = append.cache;
+  attention.token_stride = head_dim;
+  attention.head_stride = static_cast<int64_t>(head_dim) * kPageTokens;
+  attention.value_offset = attention.head_stride * attention.kv_heads;
+  attention.decode_rows = batch_.decode_rows;
+  attention.decode_count = batch_.decode_count;
+  attention.longest_decode = batch_.longest_decode;
+  attention.tiles = batch_.tiles;
+  attention.tile_count = batch_.tile_count;
+  attention.partial = At<float>(plan.partial);
+  attention.arrived = At<uint32_t>(plan.arrived);
+  if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
+  if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
+  if (fast && batch_.tile_count > 0) RETURN_IF_CUDA_ERROR(AttentionPrefill(launch_, attention));
+
+  LinearArgs out = LinearOf(block.out, b.attended, x, rows);
+  out.bias = VectorOf(block.out_bias);
+  out.epilogue = Epilogue::kAdd;
+  return Linear(out, nullptr);
+}
+
+cudaError_t dsopt_be_program::RecordMla(const dsopt_mla_block& block, const BlockBuffers& b) {
+  const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), heads = static_cast<int>(block.heads);
+  const int nope = static_cast<int>(block.nope), latent = static_cast<int>(block.latent);
+  const int rope_dim = static_cast<int>(block.rope_dim), v_dim = static_cast<int>(block.v_dim);
+  const int q_width = heads * (nope + rope_dim), q_part = block.q_rank != 0 ? static_cast<int>(block.q_rank) : q_width;
+  const int width = latent + rope_dim;
+  float* x = At<float>(plan.x);
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
+  LinearArgs down = LinearOf(block.down, b.h, b.a, rows);
+  down.bias = VectorOf(block.down_bias);
+  down.out_f32 = true;
+  RETURN_IF_CUDA_ERROR(Linear(down, nullptr));
+  if (block.q_rank != 0) {
+    RETURN_IF_CUDA_ERROR(Norm(b.a, down.n, nullptr, block.q_norm, block.latent_eps, rows, b.q_low, nullptr));
+    LinearArgs up = LinearOf(block.q_up, b.q_low, b.q, rows);
+    up.out_f32 = true;
+    RETURN_IF_CUDA_ERROR(Linear(up, nullptr));
+  }
+  MlaPrepareArgs prepare{};
+  prepare.a = b.a;
+  prepare.a_stride = down.n;
+  prepare.latent_at = q_part;
+  prepare.q = block.q_rank != 0 ? static_cast<const float*>(b.q) : b.a;
+  prepare.q_stride = block.q_rank != 0 ? q_width : down.n;
+  prepare.latent_norm = VectorOf(block.latent_norm);
+  prepare.latent_eps = block.latent_eps;
+  prepare.rows = rows;
+  prepare.heads = heads;
+  prepare.nope = nope;
+  prepare.latent = latent;
+  prepare.rope_dim = rope_dim;
+  prepare.rope = ropes[block.rope];
+  prepare.cache = CacheOf(block.cache_offset);
+  prepare.q_nope = b.q_nope;
+  prepare.q_cat = b.q_cat;
+  prepare.bf16 = plan.fast;
+  RETURN_IF_CUDA_ERROR(MlaPrepare(launch_, prepare));
+
+  // q_cat[:, h, :latent] = q_nope[:, h] k_up[h]; stored transposed, so it is an ordinary product per head.
+  LinearArgs absorb = LinearOf(block.k_up, b.q_nope, b.q_cat, rows);
+  absorb.n = latent;
+  absorb.k = nope;
+  absorb.in_row_stride = static_cast<int64_t>(heads) * nope;
+  absorb.in_batch_stride = nope;
+  absorb.out_row_stride = static_cast<int64_t>(heads) * width;
+  absorb.out_batch_stride = width;
+  absorb.batch = heads;
+  RETURN_IF_CUDA_ERROR(Linear(absorb, nullptr));
+
+  AttentionArgs attention{};
+  attention.q = b.q_cat;
+  attention.q_bf16 = plan.fast;
+  attention.out = b.context;
+  attention.out_bf16 = plan.fast;
+  attention.rows = rows;
+  attention.q_heads = heads;
+  attention.kv_heads = 1;
+  attention.q_dim = width;
+  attention.v_dim = latent;
+  attention.scale = block.scale;
+  attention.cache = prepare.cache;
+  attention.token_stride = width;
+  attention.tiles = batch_.mla_tiles;
+  attention.tile_count = batch_.mla_tile_count;
+  attention.longest_decode = batch_.longest;
+  attention.partial = At<float>(plan.partial);
+  if (FastMla(device->limits, desc, block, plan.fast)) {
+    attention.rows = batch_.mla_tile_rows;
+    RETURN_IF_CUDA_ERROR(AttentionMla(launch_, attention));
+  } else {
+    RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
+  }
+
+  LinearArgs values = LinearOf(block.v_up, b.context, b.attended, rows);
+  values.in_row_stride = static_cast<int64_t>(heads) * latent;
+  values.in_batch_stride = latent;
+  values.out_row_stride = static_cast<int64_t>(heads) * v_dim;
+  values.out_batch_stride = v_dim;
+  values.batch = heads;
+  RETURN_IF_CUDA_ERROR(Linear(values, nullptr));
+  LinearArgs out = LinearOf(block.out, b.attended, x, rows);
+  out.bias = VectorOf(block.out_bias);
+  out.epilogue = Epilogue::kAdd;
+  return Linear(out, nullptr);
+}
+
+cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const BlockBuffers& b) {
+  const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden);
+  float* x = At<float>(plan.x);
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
+  LinearArgs up = LinearOf(block.gate_up, b.h, b.mid, rows);
+  up.bias = VectorOf(block.gate_up_bias);
+  up.epilogue = Epilogue::kGateUp;
+  up.gelu = block.activation == DSOPT_ACT_GELU_TANH;
+  up.out_row_stride = up.n / 2;
+  RETURN_IF_CUDA_ERROR(Linear(up, b.wide));
+  LinearArgs down = LinearOf(block.down, b.mid, x, rows);
+  down.bias = VectorOf(block.down_bias);
+  down.epilogue = Epilogue::kAdd;
+  return Linear(down, nullptr);
+}
+
+cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const BlockBuffers& b) {
+  const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), top_k = static_cast<int>(block.top_k);
+  const int slots = rows * top_k;
+  float* x = At<float>(plan.x);
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32));
+  RouteArgs route{};
+  route.h = b.h32;
+  route.router = VectorOf(block.router);
+  route.rows = rows;
+  route.hidden = hidden;
+  route.experts = static_cast<int>(block.experts);
+  route.top_k = top_k;
+  route.groups = static_cast<int>(block.groups);
+  route.top_groups = static_cast<int>(block.top_groups);
+  route.renormalise = block.renormalise != 0;
+  route.route_scale = block.route_scale == 0.0f ? 1.0f : block.route_scale;
+  route.logits = b.route_logits;
+  route.slot_expert = b.slot_expert;
+  route.slot_weight = b.slot_weight;
+  RETURN_IF_CUDA_ERROR(Route(launch_, route));
+  const bool sorted = plan.fast && slots > kUnsortedSlots;
+  if (sorted)
+    RETURN_IF_CUDA_ERROR(
+        MoeSort(launch_, b.slot_expert, slots, route.experts, b.sorted_slots, b.tiles, b.max_tiles));
+  LinearArgs up = LinearOf(block.gate_up, b.h, b.mid, slots);
+  up.epilogue = Epilogue::kGateUp;
+  up.gelu = block.activation == DSOPT_ACT_GELU_TANH;
+  up.out_row_stride = up.n / 2;
+  up.slot_expert = b.slot_expert;
+  up.in_div = top_k;
+  up.sorted_slots = sorted ? b.sorted_slots : nullptr;
+  up.tiles = b.tiles;
+  up.max_tiles = slots / kGroupRows + route.experts;
+  RETURN_IF_CUDA_ERROR(Linear(up, nullptr));
+  LinearArgs down = LinearOf(block.down, b.mid, b.y, slots);
+  down.out_f32 = true;
+  down.slot_expert = b.slot_expert;
+  down.sorted_slots = up.sorted_slots;
+  down.tiles = b.tiles;
+  down.max_tiles = up.max_tiles;
+  RETURN_IF_CUDA_ERROR(Linear(down, nullptr));
+  RETURN_IF_CUDA_ERROR(MoeCombine(launch_, b.y, b.slot_weight, rows, hidden, top_k, x));
+  if (block.shared_inner == 0) return cudaSuccess;
+  LinearArgs shared_up = LinearOf(block.shared_gate_up, b.h, b.mid, rows);
+  shared_up.epilogue = Epilogue::kGateUp;
+  shared_up.gelu = up.gelu;
+  shared_up.out_row_stride = shared_up.n / 2;
+  RETURN_IF_CUDA_ERROR(Linear(shared_up, b.wide));
+  LinearArgs shared_down = LinearOf(block.shared_down, b.mid, x, rows);
+  shared_down.epilogue = Epilogue::kAdd;
+  return Linear(shared_down, nullptr);
+}
+
+cudaError_t dsopt_be_program::RecordHead(const dsopt_head_block& block, const BlockBuffers& b) {
+  if (batch_.logit_rows == 0) return cudaSuccess;
+  const int rows = batch_.logit_rows;
+  RETURN_IF_CUDA_ERROR(Norm(At<float>(plan.x), desc.hidden, batch_.logit_rows_list, block.norm, block.norm_eps, rows,
+                            b.h, nullptr));
+  LinearArgs head = LinearOf(block.weight, b.h, At<float>(plan.logits), rows);
+  head.out_f32 = true;
+  RETURN_IF_CUDA_ERROR(Linear(head, nullptr));
+  return RecordSample();
+}
+
+cudaError_t dsopt_be_program::RecordSample() {
+  SampleArgs a{};
+  a.logits = At<float>(plan.logits);
+  a.count = batch_.logit_rows;
+  a.vocab = static_cast<int>(desc.vocab);
+  a.rows = batch_.sample;
+  a.adjust_tokens = batch_.adjust_tokens;
+  a.adjust_bias = batch_.adjust_bias;
+  a.history_tokens = batch_.history_tokens;
+  a.history_counts = batch_.history_counts;
+  a.saved = At<float>(plan.saved);
+  a.history_base = static_cast<int>(desc.max_adjust);
+  a.partial = At<float4>(plan.stats);
+  const uint64_t rows = desc.max_logit_rows;
+  a.tokens = reinterpret_cast<int*>(results_device_);
+  a.logprobs = reinterpret_cast<float*>(results_device_ + rows * 4);
+  a.top_tokens = reinterpret_cast<int*>(results_device_ + rows * 8);
+  a.top_logprobs = reinterpret_cast<float*>(results_device_ + rows * 8 + rows * 4 * DSOPT_MAX_TOP_LOGPROBS);
+  return Sample(launch_, a);
+}
+
+cudaError_t dsopt_be_program::RecordPersistent() {
+  DenseStep step = dense_;
+  step.token = batch_.tokens;
+  step.position = batch_.positions;
+  step.pages = batch_.page_table;
+  step.step = persistent_steps_;
+  const cudaError_t error = DenseDecode(launch_, plan.dense, step);
+  if (error == cudaSuccess) ++persistent_steps_;
+  return error;
+}
+
+dsopt_status dsopt_be_program::Record(uint32_t index) {
+  const dsopt_block& block = blocks[index];
+  const BlockBuffers& b = buffers[index];
+  cudaError_t error = cudaErrorInvalidValue;
+  const char* what = "launching a block";
+  switch (block.kind) {
+    case DSOPT_BLOCK_EMBED:
+      what = "launching the embedding";
+      error = RecordEmbed(block.u.embed);
+      break;
+    case DSOPT_BLOCK_ATTENTION:
+      what = "launching attention";
+      error = RecordAttention(block.u.attention, b);
+      break;
+    case DSOPT_BLOCK_MLA:
+      what = "launching latent attention";
+      error = RecordMla(block.u.mla, b);
+      break;
+    case DSOPT_BLOCK_MLP:
+      what = "launching a feed-forward block";
+      error = RecordMlp(block.u.mlp, b);
+      break;
+    case DSOPT_BLOCK_MOE:
+      what = "launching a mixture";
+      error = RecordMoe(block.u.moe, b);
+      break;
+    case DSOPT_BLOCK_HEAD:
+      what = "launching the head";
+      error = RecordHead(block.u.head, b);
+      break;
+    default:
+      break;
+  }
+  return device->Check(error, what);
+}
