@@ -12,7 +12,8 @@ from evaluate import load_cases
 from model import load
 from train import END, prompt
 
-LIMITS = {torch.float32: 1e-3, torch.bfloat16: 2e-2}
+# The two sum the experts in another order, which shows in bfloat16.
+LIMITS = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 
 
 @torch.no_grad()
