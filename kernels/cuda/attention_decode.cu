@@ -54,11 +54,13 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
       const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
       const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
       const uint32_t to = ring + stage * G::kStageBytes;
+      // What lies behind the row's position may be anything, NaNs too, and zero times NaN is not zero.
+      const int known = (position + 1 - g * kGroupTokens) * (kDim / 8);
 #pragma unroll
       for (int i = 0; i < G::kGroupBytes / 512; ++i) CopyAsync16(to + (i * 32 + lane) * 16, k + (i * 32 + lane) * 16, true);
 #pragma unroll
       for (int i = 0; i < G::kGroupBytes / 512; ++i)
-        CopyAsync16(to + G::kGroupBytes + (i * 32 + lane) * 16, v + (i * 32 + lane) * 16, true);
+        CopyAsync16(to + G::kGroupBytes + (i * 32 + lane) * 16, v + (i * 32 + lane) * 16, i * 32 + lane < known);
     }
     CopyAsyncCommit();
   };

@@ -46,7 +46,8 @@ __global__ __launch_bounds__(kThreads) void attention_mla_paged(AttentionArgs a)
     const char* page = a.cache.base + static_cast<uint64_t>(pages[block * kKeys / kPageTokens]) * a.cache.page_bytes;
     const char* k = page + block * kKeys % kPageTokens * kRowBytes;
     for (int i = tid; i < kKeys * kChunks; i += kThreads)
-      CopyAsync16(At(base_k + stage * kKeys * kRowBytes, i / kChunks, i % kChunks), k + i * 16, true);
+      CopyAsync16(At(base_k + stage * kKeys * kRowBytes, i / kChunks, i % kChunks), k + i * 16,
+                  block * kKeys + i / kChunks < keys);  // what lies behind may be anything, NaNs too
   };
   if (begin < end) load(begin, 0);
   CopyAsyncCommit();

@@ -53,11 +53,12 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
     const char* k = page + static_cast<int64_t>(kv_head) * kPageTokens * kDim * 2;
     const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
     const uint32_t to = base_kv + stage * 2 * kPageTokens * kDim * 2;
+    const int known = p0 + rows - page_index * kPageTokens;  // what lies behind may be anything, NaNs too
 #pragma unroll
     for (int j = 0; j < kPageTokens * kChunks / kThreads; ++j) {
       const int i = tid + j * kThreads, r = i / kChunks, c = i % kChunks;
       CopyAsync16(At<kDim>(to, r, c), k + i * 16, true);
-      CopyAsync16(At<kDim>(to + kPageTokens * kDim * 2, r, c), v + i * 16, true);
+      CopyAsync16(At<kDim>(to + kPageTokens * kDim * 2, r, c), v + i * 16, r < known);
     }
   };
   const int lowest = a.window > 0 && p0 + 1 > a.window ? p0 + 1 - a.window : 0;

@@ -785,6 +785,15 @@ struct Consumer {
     Barrier();  // the merge area is free again, and the outputs are on their way
   }
 
+  // Zeroes the values of tokens `from` .. 15 of a group in the ring: they were never written and may be anything, NaNs
+  // too, and zero times NaN is not zero.
+  __device__ void ClearRows(int at_slot, int quarter, int from) const {
+    constexpr int kRowVectors = S::kHeadDim / 8;
+    uint4* values = reinterpret_cast<uint4*>(my.shared + at_slot * S::kSlotBytes + S::kPageHalf) + quarter * kGroup * kRowVectors;
+    for (int i = from * kRowVectors + tid % 32; i < kGroup * kRowVectors; i += 32) values[i] = make_uint4(0, 0, 0, 0);
+    __syncwarp();
+  }
+
   __device__ void Attention(int layer, int position, int phase) {
     const DenseLayer weights = my.step.layers[layer];
     const int lane = tid % 32, warp = tid / 32, set = warp / 4, quarter = warp % 4;
@@ -808,7 +817,10 @@ struct Consumer {
           float s[4];
           state.Scores(k, lane, s);
           const uint2 p = state.Softmax(s, c, first - token, position - token, lane);
+          if (position - token < kGroup) ClearRows(slot, quarter, position - token);
           state.Values(k + S::kPageHalf, lane, p);
+          // The clearing stores come before the copy that will fill this slot again.
+          if (position - token < kGroup) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
         }
         NextSlot();
         walk.Next();

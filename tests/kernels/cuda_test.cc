@@ -1,0 +1,69 @@
+// cuda_test.cc - the CUDA plugin, every kernel family by shape, against the float64 reference. DSOPT_CUDA_PLUGIN in the
+// environment names another plugin file. Without a GPU the program says so and returns 77.
+#include <dlfcn.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#include "bodies.h"
+
+namespace dsopt::kernel_test {
+namespace {
+
+const dsopt_backend_api* Api() {
+  static const dsopt_backend_api* const api = []() -> const dsopt_backend_api* {
+    const char* given = std::getenv("DSOPT_CUDA_PLUGIN");
+    const char* path = given != nullptr ? given : DSOPT_CUDA_PLUGIN;
+    void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      std::printf("%s\n", dlerror());
+      std::exit(1);
+    }
+    const auto entry = reinterpret_cast<dsopt_backend_entry_fn>(dlsym(library, DSOPT_BACKEND_ENTRY));
+    TestHost host;
+    uint32_t abi = DSOPT_BACKEND_ABI;
+    const dsopt_backend_api* table = nullptr;
+    const dsopt_status status = entry(host.api(), &abi, &table);
+    if (status == DSOPT_E_NOT_FOUND) {
+      std::printf("skipped: %s\n", host.TakeError().c_str());
+      std::exit(77);
+    }
+    return status == DSOPT_OK ? table : nullptr;
+  }();
+  return api;
+}
+
+Target Gpu() {
+  REQUIRE(Api() != nullptr);
+  return {Api(), 0, "", 1};
+}
+
+TEST_CASE("every block computes what the interface says on the GPU", "[cuda]") {
+  for (const ModelShape& shape : AllShapes()) {
+    DYNAMIC_SECTION(shape.name) { CheckAgainstReference(Gpu(), shape); }
+  }
+}
+
+// Shapes that reach the tensor-core kernels; the first list mostly falls back to the f32 ones.
+std::vector<ModelShape> TensorCoreShapes() {
+  return {
+      {"linear_skinny, linear_tiles, attention 64", 256, 520, {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
+      {"attention 128, groups of 4, window", 136, 97, {Block(AttentionShape{8, 2, 128, 37})}},
+      {"attention 128, groups of 16", 128, 130, {Block(AttentionShape{16, 1, 128})}},
+      {"attention 64, one head each, biases", 192, 256, {Block(AttentionShape{3, 3, 64, 0, true}), Block(MlpShape{200, DSOPT_ACT_GELU_TANH, true})}},
+      {"latent attention 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}},
+      {"latent attention 512 + 64, many heads", 64, 96, {Block(MlaShape{70, 0, 512, 16, 64, 16})}},
+      {"sorted mixture with shared expert", 128, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f})}},
+      {"mixture of two", 256, 96, {Block(MoeShape{8, 2, 264})}},
+  };
+}
+
+TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
+  for (const ModelShape& shape : TensorCoreShapes()) {
+    DYNAMIC_SECTION(shape.name) { CheckAgainstReference(Gpu(), shape); }
+  }
+}
+
+}  // namespace
+}  // namespace dsopt::kernel_test
