@@ -18,7 +18,7 @@ inline constexpr uint32_t kMaxHeads = 4096, kMaxHeadDim = 1024, kMaxInner = 1u <
 inline constexpr uint32_t kMaxExperts = 4096;
 inline constexpr uint32_t kMaxTensors = 200000, kMaxDimensions = 4, kMaxChunks = 1500000;
 inline constexpr uint64_t kMaxTensorBytes = uint64_t{1} << 50;
-inline constexpr uint32_t kMaxMerges = 4 * kMaxVocab, kMaxReplacements = 256, kMaxTokenList = 1024;
+inline constexpr uint32_t kMaxMerges = 2 * kMaxVocab, kMaxReplacements = 256, kMaxTokenList = 1024;
 inline constexpr uint32_t kMaxPieceBytes = 32u << 20;
 inline constexpr uint32_t kMaxName = 256, kMaxArchitecture = 31, kMaxTemplate = 1u << 20, kMaxValue = 64u << 10;
 inline constexpr uint32_t kMaxMetadata = 1024;
