@@ -30,6 +30,7 @@ TEST_CASE("a prompt is cut into chunks of prefill_chunk rows", "[session]") {
 TEST_CASE("eight streams share batches and each one gets its own tokens", "[session]") {
   SessionOptions options;
   options.max_streams = 8;
+  options.max_tokens = 4096;
   Harness h(options);
   std::vector<Stream*> streams;
   for (uint32_t i = 0; i < 8; ++i) {
