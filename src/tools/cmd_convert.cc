@@ -1,7 +1,6 @@
 // cmd_convert.cc - dsopt convert: a Hugging Face folder becomes a .dsopt file.
-#include <csignal>
-
 #include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -81,7 +80,10 @@ struct Request {
 };
 
 dsopt_dtype TypeOf(const std::string& word) {
-  return word == "bf16" ? DSOPT_BF16 : word == "f16" ? DSOPT_F16 : word == "f32" ? DSOPT_F32 : DSOPT_DTYPE_DEFAULT;
+  return word == "bf16"  ? DSOPT_BF16
+         : word == "f16" ? DSOPT_F16
+         : word == "f32" ? DSOPT_F32
+                         : DSOPT_DTYPE_DEFAULT;
 }
 
 Status Report(const Request& request, const ConvertSummary& summary, double seconds) {
@@ -100,12 +102,12 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
     return {};
   }
   if (request.quiet) return {};
-  std::string text = Format("%s: %s, %llu parameters in %llu tensors, %s (%.1f%% of %s) in %.1f s\n",
-                            request.output.c_str(), summary.architecture.c_str(),
-                            static_cast<unsigned long long>(summary.parameters),
-                            static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
-                            100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
-                            HumanBytes(summary.raw_bytes).c_str(), seconds);
+  std::string text =
+      Format("%s: %s, %llu parameters in %llu tensors, %s (%.1f%% of %s) in %.1f s\n", request.output.c_str(),
+             summary.architecture.c_str(), static_cast<unsigned long long>(summary.parameters),
+             static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
+             100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
+             HumanBytes(summary.raw_bytes).c_str(), seconds);
   if (!summary.has_tokenizer) text += "no tokenizer was found: the model works on token ids only\n";
   for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
   return Print(text);
@@ -122,7 +124,8 @@ int CmdConvert(const Arguments& arguments) {
   options.Choice("compression", {"zstd", "none"}, &request.compression,
                  "zstd: smaller and lossless; none: can be mapped, loads fastest (default zstd)");
   options.Value("level", "N", &request.level, "zstd level, 1 to 19 (default 1)");
-  options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype, "type of the matrices (default keep)");
+  options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype,
+                 "type of the matrices (default keep)");
   options.Value("license", "TEXT", &request.license, "licence to record (default: what the folder says)");
   options.Flag("json", &request.json, "print the summary as one JSON object");
   options.Flag("quiet,q", &request.quiet, "no progress and no summary");

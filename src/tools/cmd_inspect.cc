@@ -1,4 +1,5 @@
-// cmd_inspect.cc - dsopt inspect: what a .dsopt file says: configuration, tensors, chunks, sizes. Decodes no weights.
+// cmd_inspect.cc - dsopt inspect: what a .dsopt file says: configuration, tensors, chunks, sizes. Decodes no
+// weights.
 #include <cstdio>
 #include <string>
 
@@ -15,20 +16,29 @@ namespace {
 
 const char* ScalingName(RopeScaling scaling) {
   switch (scaling) {
-    case RopeScaling::kLinear: return "linear";
-    case RopeScaling::kLlama3: return "llama3";
-    case RopeScaling::kYarn: return "yarn";
-    default: return "none";
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kLlama3:
+      return "llama3";
+    case RopeScaling::kYarn:
+      return "yarn";
+    default:
+      return "none";
   }
 }
 
 const char* TokenizerName(TokenizerKind kind) {
   switch (kind) {
-    case TokenizerKind::kByteBpe: return "byte bpe";
-    case TokenizerKind::kCharBpe: return "char bpe";
-    case TokenizerKind::kScoreBpe: return "score bpe";
-    case TokenizerKind::kUnigram: return "unigram";
-    default: return "none";
+    case TokenizerKind::kByteBpe:
+      return "byte bpe";
+    case TokenizerKind::kCharBpe:
+      return "char bpe";
+    case TokenizerKind::kScoreBpe:
+      return "score bpe";
+    case TokenizerKind::kUnigram:
+      return "unigram";
+    default:
+      return "none";
   }
 }
 
@@ -61,7 +71,8 @@ Totals Sum(const ModelSpec& spec) {
 
 std::string ShapeText(const TensorSpec& tensor) {
   std::string text = "[";
-  for (size_t i = 0; i < tensor.shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
+  for (size_t i = 0; i < tensor.shape.size(); ++i)
+    text += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
   return text + "]";
 }
 
@@ -194,13 +205,12 @@ Json ChunkJson(const ChunkSpec& chunk) {
 
 std::string KindText(const LayerKind& kind) {
   const AttentionSpec& attention = kind.attention;
-  std::string text =
-      kind.mixer == Mixer::kMla
-          ? Format("mla, %u heads, ranks q %u kv %u, dims nope %u rope %u v %u", attention.q_heads,
-                   attention.q_lora_rank, attention.kv_lora_rank, attention.nope_dim, attention.rope.dim,
-                   attention.v_dim)
-          : Format("attention, %u query and %u key heads of %u", attention.q_heads, attention.kv_heads,
-                   attention.head_dim);
+  std::string text = kind.mixer == Mixer::kMla
+                         ? Format("mla, %u heads, ranks q %u kv %u, dims nope %u rope %u v %u",
+                                  attention.q_heads, attention.q_lora_rank, attention.kv_lora_rank,
+                                  attention.nope_dim, attention.rope.dim, attention.v_dim)
+                         : Format("attention, %u query and %u key heads of %u", attention.q_heads,
+                                  attention.kv_heads, attention.head_dim);
   if (attention.window != 0) text += Format(", window %u", attention.window);
   text += Format("; rope theta %g", static_cast<double>(attention.rope.theta));
   if (attention.rope.scaling != RopeScaling::kNone) {
@@ -220,8 +230,9 @@ std::string FileText(const ModelSpec& spec, const Totals& totals) {
                  static_cast<unsigned long long>(spec.fingerprint), HumanBytes(spec.file_bytes).c_str());
   text += Format("architecture  %s, %llu parameters\n", config.architecture.c_str(),
                  static_cast<unsigned long long>(totals.parameters));
-  text += Format("shape         hidden %u, vocabulary %u, context %u, %zu layers, %s embeddings\n", config.hidden,
-                 config.vocab, config.context, config.layers.size(), config.tie_embeddings ? "tied" : "untied");
+  text +=
+      Format("shape         hidden %u, vocabulary %u, context %u, %zu layers, %s embeddings\n", config.hidden,
+             config.vocab, config.context, config.layers.size(), config.tie_embeddings ? "tied" : "untied");
   for (size_t i = 0; i < config.kinds.size(); ++i) {
     size_t count = 0;
     for (uint8_t kind : config.layers) count += kind == i ? 1 : 0;
@@ -232,10 +243,11 @@ std::string FileText(const ModelSpec& spec, const Totals& totals) {
   text += Format("chat template %s\n",
                  spec.chat_template.empty() ? "none" : Format("%zu bytes", spec.chat_template.size()).c_str());
   text += Format("weights       %zu tensors in %zu chunks, %s stored of %s (%.1f%%)\n", spec.tensors.size(),
-                 spec.chunks.size(), HumanBytes(totals.stored_bytes).c_str(), HumanBytes(totals.raw_bytes).c_str(),
-                 totals.ratio() * 100);
+                 spec.chunks.size(), HumanBytes(totals.stored_bytes).c_str(),
+                 HumanBytes(totals.raw_bytes).c_str(), totals.ratio() * 100);
   if (totals.synthetic != 0) {
-    text += Format("synthetic     %llu tensors have no bytes\n", static_cast<unsigned long long>(totals.synthetic));
+    text +=
+        Format("synthetic     %llu tensors have no bytes\n", static_cast<unsigned long long>(totals.synthetic));
   }
   for (const auto& [key, value] : spec.metadata) text += Format("%-13s %s\n", key.c_str(), value.c_str());
   return text;
@@ -262,14 +274,15 @@ std::string TensorTable(const ModelSpec& spec) {
 }
 
 std::string ChunkTable(const ModelSpec& spec) {
-  std::string text = Format("\n%7s %14s %12s %12s %-7s %-11s %-16s\n", "chunk", "offset", "stored", "raw", "codec",
-                            "filter", "checksum");
+  std::string text = Format("\n%7s %14s %12s %12s %-7s %-11s %-16s\n", "chunk", "offset", "stored", "raw",
+                            "codec", "filter", "checksum");
   for (size_t i = 0; i < spec.chunks.size(); ++i) {
     const ChunkSpec& chunk = spec.chunks[i];
-    text += Format("%7zu %14llu %12u %12u %-7s %-11s %016llx\n", i, static_cast<unsigned long long>(chunk.offset),
-                   chunk.stored_size, chunk.raw_size, chunk.codec == Codec::kZstd ? "zstd" : "stored",
-                   chunk.filter == Filter::kBytePlanes ? "byte planes" : "none",
-                   static_cast<unsigned long long>(chunk.stored_checksum));
+    text +=
+        Format("%7zu %14llu %12u %12u %-7s %-11s %016llx\n", i, static_cast<unsigned long long>(chunk.offset),
+               chunk.stored_size, chunk.raw_size, chunk.codec == Codec::kZstd ? "zstd" : "stored",
+               chunk.filter == Filter::kBytePlanes ? "byte planes" : "none",
+               static_cast<unsigned long long>(chunk.stored_checksum));
   }
   return text;
 }
@@ -294,7 +307,8 @@ int CmdInspect(const Arguments& arguments) {
   if (json) {
     Json object = FileJson(*spec, totals);
     if (tensors) {
-      for (const TensorSpec& tensor : spec->tensors) object["tensor_table"].push_back(TensorJson(*spec, tensor));
+      for (const TensorSpec& tensor : spec->tensors)
+        object["tensor_table"].push_back(TensorJson(*spec, tensor));
     }
     if (chunks) {
       for (const ChunkSpec& chunk : spec->chunks) object["chunk_table"].push_back(ChunkJson(chunk));

@@ -23,7 +23,8 @@ void ShowWindow(const PerplexityResult& so_far, uint32_t total) {
 }
 
 Status Measure(const Request& request) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(request.text));
+  ASSIGN_OR_RETURN(const std::string bytes, ReadText(request.text));
+  const std::string text = UnixNewlines(bytes);
   ASSIGN_OR_RETURN(const RuntimePtr runtime, OpenRuntime(request.engine));
   ASSIGN_OR_RETURN(const ModelPtr model, OpenModel(runtime.get(), request.model, request.engine));
   ASSIGN_OR_RETURN(const dsopt_model_info info, ModelInfo(model.get()));
@@ -58,7 +59,8 @@ int CmdPerplexity(const Arguments& arguments) {
   Request request;
   Options options("perplexity", "FILE TEXT [options]",
                   "Tokenizes the first characters of TEXT, cuts the ids into consecutive windows, runs [BOS] + window\n"
-                  "in one forward pass and prints exp of the mean negative log likelihood of the window tokens.");
+                  "in one forward pass and prints exp of the mean negative log likelihood of the window tokens. Line ends\n"
+                  "\\r\\n and \\r count as \\n.");
   options.Positional("FILE", &request.model, "a .dsopt file");
   options.Positional("TEXT", &request.text, "a text file; - reads standard input");
   options.Value("window", "N", &request.perplexity.window, "tokens of a window (default 512)");

@@ -36,6 +36,16 @@ Result<double> ScoreWindow(dsopt_session* session, std::span<const dsopt_token> 
 
 }  // namespace
 
+std::string UnixNewlines(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\r' && i + 1 < text.size() && text[i + 1] == '\n') continue;
+    out += text[i] == '\r' ? '\n' : text[i];
+  }
+  return out;
+}
+
 std::string_view FirstCharacters(std::string_view text, uint64_t characters) {
   if (characters == 0) return text;
   size_t at = 0;

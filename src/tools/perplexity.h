@@ -12,6 +12,9 @@
 
 namespace dsopt::tools {
 
+// "\r\n" and "\r" become "\n", as reading a file as text does in Python: the goldens' texts were read so.
+std::string UnixNewlines(std::string_view text);
+
 // The first `characters` code points; 0: all. Bytes that are not UTF-8 count one each.
 std::string_view FirstCharacters(std::string_view text, uint64_t characters);
 

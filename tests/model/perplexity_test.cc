@@ -45,7 +45,7 @@ TEST_CASE("perplexity is the golden one", "[model]") {
   const nlohmann::json golden =
       ReadJson(CheckpointFolder(test.checkpoint) / "golden.json").at("perplexity").at(test.text);
   const LoadedFile file = OpenFile(ConvertedCheckpoint(test.checkpoint));
-  const std::string text = ReadFile(DataFolder() / "text" / test.text);
+  const std::string text = tools::UnixNewlines(ReadFile(DataFolder() / "text" / test.text));
   const double found = Measure(file, text, golden, precision);
   const double expected = golden.at("value");
   CAPTURE(test.checkpoint, test.text, precision, found, expected);

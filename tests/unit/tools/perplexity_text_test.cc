@@ -15,6 +15,11 @@ TEST_CASE("the first characters of a text are code points, not bytes", "[tools]"
   REQUIRE(FirstCharacters("", 5).empty());
 }
 
+TEST_CASE("every kind of line end becomes one newline", "[tools]") {
+  REQUIRE(UnixNewlines("a\r\nb\rc\nd\r\r\n\n\r") == "a\nb\nc\nd\n\n\n\n");
+  REQUIRE(UnixNewlines("").empty());
+}
+
 TEST_CASE("percentiles are nearest ranks", "[tools]") {
   REQUIRE(Percentile({}, 50) == 0);
   REQUIRE(Percentile({3}, 99) == 3);
