@@ -6,8 +6,14 @@
 namespace dsopt_cpu {
 namespace {
 
+constexpr uint64_t kClosed = UINT32_MAX;  // as next unit: nothing to claim
+
 // Publishes the first phase from `index` on that has units, or the end of the batch.
 void Publish(dsopt_be_program* p, uint32_t index) {
+  // A thread that still looks at the finished phase must not claim with the count of the next one: whoever sees the
+  // new count also sees that next has moved on.
+  const uint64_t sequence = p->next.load(std::memory_order_relaxed) >> 32;
+  p->next.store((sequence + 1) << 32 | kClosed, std::memory_order_relaxed);
   uint32_t units = 0;
   while (index < p->phase_count) {
     const Phase& phase = p->phases[index];
@@ -17,10 +23,9 @@ void Publish(dsopt_be_program* p, uint32_t index) {
     ++index;
   }
   p->done.store(0, std::memory_order_relaxed);
-  p->units.store(units, std::memory_order_relaxed);
+  p->units.store(units, std::memory_order_release);
   if (index == p->phase_count) p->finished.store(true, std::memory_order_relaxed);
-  const uint64_t sequence = (p->next.load(std::memory_order_relaxed) >> 32) + 1;
-  p->next.store(sequence << 32, std::memory_order_release);
+  p->next.store((sequence + 2) << 32, std::memory_order_release);
 }
 
 void FinishPhase(dsopt_be_program* p) {
@@ -37,7 +42,7 @@ void Work(void* context, uint32_t slot) {
   uint32_t waited = 0;
   while (true) {
     uint64_t next = p->next.load(std::memory_order_acquire);
-    const uint32_t units = p->units.load(std::memory_order_relaxed);
+    const uint32_t units = p->units.load(std::memory_order_acquire);
     const uint32_t unit = static_cast<uint32_t>(next);
     if (unit >= units) {
       if (p->finished.load(std::memory_order_relaxed)) return;
@@ -46,7 +51,7 @@ void Work(void* context, uint32_t slot) {
       continue;
     }
     if (!must && NowNs() >= p->deadline_ns) return;
-    // Fails if anything was published since: then units belonged to another phase.
+    // Fails if anything was published since.
     if (!p->next.compare_exchange_weak(next, next + 1, std::memory_order_acq_rel)) continue;
     must = false;
     waited = 0;
