@@ -56,5 +56,15 @@ TEST_CASE("a long context gives the same bits however it was read", "[cpu]") {
   });
 }
 
+TEST_CASE("weight_fill follows its recipe", "[cpu]") { ForEach(CheckFill); }
+TEST_CASE("a token is the one a float64 sampler draws", "[cpu]") { ForEach(CheckSamplingSteps); }
+TEST_CASE("drawn tokens follow the distribution", "[cpu]") { ForEach(CheckSamplingSpread); }
+TEST_CASE("log probabilities are those of the unmodified logits", "[cpu]") { ForEach(CheckScoring); }
+TEST_CASE("calls at the wrong moment are refused, cancelled batches leave no trace", "[cpu]") {
+  ForEach(CheckRepeatedCalls);
+}
+TEST_CASE("hostile input is refused with a message", "[cpu]") { ForEach(CheckHostileInput); }
+TEST_CASE("a refused allocation leaks nothing", "[cpu]") { ForEach(CheckFailingAllocator); }
+
 }  // namespace
 }  // namespace dsopt::kernel_test

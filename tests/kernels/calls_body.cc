@@ -1,0 +1,373 @@
+// calls_body.cc - the calls around the numbers: filling, pages, wrong moments, hostile input, no memory.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "bodies.h"
+
+namespace dsopt::kernel_test {
+namespace {
+
+const ModelShape kSmall{"small", 64, 50, {Block(AttentionShape{2, 1, 32}), Block(MlpShape{40})}};
+
+double FillExpected(uint64_t seed, uint64_t i, float mean, float stddev) {
+  uint64_t z = seed + i / 2 * 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  const uint32_t h = static_cast<uint32_t>(i % 2 != 0 ? z >> 32 : z);
+  const int s = static_cast<int>((h & 255) + (h >> 8 & 255) + (h >> 16 & 255) + (h >> 24));
+  const volatile float n = static_cast<float>(s - 510) * 0.0067658754f;
+  const volatile float scaled = stddev * n;
+  const volatile float value = mean + scaled;
+  return static_cast<double>(value);
+}
+
+}  // namespace
+
+void CheckFill(const Target& target) {
+  // Seen through the model: the table is read back as logits of a head that picks columns out.
+  INFO(target.Name());
+  for (const dsopt_dtype dtype : {DSOPT_F32, DSOPT_BF16, DSOPT_F16}) {
+    Random random(11);
+    TestDevice device(target);
+    ModelShape shape{"fill", 64, 200, {}, dtype};
+    TestModel model(&device, shape, &random);
+    TestWeight* head = model.weights.back().at("weight");
+    const uint64_t seed = random();
+    const float mean = 0.25f, stddev = 0.5f;
+    REQUIRE(device.api->weight_fill(head->handle, seed, mean, stddev) == DSOPT_OK);
+    double sum = 0.0, squares = 0.0;
+    for (uint64_t i = 0; i < head->values.size(); ++i) {
+      head->values[i] = Rounded(FillExpected(seed, i, mean, stddev), dtype);
+      sum += head->values[i];
+      squares += head->values[i] * head->values[i];
+    }
+    const double count = static_cast<double>(head->values.size());
+    CHECK(std::fabs(sum / count - 0.25) < 0.05);
+    CHECK(std::fabs(std::sqrt(squares / count - 0.0625) - 0.5) < 0.05);
+    TestProgram program(&model, {}, &random);
+    const std::vector<int32_t> tokens = {3, 77, 150};
+    const auto logits = program.Run({{0, tokens}});
+    const TestWeight& table = *model.weights[0].at("table");
+    const TestWeight& norm = *model.weights.back().at("norm");
+    for (size_t r = 0; r < tokens.size(); ++r) {
+      const double* x = &table.values[static_cast<size_t>(tokens[r]) * 64];
+      double mean_square = 1e-5;
+      for (int i = 0; i < 64; ++i) mean_square += x[i] * x[i] / 64;
+      for (uint32_t t = 0; t < shape.vocab; ++t) {
+        double expected = 0.0;
+        for (int i = 0; i < 64; ++i) expected += x[i] / std::sqrt(mean_square) * norm.values[i] * head->values[t * 64 + i];
+        CAPTURE(dtype, r, t, expected, logits[r][t]);
+        REQUIRE(std::fabs(static_cast<double>(logits[r][t]) - expected) < 1e-4);
+      }
+    }
+  }
+}
+
+void CheckRepeatedCalls(const Target& target) {
+  Random random(Seed() + 6);
+  INFO("seed " << Seed() << ", " << target.Name());
+  TestDevice device(target);
+  const dsopt_backend_api* api = device.api;
+  CHECK(std::strlen(api->device_report(device.device)) > 20);
+  TestModel model(&device, kSmall, &random);
+  TestProgram program(&model, {}, &random);
+  uint64_t wait = 0;
+  std::vector<float> logits(kSmall.vocab);
+  dsopt_batch_result result = {};
+  result.struct_size = sizeof(result);
+  CHECK(api->program_advance(program.handle, 0, &wait) == DSOPT_E_INVALID_STATE);
+  CHECK(api->program_result(program.handle, &result) == DSOPT_E_INVALID_STATE);
+  CHECK(api->program_read_logits(program.handle, 0, logits.data()) == DSOPT_E_INVALID_STATE);
+
+  const auto first = program.Run({{0, {1, 2, 3}}});
+  CHECK(api->program_read_logits(program.handle, 3, logits.data()) == DSOPT_E_INVALID_ARGUMENT);
+  dsopt_batch batch = program.Prepare({{1, {4, 5}}});
+  REQUIRE(api->program_begin(program.handle, &batch) == DSOPT_OK);
+  CHECK(api->program_begin(program.handle, &batch) == DSOPT_E_INVALID_STATE);
+  CHECK(api->program_advance(program.handle, 1, &wait) == DSOPT_PENDING);
+  std::vector<uint8_t> page(program.desc.page_bytes), other(program.desc.page_bytes);
+  CHECK(api->program_read_page(program.handle, 0, page.data()) == DSOPT_E_INVALID_STATE);
+  CHECK(api->program_cancel(program.handle) == DSOPT_OK);
+  CHECK(api->program_result(program.handle, &result) == DSOPT_E_INVALID_STATE);
+  const auto again = program.Run({{2, {1, 2, 3}}}, true);
+  for (int i = 0; i < 3; ++i) CHECK(std::memcmp(first[i].data(), again[i].data(), kSmall.vocab * 4) == 0);
+
+  for (size_t i = 0; i < page.size(); ++i) page[i] = static_cast<uint8_t>(i * 7);
+  CHECK(api->program_write_page(program.handle, 5, page.data()) == DSOPT_OK);
+  CHECK(api->program_copy_page(program.handle, 9, 5) == DSOPT_OK);
+  CHECK(api->program_copy_page(program.handle, 9, 9) == DSOPT_OK);
+  CHECK(api->program_read_page(program.handle, 9, other.data()) == DSOPT_OK);
+  CHECK(page == other);
+  CHECK(api->program_copy_page(program.handle, 9, program.desc.page_count) == DSOPT_E_INVALID_ARGUMENT);
+  CHECK(api->program_write_page(program.handle, program.desc.page_count, page.data()) == DSOPT_E_INVALID_ARGUMENT);
+
+  dsopt_program_memory memory = {};
+  memory.struct_size = sizeof(memory);
+  REQUIRE(api->program_plan(device.device, &program.desc, &memory) == DSOPT_OK);
+  CHECK(memory.cache_bytes == program.desc.page_count * program.desc.page_bytes);
+  double rate = 0.0;
+  CHECK(api->measure_read(device.device, 16 << 20, &rate) == DSOPT_OK);
+  CHECK(rate > 1e7);
+}
+
+void CheckHostileInput(const Target& target) {
+  Random random(Seed() + 7);
+  INFO("seed " << Seed() << ", " << target.Name());
+  TestDevice device(target);
+  const dsopt_backend_api* api = device.api;
+  TestModel model(&device, kSmall, &random);
+  TestProgram program(&model, {}, &random);
+  const auto expected = program.Run({{0, {7, 8, 9}}});
+
+  const auto refused = [&](dsopt_status status, const char* what) {
+    INFO(what);
+    const std::string message = device.host.TakeError();
+    CHECK(status < 0);
+    CHECK(message.size() > 10);
+    CHECK(message.find('\n') == std::string::npos);
+  };
+
+  // Programs.
+  const dsopt_program_desc good = MakeDesc(&model, {});
+  const auto program_with = [&](const char* what, const std::function<void(dsopt_program_desc*, dsopt_block*)>& change) {
+    dsopt_program_desc d = good;
+    std::vector<dsopt_block> blocks(good.blocks, good.blocks + good.block_count);
+    d.blocks = blocks.data();
+    change(&d, blocks.data());
+    dsopt_be_program* handle = nullptr;
+    const int64_t live = device.host.live();
+    refused(api->program_create(device.device, &d, &handle), what);
+    CHECK(handle == nullptr);
+    CHECK(device.host.live() == live);
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  program_with("no size", [](dsopt_program_desc* d, dsopt_block*) { d->struct_size = 0; });
+  program_with("precision", [](dsopt_program_desc* d, dsopt_block*) { d->precision = 2; });
+  program_with("no blocks", [](dsopt_program_desc* d, dsopt_block*) { d->block_count = 0; });
+  program_with("NULL blocks", [](dsopt_program_desc* d, dsopt_block*) { d->blocks = nullptr; });
+  program_with("no embed", [](dsopt_program_desc*, dsopt_block* b) { b[0].kind = DSOPT_BLOCK_MLP; });
+  program_with("two heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].kind = DSOPT_BLOCK_HEAD; });
+  program_with("kind", [](dsopt_program_desc*, dsopt_block* b) { b[1].kind = static_cast<dsopt_block_kind>(77); });
+  program_with("hidden", [](dsopt_program_desc* d, dsopt_block*) { d->hidden = 65; });
+  program_with("hidden 0", [](dsopt_program_desc* d, dsopt_block*) { d->hidden = 0; });
+  program_with("vocab", [](dsopt_program_desc* d, dsopt_block*) { d->vocab = UINT32_MAX; });
+  program_with("rows", [](dsopt_program_desc* d, dsopt_block*) { d->max_rows = UINT32_MAX; });
+  program_with("seqs", [](dsopt_program_desc* d, dsopt_block*) { d->max_seqs = 0; });
+  program_with("logit rows", [](dsopt_program_desc* d, dsopt_block*) { d->max_logit_rows = UINT32_MAX; });
+  program_with("pages", [](dsopt_program_desc* d, dsopt_block*) { d->page_count = UINT32_MAX; });
+  program_with("all pages", [](dsopt_program_desc* d, dsopt_block*) { d->page_count = 1 << 30; d->page_bytes = uint64_t{1} << 39; });
+  program_with("page bytes", [](dsopt_program_desc* d, dsopt_block*) { d->page_bytes = 100; });
+  program_with("page too small", [](dsopt_program_desc* d, dsopt_block*) { d->page_bytes = 256; });
+  program_with("page tokens", [](dsopt_program_desc* d, dsopt_block*) { d->page_tokens = 32; });
+  program_with("kv dtype", [](dsopt_program_desc* d, dsopt_block*) { d->kv_dtype = DSOPT_U8; });
+  program_with("ropes", [](dsopt_program_desc* d, dsopt_block*) { d->ropes = nullptr; });
+  program_with("adjust", [](dsopt_program_desc* d, dsopt_block*) { d->max_adjust = UINT32_MAX; });
+  program_with("NULL weight", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.qkv = nullptr; });
+  program_with("wrong weight", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.qkv = b[1].u.attention.out; });
+  program_with("heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.q_heads = 3; });
+  program_with("no heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.kv_heads = 0; });
+  program_with("huge heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.q_heads = b[1].u.attention.kv_heads = UINT32_MAX; });
+  program_with("head dim", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.head_dim = 0; });
+  program_with("rope", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.rope = 9; });
+  program_with("cache offset", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.cache_offset = UINT64_MAX - 15; });
+  program_with("eps", [nan](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.norm_eps = nan; });
+  program_with("inner", [](dsopt_program_desc*, dsopt_block* b) { b[2].u.mlp.inner = 41; });
+  program_with("activation", [](dsopt_program_desc*, dsopt_block* b) { b[2].u.mlp.activation = static_cast<dsopt_activation>(5); });
+  program_with("head", [](dsopt_program_desc*, dsopt_block* b) { b[3].u.head.weight = b[0].u.embed.table; });
+
+  // Weights.
+  const auto weight_with = [&](const char* what, const dsopt_weight_desc& d) {
+    dsopt_be_weight* handle = nullptr;
+    uint64_t bytes = 0;
+    refused(api->weight_create(device.device, &d, &handle), what);
+    CHECK(handle == nullptr);
+    refused(api->weight_bytes(device.device, &d, &bytes), what);
+  };
+  weight_with("dtype", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_U8, 0, 1, 4, 4, "w"});
+  weight_with("kind", {sizeof(dsopt_weight_desc), static_cast<dsopt_weight_kind>(99), DSOPT_F32, 0, 1, 4, 4, "w"});
+  weight_with("zero", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 0, 4, "w"});
+  weight_with("huge", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, UINT64_MAX, UINT64_MAX, 4, nullptr});
+  weight_with("large", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1 << 20, 1 << 20, 1 << 20, "w"});
+  weight_with("vector", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_VECTOR, DSOPT_F32, 0, 1, 2, 4, "w"});
+  weight_with("gate", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_GATE_UP, DSOPT_F32, 0, 1, 3, 4, "w"});
+  weight_with("no size", {0, DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 4, 4, "w"});
+  TestWeight* norm = model.weights[1].at("norm");
+  float value = 0.0f;
+  refused(api->weight_write(norm->handle, 64, 1, &value), "write behind the end");
+  refused(api->weight_write(norm->handle, UINT64_MAX, 2, &value), "write around the end");
+  refused(api->weight_write(norm->handle, 0, 1, nullptr), "write of NULL");
+
+  // Batches.
+  const auto batch_with = [&](const char* what, const std::function<void(dsopt_batch*, int32_t*, int32_t*, int32_t*, int32_t*, dsopt_sample_row*)>& change) {
+    int32_t tokens[] = {1, 2, 3}, positions[] = {0, 1, 0}, seq[] = {0, 0, 1};
+    std::vector<int32_t> pages(2 * good.max_pages_per_seq, -1);
+    pages[0] = 1;
+    pages[good.max_pages_per_seq] = 2;
+    dsopt_sample_row sample[2] = {};
+    sample[0].row = 1;
+    sample[1].row = 2;
+    int32_t list_tokens[] = {1, 2};
+    float bias[] = {0.0f, 1.0f};
+    uint32_t counts[] = {1, 1};
+    dsopt_batch b = {sizeof(b), 3, 2, 2, tokens, positions, seq, pages.data(), good.max_pages_per_seq, 2, 2, 0,
+                     sample, list_tokens, bias, list_tokens, counts};
+    change(&b, tokens, positions, seq, pages.data(), sample);
+    refused(api->program_begin(program.handle, &b), what);
+  };
+  using Sample = dsopt_sample_row;
+  const auto with_sample = [&](const char* what, const std::function<void(Sample*)>& change) {
+    batch_with(what, [&](dsopt_batch*, int32_t*, int32_t*, int32_t*, int32_t*, Sample* s) { change(s); });
+  };
+#define BATCH_WITH(what, ...)                                                                                 \
+  batch_with(what, [](dsopt_batch* b, int32_t* tokens, int32_t* positions, int32_t* seq, int32_t* pages, Sample* s) { \
+    (void)b, (void)tokens, (void)positions, (void)seq, (void)pages, (void)s;                                  \
+    __VA_ARGS__;                                                                                              \
+  })
+  BATCH_WITH("no size", b->struct_size = 0);
+  BATCH_WITH("no rows", b->rows = 0);
+  BATCH_WITH("rows", b->rows = 1000);
+  BATCH_WITH("seqs", b->seqs = 9);
+  BATCH_WITH("a sequence without rows", b->seqs = 3);
+  BATCH_WITH("too many sequences in rows", b->seqs = 1);
+  BATCH_WITH("logit rows", b->logit_rows = 1000);
+  BATCH_WITH("NULL tokens", b->tokens = nullptr);
+  BATCH_WITH("NULL sample", b->sample = nullptr);
+  BATCH_WITH("NULL adjust", b->adjust_bias = nullptr);
+  BATCH_WITH("adjust count", b->adjust_count = 65);
+  BATCH_WITH("history count", b->history_count = UINT32_MAX);
+  BATCH_WITH("token", tokens[1] = 50);
+  BATCH_WITH("negative token", tokens[1] = -1);
+  BATCH_WITH("position", positions[1] = 2);
+  BATCH_WITH("negative position", positions[0] = -1);
+  BATCH_WITH("huge position", positions[2] = INT32_MAX);
+  BATCH_WITH("sequence order", seq[0] = 1);
+  BATCH_WITH("negative sequence", seq[0] = -1);
+  BATCH_WITH("page", pages[0] = 64);
+  BATCH_WITH("no page", pages[0] = -1);
+  BATCH_WITH("page of two", pages[0] = 2);
+  BATCH_WITH("page table", b->page_table_stride = 0);
+  BATCH_WITH("adjusted token", const_cast<int32_t*>(b->adjust_tokens)[0] = 50);
+  with_sample("row", [](Sample* s) { s[1].row = 3; });
+  with_sample("row order", [](Sample* s) { s[1].row = 0; });
+  with_sample("mode", [](Sample* s) { s[0].mode = static_cast<dsopt_sample_mode>(2); });
+  with_sample("target", [](Sample* s) { s[0].mode = DSOPT_SCORE; s[0].target = 50; });
+  with_sample("top logprobs", [](Sample* s) { s[0].top_logprobs = 21; });
+  with_sample("adjust range", [](Sample* s) { s[0].adjust_first = UINT32_MAX; s[0].adjust_count = 2; });
+  with_sample("history range", [](Sample* s) { s[0].history_count = 3; });
+  with_sample("temperature", [nan](Sample* s) { s[0].temperature = nan; });
+  with_sample("negative temperature", [](Sample* s) { s[0].temperature = -1.0f; });
+  with_sample("penalty", [](Sample* s) { s[0].presence_penalty = INFINITY; });
+#undef BATCH_WITH
+
+  // Not a trace of all that is left.
+  const auto found = program.Run({{3, {7, 8, 9}}});
+  for (int i = 0; i < 3; ++i) CHECK(std::memcmp(found[i].data(), expected[i].data(), kSmall.vocab * 4) == 0);
+
+  // A cap in bytes.
+  dsopt_device_options options = {};
+  options.struct_size = sizeof(options);
+  options.host = device.host.api();
+  options.threads = 1;
+  options.max_bytes = 1 << 20;
+  dsopt_be_device* capped = nullptr;
+  REQUIRE(api->device_open(target.index, &options, &capped) == DSOPT_OK);
+  dsopt_be_weight* handle = nullptr;
+  dsopt_weight_desc large = {sizeof(large), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 1024, 512, "large"};
+  CHECK(api->weight_create(capped, &large, &handle) == DSOPT_E_DEVICE_MEMORY);
+  CHECK(device.host.TakeError().find("large") != std::string::npos);
+  large.rows = 256;
+  REQUIRE(api->weight_create(capped, &large, &handle) == DSOPT_OK);
+  api->weight_destroy(handle);
+  REQUIRE(api->weight_create(capped, &large, &handle) == DSOPT_OK);
+  api->weight_destroy(handle);
+  api->device_close(capped);
+  options.variant = "no such variant";
+  CHECK(api->device_open(target.index, &options, &capped) < 0);
+}
+
+void CheckFailingAllocator(const Target& target) {
+  Random random(Seed() + 8);
+  INFO(target.Name());
+  TestHost host;
+  dsopt_device_options options = {};
+  options.struct_size = sizeof(options);
+  options.host = host.api();
+  options.threads = target.threads;
+  options.variant = target.variant.empty() ? nullptr : target.variant.c_str();
+  // Tries with the first, second, ... request refused until one passes; each refusal leaves nothing behind.
+  const auto each = [&](const char* what, const std::function<dsopt_status()>& attempt) {
+    for (int64_t request = 0;; ++request) {
+      CAPTURE(what, request);
+      REQUIRE(request < 1000);
+      const int64_t live = host.live();
+      host.FailAt(request);
+      const dsopt_status status = attempt();
+      host.FailAt(-1);
+      if (status == DSOPT_OK) {
+        CHECK(request > 0);
+        return;
+      }
+      REQUIRE(status == DSOPT_E_OUT_OF_MEMORY);
+      REQUIRE(host.TakeError().size() > 10);
+      REQUIRE(host.live() == live);
+    }
+  };
+  dsopt_be_device* device = nullptr;
+  each("device_open", [&] { return target.api->device_open(target.index, &options, &device); });
+  dsopt_be_weight* weight = nullptr;
+  const dsopt_weight_desc d = {sizeof(d), DSOPT_WEIGHT_MATRIX, DSOPT_BF16, 0, 1, 70, 66, "w"};
+  each("weight_create", [&] { return target.api->weight_create(device, &d, &weight); });
+  each("weight_fill", [&] { return target.api->weight_fill(weight, 1, 0.0f, 1.0f); });
+  target.api->weight_destroy(weight);
+  each("measure_read", [&] {
+    double rate;
+    return target.api->measure_read(device, 4 << 20, &rate);
+  });
+  target.api->device_close(device);
+  CHECK(host.live() == 0);
+
+  TestDevice other(target);
+  TestModel model(&other, kSmall, &random);
+  const dsopt_program_desc desc = MakeDesc(&model, {});
+  for (int64_t request = 0;; ++request) {
+    REQUIRE(request < 1000);
+    const int64_t live = other.host.live();
+    dsopt_be_program* program = nullptr;
+    other.host.FailAt(request);
+    const dsopt_status status = target.api->program_create(other.device, &desc, &program);
+    other.host.FailAt(-1);
+    if (status == DSOPT_OK) {
+      // A batch allocates nothing.
+      const int32_t tokens[] = {1, 2}, positions[] = {0, 1}, seq[] = {0, 0}, page = 3;
+      dsopt_sample_row sample = {};
+      sample.row = 1;
+      sample.temperature = 1.0f;
+      sample.top_p = 0.9f;
+      dsopt_batch b = {sizeof(b), 2, 1, 1, tokens, positions, seq, &page, 1, 0, 0, 0, &sample, nullptr, nullptr, nullptr, nullptr};
+      other.host.FailAt(0);
+      REQUIRE(target.api->program_begin(program, &b) == DSOPT_OK);
+      uint64_t wait;
+      dsopt_status step;
+      while ((step = target.api->program_advance(program, UINT64_MAX, &wait)) == DSOPT_PENDING) {
+      }
+      REQUIRE(step == DSOPT_OK);
+      dsopt_batch_result result = {};
+      result.struct_size = sizeof(result);
+      REQUIRE(target.api->program_result(program, &result) == DSOPT_OK);
+      other.host.FailAt(-1);
+      target.api->program_destroy(program);
+      CHECK(other.host.live() == live);
+      return;
+    }
+    REQUIRE(status == DSOPT_E_OUT_OF_MEMORY);
+    REQUIRE(other.host.TakeError().size() > 10);
+    REQUIRE(other.host.live() == live);
+  }
+}
+
+}  // namespace dsopt::kernel_test
