@@ -56,14 +56,22 @@ dsopt_dtype WiderFloatType(dsopt_dtype a, dsopt_dtype b) { return a == b ? a : D
 
 const char* TypeName(dsopt_dtype type) {
   switch (type) {
-    case DSOPT_F32: return "f32";
-    case DSOPT_F16: return "f16";
-    case DSOPT_BF16: return "bf16";
-    case DSOPT_F8_E4M3: return "f8_e4m3";
-    case DSOPT_I8: return "i8";
-    case DSOPT_I32: return "i32";
-    case DSOPT_U8: return "u8";
-    default: return "unknown";
+    case DSOPT_F32:
+      return "f32";
+    case DSOPT_F16:
+      return "f16";
+    case DSOPT_BF16:
+      return "bf16";
+    case DSOPT_F8_E4M3:
+      return "f8_e4m3";
+    case DSOPT_I8:
+      return "i8";
+    case DSOPT_I32:
+      return "i32";
+    case DSOPT_U8:
+      return "u8";
+    default:
+      return "unknown";
   }
 }
 

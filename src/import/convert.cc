@@ -26,7 +26,8 @@ std::string Trimmed(std::string text) {
   return text;
 }
 
-// "license: mit" of a model card's front matter, else the first line of a LICENSE file; empty if there is neither.
+// "license: mit" of a model card's front matter, else the first line of a LICENSE file; empty if there is
+// neither.
 std::string FindLicense(const std::filesystem::path& folder) {
   if (Result<std::string> card = ReadTextFile(folder / "README.md", kMostTextBytes); card.ok()) {
     std::istringstream lines(*card);
@@ -56,7 +57,8 @@ void FillMetadata(const std::filesystem::path& folder, const ConvertOptions& opt
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::canonical(folder, error);
   spec->metadata["source"] = MetadataText((error ? folder : absolute).filename().string());
-  spec->metadata["generator"] = Format("dsopt %d.%d.%d", DSOPT_VERSION_MAJOR, DSOPT_VERSION_MINOR, DSOPT_VERSION_PATCH);
+  spec->metadata["generator"] =
+      Format("dsopt %d.%d.%d", DSOPT_VERSION_MAJOR, DSOPT_VERSION_MINOR, DSOPT_VERSION_PATCH);
   std::string license = options.license.empty() ? FindLicense(folder) : options.license;
   if (options.license.empty() && license.size() > kMostLicenseBytes) license.resize(kMostLicenseBytes);
   if (!license.empty()) spec->metadata["license"] = MetadataText(license);
@@ -69,11 +71,15 @@ Result<ModelSpec> ReadDescription(const std::filesystem::path& folder, const Con
   ASSIGN_OR_RETURN(spec.config, ParseHfConfig(config));
   // A folder without a tokenizer gives a model that works on token ids only.
   Result<TokenizerSpec> tokenizer = ImportTokenizer(folder);
-  if (tokenizer.ok()) spec.tokenizer = *std::move(tokenizer);
-  else if (tokenizer.status().code() != DSOPT_E_NOT_FOUND) return tokenizer.status();
+  if (tokenizer.ok())
+    spec.tokenizer = *std::move(tokenizer);
+  else if (tokenizer.status().code() != DSOPT_E_NOT_FOUND)
+    return tokenizer.status();
   Result<std::string> chat_template = ImportChatTemplate(folder);
-  if (chat_template.ok()) spec.chat_template = *std::move(chat_template);
-  else if (chat_template.status().code() != DSOPT_E_NOT_FOUND) return chat_template.status();
+  if (chat_template.ok())
+    spec.chat_template = *std::move(chat_template);
+  else if (chat_template.status().code() != DSOPT_E_NOT_FOUND)
+    return chat_template.status();
   const std::filesystem::path generation_path = folder / "generation_config.json";
   std::error_code error;
   if (std::filesystem::exists(generation_path, error)) {
@@ -97,9 +103,14 @@ Result<ModelSpec> ReadDescription(const std::filesystem::path& folder, const Con
 // Copies tensor data from the checkpoint to the writer through two buffers.
 class Streamer {
  public:
-  Streamer(SafetensorsCheckpoint& checkpoint, Writer& writer, const ConvertOptions& options, uint64_t total_bytes)
-      : checkpoint_(checkpoint), writer_(writer), options_(options), total_bytes_(total_bytes),
-        in_(kBufferElements * sizeof(float)), out_(kBufferElements * sizeof(float)) {}
+  Streamer(SafetensorsCheckpoint& checkpoint, Writer& writer, const ConvertOptions& options,
+           uint64_t total_bytes)
+      : checkpoint_(checkpoint),
+        writer_(writer),
+        options_(options),
+        total_bytes_(total_bytes),
+        in_(kBufferElements * sizeof(float)),
+        out_(kBufferElements * sizeof(float)) {}
 
   Status Copy(const TensorSource& source) {
     for (const SafetensorsEntry* piece : source.pieces) RETURN_IF_ERROR(CopyPiece(*piece, source.spec.dtype));
@@ -113,7 +124,8 @@ class Streamer {
     for (uint64_t at = 0; at < count; at += kBufferElements) {
       if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
         return Error(DSOPT_E_CANCELLED, "cancelled after %llu of %llu bytes",
-                     static_cast<unsigned long long>(done_bytes_), static_cast<unsigned long long>(total_bytes_));
+                     static_cast<unsigned long long>(done_bytes_),
+                     static_cast<unsigned long long>(total_bytes_));
       }
       const uint64_t part = std::min(kBufferElements, count - at);
       const std::span<uint8_t> in(in_.data(), part * from_bytes);

@@ -1,4 +1,5 @@
-// convert.h - a Hugging Face folder becomes a .dsopt file, in bounded memory. Not for: command lines, terminals.
+// convert.h - a Hugging Face folder becomes a .dsopt file, in bounded memory. Not for: command lines,
+// terminals.
 #ifndef DSOPT_IMPORT_CONVERT_H_
 #define DSOPT_IMPORT_CONVERT_H_
 
@@ -27,7 +28,7 @@ struct ConvertSummary {
   std::string architecture;
   bool has_tokenizer = false;
   uint64_t tensors = 0, parameters = 0;
-  uint64_t raw_bytes = 0;            // of all tensors, as written before compression
+  uint64_t raw_bytes = 0;  // of all tensors, as written before compression
   uint64_t file_bytes = 0;
   std::vector<std::string> ignored;  // tensors of the checkpoint that are not needed
 };

@@ -49,7 +49,8 @@ class Mapper {
     RETURN_IF_ERROR(failure_);
     for (const SafetensorsEntry& entry : checkpoint_.tensors()) {
       // Old Llama checkpoints carry the rotary table as a tensor.
-      if (used_.count(&entry) == 0 && !EndsWith(entry.name, "rotary_emb.inv_freq")) map_.ignored.push_back(entry.name);
+      if (used_.count(&entry) == 0 && !EndsWith(entry.name, "rotary_emb.inv_freq"))
+        map_.ignored.push_back(entry.name);
     }
     return std::move(map_);
   }
@@ -99,7 +100,8 @@ class Mapper {
 };
 
 void MapAttention(const AttentionSpec& spec, uint64_t hidden, Mapper* map) {
-  const uint64_t q_rows = uint64_t{spec.q_heads} * spec.head_dim, kv_rows = uint64_t{spec.kv_heads} * spec.head_dim;
+  const uint64_t q_rows = uint64_t{spec.q_heads} * spec.head_dim,
+                 kv_rows = uint64_t{spec.kv_heads} * spec.head_dim;
   map->Weight("attn.q", "self_attn.q_proj", {q_rows, hidden});
   map->Weight("attn.k", "self_attn.k_proj", {kv_rows, hidden});
   map->Weight("attn.v", "self_attn.v_proj", {kv_rows, hidden});
@@ -146,9 +148,10 @@ void MapMlp(const MlpSpec& spec, uint64_t hidden, Mapper* map) {
 struct ExpertNames {
   const char *router, *experts, *gate, *up, *down, *shared;
 };
-constexpr ExpertNames kMixtralExperts = {"block_sparse_moe.gate", "block_sparse_moe.experts.", ".w1", ".w3", ".w2", ""};
-constexpr ExpertNames kDeepseekExperts = {"mlp.gate", "mlp.experts.", ".gate_proj", ".up_proj", ".down_proj",
-                                          "mlp.shared_experts"};
+constexpr ExpertNames kMixtralExperts = {
+    "block_sparse_moe.gate", "block_sparse_moe.experts.", ".w1", ".w3", ".w2", ""};
+constexpr ExpertNames kDeepseekExperts = {"mlp.gate", "mlp.experts.", ".gate_proj",
+                                          ".up_proj", ".down_proj",   "mlp.shared_experts"};
 
 void MapMoe(const ExpertNames& names, const MoeSpec& spec, uint64_t hidden, Mapper* map) {
   map->Weight("moe.router", names.router, {spec.experts, hidden});
@@ -164,7 +167,8 @@ void MapMoe(const ExpertNames& names, const MoeSpec& spec, uint64_t hidden, Mapp
 
 }  // namespace
 
-Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, dsopt_dtype dtype, ConfigSpec* config) {
+Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, dsopt_dtype dtype,
+                                      ConfigSpec* config) {
   const std::string hf_embed = "model.embed_tokens.weight", hf_head = "lm_head.weight";
   const ExpertNames& experts = config->architecture == "mixtral" ? kMixtralExperts : kDeepseekExperts;
   const SafetensorsEntry* embed = checkpoint.Find(hf_embed);
@@ -177,11 +181,15 @@ Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, d
     const LayerKind& kind = config->kinds[config->layers[layer]];
     map.BeginLayer(layer);
     map.Weight("attn.norm", "input_layernorm", {hidden});
-    if (kind.mixer == Mixer::kMla) MapMla(kind.attention, hidden, &map);
-    else MapAttention(kind.attention, hidden, &map);
+    if (kind.mixer == Mixer::kMla)
+      MapMla(kind.attention, hidden, &map);
+    else
+      MapAttention(kind.attention, hidden, &map);
     map.Weight("mlp.norm", "post_attention_layernorm", {hidden});
-    if (kind.mlp.moe.experts != 0) MapMoe(experts, kind.mlp.moe, hidden, &map);
-    else MapMlp(kind.mlp, hidden, &map);
+    if (kind.mlp.moe.experts != 0)
+      MapMoe(experts, kind.mlp.moe, hidden, &map);
+    else
+      MapMlp(kind.mlp, hidden, &map);
   }
   map.Whole("final_norm", "model.norm.weight", {hidden});
   if (!config->tie_embeddings) map.Whole("head", hf_head, {config->vocab, hidden});

@@ -1,5 +1,5 @@
-// hf_checkpoint.h - which tensors of a Hugging Face checkpoint make up each canonical tensor (model/names.h). Reads no
-// data: see convert.h.
+// hf_checkpoint.h - which tensors of a Hugging Face checkpoint make up each canonical tensor (model/names.h).
+// Reads no data: see convert.h.
 #ifndef DSOPT_IMPORT_HF_CHECKPOINT_H_
 #define DSOPT_IMPORT_HF_CHECKPOINT_H_
 
@@ -23,10 +23,11 @@ struct CheckpointMap {
   std::vector<std::string> ignored;   // checkpoint tensors that nothing needs
 };
 
-// dtype DEFAULT keeps the checkpoint's types; otherwise tensors of two and more dimensions become that type. Missing
-// tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the checkpoint lists as an alias of the
-// embedding sets config->tie_embeddings. The checkpoint must outlive the map.
-Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, dsopt_dtype dtype, ConfigSpec* config);
+// dtype DEFAULT keeps the checkpoint's types; otherwise tensors of two and more dimensions become that type.
+// Missing tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the checkpoint lists as an alias
+// of the embedding sets config->tie_embeddings. The checkpoint must outlive the map.
+Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, dsopt_dtype dtype,
+                                      ConfigSpec* config);
 
 }  // namespace dsopt
 #endif  // DSOPT_IMPORT_HF_CHECKPOINT_H_

@@ -16,7 +16,8 @@ struct FamilyDefaults {
 
 Status ParseYarn(const JsonKeys& keys, bool deepseek, uint32_t context, RopeSpec* rope) {
   ASSIGN_OR_RETURN(rope->factor, keys.Float("factor", 0));
-  if (rope->factor == 0) rope->factor = static_cast<float>(context) / static_cast<float>(rope->original_context);
+  if (rope->factor == 0)
+    rope->factor = static_cast<float>(context) / static_cast<float>(rope->original_context);
   ASSIGN_OR_RETURN(rope->beta_fast, keys.Float("beta_fast", 32.0f));
   ASSIGN_OR_RETURN(rope->beta_slow, keys.Float("beta_slow", 1.0f));
   ASSIGN_OR_RETURN(rope->mscale, keys.Float("mscale", 0));
@@ -70,9 +71,12 @@ Status ParseRope(const JsonKeys& root, const FamilyDefaults& defaults, bool deep
 
 Status ParseActivation(const JsonKeys& root, Activation* activation) {
   ASSIGN_OR_RETURN(const std::string name, root.String("hidden_act", "silu"));
-  if (name == "silu" || name == "swish") *activation = Activation::kSilu;
-  else if (name == "gelu_pytorch_tanh" || name == "gelu_new") *activation = Activation::kGeluTanh;
-  else return root.Unsupported("hidden_act", "silu, swish, gelu_pytorch_tanh or gelu_new");
+  if (name == "silu" || name == "swish")
+    *activation = Activation::kSilu;
+  else if (name == "gelu_pytorch_tanh" || name == "gelu_new")
+    *activation = Activation::kGeluTanh;
+  else
+    return root.Unsupported("hidden_act", "silu, swish, gelu_pytorch_tanh or gelu_new");
   return {};
 }
 
@@ -177,7 +181,8 @@ Status ParseMla(const JsonKeys& root, const ConfigSpec& config, LayerKind* kind)
   AttentionSpec& attention = kind->attention;
   kind->mixer = Mixer::kMla;
   kind->latent_norm_eps = 1e-6f;  // the reference never passes rms_norm_eps to these two norms
-  if (attention.kv_heads != attention.q_heads) return root.Unsupported("num_key_value_heads", "num_attention_heads");
+  if (attention.kv_heads != attention.q_heads)
+    return root.Unsupported("num_key_value_heads", "num_attention_heads");
   ASSIGN_OR_RETURN(attention.q_lora_rank, root.Uint("q_lora_rank", 0));
   ASSIGN_OR_RETURN(attention.kv_lora_rank, root.RequiredUint("kv_lora_rank"));
   ASSIGN_OR_RETURN(attention.nope_dim, root.RequiredUint("qk_nope_head_dim"));
@@ -187,7 +192,8 @@ Status ParseMla(const JsonKeys& root, const ConfigSpec& config, LayerKind* kind)
   attention.rope.interleaved = true;
   attention.head_dim = attention.nope_dim + attention.rope.dim;
   ASSIGN_OR_RETURN(const uint32_t head_dim, root.Uint("qk_head_dim", attention.head_dim));
-  if (head_dim != attention.head_dim) return root.Unsupported("qk_head_dim", "qk_nope_head_dim + qk_rope_head_dim");
+  if (head_dim != attention.head_dim)
+    return root.Unsupported("qk_head_dim", "qk_nope_head_dim + qk_rope_head_dim");
   ASSIGN_OR_RETURN(const bool bias, root.Bool("attention_bias", false));
   attention.qkv_bias = attention.out_bias = bias;
   return {};
@@ -197,7 +203,8 @@ Status ParseDeepseekMoe(const JsonKeys& root, MoeSpec* moe) {
   ASSIGN_OR_RETURN(moe->top_k, root.RequiredUint("num_experts_per_tok"));
   ASSIGN_OR_RETURN(moe->inner, root.RequiredUint("moe_intermediate_size"));
   ASSIGN_OR_RETURN(const uint32_t shared, root.Uint("n_shared_experts", 0));
-  if (shared > 1024 || moe->inner > UINT32_MAX / 1024) return root.Unsupported("n_shared_experts", "at most 1024");
+  if (shared > 1024 || moe->inner > UINT32_MAX / 1024)
+    return root.Unsupported("n_shared_experts", "at most 1024");
   moe->shared_inner = shared * moe->inner;
   ASSIGN_OR_RETURN(const std::string scoring, root.String("scoring_func", "softmax"));
   if (scoring != "softmax") return root.Unsupported("scoring_func", "softmax");
@@ -265,8 +272,9 @@ Result<ConfigSpec> ParseHfConfig(std::string_view text) {
     RETURN_IF_ERROR(family.parse(root, &config));
     return config;
   }
-  return root.Unsupported("architectures",
-                          "one of LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, DeepseekV2ForCausalLM");
+  return root.Unsupported(
+      "architectures",
+      "one of LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, DeepseekV2ForCausalLM");
 }
 
 Result<HfGeneration> ParseHfGeneration(std::string_view text) {

@@ -1,5 +1,5 @@
-// hf_config.h - a Hugging Face config.json (transformers 4 and 5) as a ConfigSpec, and generation_config.json as
-// sampling defaults. A value this build cannot honour is refused by name, never ignored. Not for: tensors.
+// hf_config.h - a Hugging Face config.json (transformers 4 and 5) as a ConfigSpec, and generation_config.json
+// as sampling defaults. A value this build cannot honour is refused by name, never ignored. Not for: tensors.
 #ifndef DSOPT_IMPORT_HF_CONFIG_H_
 #define DSOPT_IMPORT_HF_CONFIG_H_
 
@@ -12,8 +12,8 @@
 
 namespace dsopt {
 
-// LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, DeepseekV2ForCausalLM. DSOPT_E_UNSUPPORTED names the key
-// and its value; DSOPT_E_CORRUPT when the text is not a JSON object.
+// LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, DeepseekV2ForCausalLM. DSOPT_E_UNSUPPORTED names
+// the key and its value; DSOPT_E_CORRUPT when the text is not a JSON object.
 Result<ConfigSpec> ParseHfConfig(std::string_view json);
 
 struct HfGeneration {

@@ -32,7 +32,8 @@ Result<std::string> ReadTextFile(const std::filesystem::path& path, uint64_t max
   std::string text(bytes, '\0');
   std::ifstream file(path, std::ios::binary);
   if (!file.read(text.data(), static_cast<std::streamsize>(bytes))) {
-    return Error(DSOPT_E_IO, "%s: cannot read %llu bytes", path.c_str(), static_cast<unsigned long long>(bytes));
+    return Error(DSOPT_E_IO, "%s: cannot read %llu bytes", path.c_str(),
+                 static_cast<unsigned long long>(bytes));
   }
   return text;
 }
@@ -79,7 +80,8 @@ Result<uint32_t> JsonKeys::Uint(const char* key, uint32_t absent) const {
   // Some configurations write whole numbers as 4096.0.
   if (value->is_number_float()) {
     const double number = value->get<double>();
-    if (number >= 0 && number <= UINT32_MAX && std::floor(number) == number) return static_cast<uint32_t>(number);
+    if (number >= 0 && number <= UINT32_MAX && std::floor(number) == number)
+      return static_cast<uint32_t>(number);
   }
   return Unsupported(key, "a whole number from 0 to 4294967295");
 }

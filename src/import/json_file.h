@@ -1,4 +1,5 @@
-// json_file.h - small JSON files of a checkpoint folder, and typed access to their keys with errors that name the key.
+// json_file.h - small JSON files of a checkpoint folder, and typed access to their keys with errors that name
+// the key.
 #ifndef DSOPT_IMPORT_JSON_FILE_H_
 #define DSOPT_IMPORT_JSON_FILE_H_
 

@@ -19,12 +19,22 @@ struct TypeInfo {
   uint32_t bytes;
   dsopt_dtype dtype;
 };
-constexpr TypeInfo kTypes[] = {
-    {"BF16", 2, DSOPT_BF16}, {"F16", 2, DSOPT_F16}, {"F32", 4, DSOPT_F32}, {"BOOL", 1, DSOPT_DTYPE_DEFAULT},
-    {"U8", 1, DSOPT_DTYPE_DEFAULT}, {"I8", 1, DSOPT_DTYPE_DEFAULT}, {"F8_E5M2", 1, DSOPT_DTYPE_DEFAULT},
-    {"F8_E4M3", 1, DSOPT_DTYPE_DEFAULT}, {"F8_E8M0", 1, DSOPT_DTYPE_DEFAULT}, {"I16", 2, DSOPT_DTYPE_DEFAULT},
-    {"U16", 2, DSOPT_DTYPE_DEFAULT}, {"I32", 4, DSOPT_DTYPE_DEFAULT}, {"U32", 4, DSOPT_DTYPE_DEFAULT},
-    {"I64", 8, DSOPT_DTYPE_DEFAULT}, {"U64", 8, DSOPT_DTYPE_DEFAULT}, {"F64", 8, DSOPT_DTYPE_DEFAULT}};
+constexpr TypeInfo kTypes[] = {{"BF16", 2, DSOPT_BF16},
+                               {"F16", 2, DSOPT_F16},
+                               {"F32", 4, DSOPT_F32},
+                               {"BOOL", 1, DSOPT_DTYPE_DEFAULT},
+                               {"U8", 1, DSOPT_DTYPE_DEFAULT},
+                               {"I8", 1, DSOPT_DTYPE_DEFAULT},
+                               {"F8_E5M2", 1, DSOPT_DTYPE_DEFAULT},
+                               {"F8_E4M3", 1, DSOPT_DTYPE_DEFAULT},
+                               {"F8_E8M0", 1, DSOPT_DTYPE_DEFAULT},
+                               {"I16", 2, DSOPT_DTYPE_DEFAULT},
+                               {"U16", 2, DSOPT_DTYPE_DEFAULT},
+                               {"I32", 4, DSOPT_DTYPE_DEFAULT},
+                               {"U32", 4, DSOPT_DTYPE_DEFAULT},
+                               {"I64", 8, DSOPT_DTYPE_DEFAULT},
+                               {"U64", 8, DSOPT_DTYPE_DEFAULT},
+                               {"F64", 8, DSOPT_DTYPE_DEFAULT}};
 
 const TypeInfo* FindType(std::string_view name) {
   for (const TypeInfo& type : kTypes) {
@@ -33,8 +43,9 @@ const TypeInfo* FindType(std::string_view name) {
   return nullptr;
 }
 
-// Receives the header's JSON event by event and accepts nothing but its fixed structure, so that a hostile header
-// cannot make a large tree:  {"__metadata__": {string: string}, name: {"dtype":, "shape": [], "data_offsets": [a, b]}}
+// Receives the header's JSON event by event and accepts nothing but its fixed structure, so that a hostile
+// header cannot make a large tree:  {"__metadata__": {string: string}, name: {"dtype":, "shape": [],
+// "data_offsets": [a, b]}}
 class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderHandler(SafetensorsHeader* header) : header_(header) {}
@@ -124,8 +135,18 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   enum class State {
-    kStart, kRoot, kMetadataValue, kMetadata, kEntryValue, kEntry, kDtype, kShape, kShapeItems, kOffsets,
-    kOffsetItems, kEnd
+    kStart,
+    kRoot,
+    kMetadataValue,
+    kMetadata,
+    kEntryValue,
+    kEntry,
+    kDtype,
+    kShape,
+    kShapeItems,
+    kOffsets,
+    kOffsetItems,
+    kEnd
   };
   bool Go(State state) {
     state_ = state;
@@ -157,8 +178,9 @@ Status CheckSize(const SafetensorsEntry& entry) {
     if (!bytes) break;
   }
   if (bytes && *bytes == entry.bytes) return {};
-  return Error(DSOPT_E_CORRUPT, "safetensors: tensor '%s' %s %s has %llu bytes, expected %s", entry.name.c_str(),
-               entry.dtype_name.c_str(), Shape(entry.shape).c_str(), static_cast<unsigned long long>(entry.bytes),
+  return Error(DSOPT_E_CORRUPT, "safetensors: tensor '%s' %s %s has %llu bytes, expected %s",
+               entry.name.c_str(), entry.dtype_name.c_str(), Shape(entry.shape).c_str(),
+               static_cast<unsigned long long>(entry.bytes),
                bytes ? std::to_string(*bytes).c_str() : "a size below 2^64");
 }
 
@@ -173,11 +195,12 @@ Status CheckRanges(const std::vector<SafetensorsEntry>& tensors, uint64_t data_b
   uint64_t end = 0;
   for (const SafetensorsEntry* entry : by_offset) {
     if (entry->offset != end || !RangeFits(entry->offset, entry->bytes, data_bytes)) {
-      return Error(DSOPT_E_CORRUPT,
-                   "safetensors: tensor '%s' takes %llu bytes from %llu, expected to start at %llu and to fit in %llu",
-                   entry->name.c_str(), static_cast<unsigned long long>(entry->bytes),
-                   static_cast<unsigned long long>(entry->offset), static_cast<unsigned long long>(end),
-                   static_cast<unsigned long long>(data_bytes));
+      return Error(
+          DSOPT_E_CORRUPT,
+          "safetensors: tensor '%s' takes %llu bytes from %llu, expected to start at %llu and to fit in %llu",
+          entry->name.c_str(), static_cast<unsigned long long>(entry->bytes),
+          static_cast<unsigned long long>(entry->offset), static_cast<unsigned long long>(end),
+          static_cast<unsigned long long>(data_bytes));
     }
     end += entry->bytes;
   }
@@ -189,8 +212,9 @@ Status CheckRanges(const std::vector<SafetensorsEntry>& tensors, uint64_t data_b
 bool ByName(const SafetensorsEntry& a, const SafetensorsEntry& b) { return a.name < b.name; }
 
 const SafetensorsEntry* FindByName(const std::vector<SafetensorsEntry>& sorted, const std::string& name) {
-  const auto it = std::lower_bound(sorted.begin(), sorted.end(), name,
-                                   [](const SafetensorsEntry& entry, const std::string& n) { return entry.name < n; });
+  const auto it =
+      std::lower_bound(sorted.begin(), sorted.end(), name,
+                       [](const SafetensorsEntry& entry, const std::string& n) { return entry.name < n; });
   return it != sorted.end() && it->name == name ? &*it : nullptr;
 }
 
@@ -225,8 +249,8 @@ Result<SafetensorsHeader> ParseSafetensorsHeader(std::string_view json, uint64_t
 Result<SafetensorsHeader> ReadSafetensorsHeader(Source& source, uint64_t* data_offset) {
   uint8_t length[8];
   if (source.size() < sizeof(length)) {
-    return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, expected at least 8 of a safetensors file", source.name().c_str(),
-                 static_cast<unsigned long long>(source.size()));
+    return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, expected at least 8 of a safetensors file",
+                 source.name().c_str(), static_cast<unsigned long long>(source.size()));
   }
   RETURN_IF_ERROR(source.ReadAt(0, length));
   uint64_t header_bytes = 0;
@@ -260,7 +284,8 @@ Status SafetensorsCheckpoint::AddFile(const std::filesystem::path& path, Safeten
   return {};
 }
 
-Status SafetensorsCheckpoint::OpenSharded(const std::filesystem::path& folder, const std::filesystem::path& index) {
+Status SafetensorsCheckpoint::OpenSharded(const std::filesystem::path& folder,
+                                          const std::filesystem::path& index) {
   ASSIGN_OR_RETURN(const std::string text, ReadTextFile(index, kMostIndexBytes));
   ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(text, index.string()));
   const auto map = json.find("weight_map");
@@ -282,7 +307,8 @@ Status SafetensorsCheckpoint::OpenSharded(const std::filesystem::path& folder, c
     for (const std::string& name : names) {
       const SafetensorsEntry* entry = FindByName(header.tensors, name);
       if (entry == nullptr) {
-        return Error(DSOPT_E_CORRUPT, "%s: tensor '%s' is not in %s", index.c_str(), name.c_str(), file.c_str());
+        return Error(DSOPT_E_CORRUPT, "%s: tensor '%s' is not in %s", index.c_str(), name.c_str(),
+                     file.c_str());
       }
       tensors_.push_back(*entry);
     }
@@ -292,7 +318,8 @@ Status SafetensorsCheckpoint::OpenSharded(const std::filesystem::path& folder, c
 
 Result<SafetensorsCheckpoint> SafetensorsCheckpoint::Open(const std::filesystem::path& folder) {
   SafetensorsCheckpoint checkpoint;
-  const std::filesystem::path single = folder / "model.safetensors", index = folder / "model.safetensors.index.json";
+  const std::filesystem::path single = folder / "model.safetensors",
+                              index = folder / "model.safetensors.index.json";
   std::error_code error;
   if (std::filesystem::exists(index, error)) {
     RETURN_IF_ERROR(checkpoint.OpenSharded(folder, index));
@@ -319,7 +346,8 @@ const SafetensorsEntry* SafetensorsCheckpoint::Find(const std::string& name) con
 Status SafetensorsCheckpoint::Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) {
   if (!RangeFits(offset, dst.size(), tensor.bytes)) {
     return Error(DSOPT_E_INVALID_ARGUMENT, "tensor '%s': %zu bytes from %llu, it has %llu", tensor.name.c_str(),
-                 dst.size(), static_cast<unsigned long long>(offset), static_cast<unsigned long long>(tensor.bytes));
+                 dst.size(), static_cast<unsigned long long>(offset),
+                 static_cast<unsigned long long>(tensor.bytes));
   }
   return files_[tensor.file]->ReadAt(tensor.offset + offset, dst);
 }

@@ -1,5 +1,6 @@
-// safetensors.h - reads the safetensors format: one header per file, and checkpoints of one or many files. Knows
-// nothing of models. Format: https://github.com/huggingface/safetensors (header length, JSON header, data).
+// safetensors.h - reads the safetensors format: one header per file, and checkpoints of one or many files.
+// Knows nothing of models. Format: https://github.com/huggingface/safetensors (header length, JSON header,
+// data).
 #ifndef DSOPT_IMPORT_SAFETENSORS_H_
 #define DSOPT_IMPORT_SAFETENSORS_H_
 
@@ -23,23 +24,24 @@ struct SafetensorsEntry {
   std::string dtype_name;                   // as in the file: "BF16", "I64"
   dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;  // F32, F16, BF16; DEFAULT: a type that models do not use
   std::vector<uint64_t> shape;
-  uint64_t offset = 0;                      // of the data area (header) or of the file (checkpoint), in bytes
+  uint64_t offset = 0;  // of the data area (header) or of the file (checkpoint), in bytes
   uint64_t bytes = 0;
-  uint32_t file = 0;                        // index of the checkpoint's file
+  uint32_t file = 0;  // index of the checkpoint's file
 };
 
 struct SafetensorsHeader {
-  std::vector<SafetensorsEntry> tensors;    // sorted by name
+  std::vector<SafetensorsEntry> tensors;  // sorted by name
   std::map<std::string, std::string> metadata;
 };
 
-// Checks everything the format demands: known types, sizes that agree with shapes, ranges inside data_bytes that
-// cover it without overlap or hole, no name twice. Memory stays proportional to json. DSOPT_E_CORRUPT.
+// Checks everything the format demands: known types, sizes that agree with shapes, ranges inside data_bytes
+// that cover it without overlap or hole, no name twice. Memory stays proportional to json. DSOPT_E_CORRUPT.
 Result<SafetensorsHeader> ParseSafetensorsHeader(std::string_view json, uint64_t data_bytes);
 // Of a whole file. Offsets are relative to *data_offset.
 Result<SafetensorsHeader> ReadSafetensorsHeader(Source& source, uint64_t* data_offset);
 
-// All tensors of a folder: model.safetensors, or model.safetensors.index.json and its shards. [thread-compatible]
+// All tensors of a folder: model.safetensors, or model.safetensors.index.json and its shards.
+// [thread-compatible]
 class SafetensorsCheckpoint {
  public:
   static Result<SafetensorsCheckpoint> Open(const std::filesystem::path& folder);

@@ -28,8 +28,8 @@ const dsopt_be_weight* BlockBuilder::Use(WeightDeclaration declaration) {
   return weights_ != nullptr && index < weights_->size() ? (*weights_)[index].get() : nullptr;
 }
 
-const dsopt_be_weight* BlockBuilder::Fused(dsopt_weight_kind kind, const char* name, bool stacked, uint64_t batch,
-                                           uint64_t cols, std::initializer_list<Rows> parts) {
+const dsopt_be_weight* BlockBuilder::Fused(dsopt_weight_kind kind, const char* name, bool stacked,
+                                           uint64_t batch, uint64_t cols, std::initializer_list<Rows> parts) {
   WeightDeclaration weight;
   weight.name = LayerName(layer_, name);
   weight.kind = kind;
@@ -40,8 +40,10 @@ const dsopt_be_weight* BlockBuilder::Fused(dsopt_weight_kind kind, const char* n
   for (const Rows& rows : parts) {
     WeightPart part;
     part.tensor = LayerName(layer_, rows.tensor);
-    if (stacked) part.shape = {batch, rows.rows, cols};
-    else part.shape = {rows.rows, cols};
+    if (stacked)
+      part.shape = {batch, rows.rows, cols};
+    else
+      part.shape = {rows.rows, cols};
     part.batch = batch;
     part.length = rows.rows * cols;
     part.src_stride = part.length;
@@ -125,7 +127,8 @@ void BlockBuilder::Embed() {
 
 void BlockBuilder::Attention(const LayerKind& kind) {
   const AttentionSpec& spec = kind.attention;
-  const uint64_t q_rows = uint64_t{spec.q_heads} * spec.head_dim, kv_rows = uint64_t{spec.kv_heads} * spec.head_dim;
+  const uint64_t q_rows = uint64_t{spec.q_heads} * spec.head_dim,
+                 kv_rows = uint64_t{spec.kv_heads} * spec.head_dim;
   dsopt_attention_block& block = Append(DSOPT_BLOCK_ATTENTION).u.attention;
   block.norm = Vector("attn.norm", config_.hidden);
   block.qkv = Fused(DSOPT_WEIGHT_MATRIX, "attn.qkv", false, 1, config_.hidden,
@@ -157,16 +160,16 @@ void BlockBuilder::Mla(const LayerKind& kind) {
   const Rows q = q_lora ? Rows{"attn.q_a", spec.q_lora_rank} : Rows{"attn.q", q_rows};
   block.down = Fused(DSOPT_WEIGHT_MATRIX, "attn.down", false, 1, config_.hidden, {q, {"attn.kv_a", kv_rows}});
   if (spec.qkv_bias) {
-    block.down_bias = FusedVector("attn.down.bias",
-                                  {{q_lora ? "attn.q_a.bias" : "attn.q.bias", q.rows}, {"attn.kv_a.bias", kv_rows}});
+    block.down_bias = FusedVector(
+        "attn.down.bias", {{q_lora ? "attn.q_a.bias" : "attn.q.bias", q.rows}, {"attn.kv_a.bias", kv_rows}});
   }
   if (q_lora) {
     block.q_norm = Vector("attn.q_a_norm", spec.q_lora_rank);
     block.q_up = Matrix("attn.q_b", q_rows, spec.q_lora_rank);
   }
   block.latent_norm = Vector("attn.kv_a_norm", spec.kv_lora_rank);
-  block.k_up = HeadRows(DSOPT_WEIGHT_TRANSPOSED, "attn.k_up", "attn.kv_b", spec.q_heads, head_rows, 0, spec.nope_dim,
-                        spec.kv_lora_rank);
+  block.k_up = HeadRows(DSOPT_WEIGHT_TRANSPOSED, "attn.k_up", "attn.kv_b", spec.q_heads, head_rows, 0,
+                        spec.nope_dim, spec.kv_lora_rank);
   block.v_up = HeadRows(DSOPT_WEIGHT_MATRIX, "attn.v_up", "attn.kv_b", spec.q_heads, head_rows, spec.nope_dim,
                         spec.v_dim, spec.kv_lora_rank);
   block.out = Matrix("attn.o", config_.hidden, uint64_t{spec.q_heads} * spec.v_dim);
@@ -192,7 +195,8 @@ void BlockBuilder::Mlp(const LayerKind& kind) {
                         {{"mlp.gate", spec.inner}, {"mlp.up", spec.inner}});
   block.down = Matrix("mlp.down", config_.hidden, spec.inner);
   if (spec.bias) {
-    block.gate_up_bias = FusedVector("mlp.gate_up.bias", {{"mlp.gate.bias", spec.inner}, {"mlp.up.bias", spec.inner}});
+    block.gate_up_bias =
+        FusedVector("mlp.gate_up.bias", {{"mlp.gate.bias", spec.inner}, {"mlp.up.bias", spec.inner}});
     block.down_bias = Vector("mlp.down.bias", config_.hidden);
   }
   block.inner = spec.inner;
@@ -204,13 +208,16 @@ void BlockBuilder::Moe(const LayerKind& kind) {
   const MoeSpec& spec = kind.mlp.moe;
   dsopt_moe_block& block = Append(DSOPT_BLOCK_MOE).u.moe;
   block.norm = Vector("mlp.norm", config_.hidden);
-  block.router = Fused(DSOPT_WEIGHT_ROUTER, "moe.router", false, 1, config_.hidden, {{"moe.router", spec.experts}});
+  block.router =
+      Fused(DSOPT_WEIGHT_ROUTER, "moe.router", false, 1, config_.hidden, {{"moe.router", spec.experts}});
   block.gate_up = Fused(DSOPT_WEIGHT_GATE_UP, "moe.gate_up", true, spec.experts, config_.hidden,
                         {{"moe.gate", spec.inner}, {"moe.up", spec.inner}});
-  block.down = Fused(DSOPT_WEIGHT_EXPERTS, "moe.down", true, spec.experts, spec.inner, {{"moe.down", config_.hidden}});
+  block.down =
+      Fused(DSOPT_WEIGHT_EXPERTS, "moe.down", true, spec.experts, spec.inner, {{"moe.down", config_.hidden}});
   if (spec.shared_inner != 0) {
-    block.shared_gate_up = Fused(DSOPT_WEIGHT_GATE_UP, "moe.shared.gate_up", false, 1, config_.hidden,
-                                 {{"moe.shared.gate", spec.shared_inner}, {"moe.shared.up", spec.shared_inner}});
+    block.shared_gate_up =
+        Fused(DSOPT_WEIGHT_GATE_UP, "moe.shared.gate_up", false, 1, config_.hidden,
+              {{"moe.shared.gate", spec.shared_inner}, {"moe.shared.up", spec.shared_inner}});
     block.shared_down = Matrix("moe.shared.down", config_.hidden, spec.shared_inner);
   }
   block.experts = spec.experts;

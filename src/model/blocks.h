@@ -1,5 +1,6 @@
-// blocks.h - one function per kind of block: which weights it needs, from which file tensors, and its descriptor.
-// The same calls first declare the weights (before loading) and later record the blocks with the packed weights.
+// blocks.h - one function per kind of block: which weights it needs, from which file tensors, and its
+// descriptor. The same calls first declare the weights (before loading) and later record the blocks with the
+// packed weights.
 #ifndef DSOPT_MODEL_BLOCKS_H_
 #define DSOPT_MODEL_BLOCKS_H_
 
@@ -44,8 +45,8 @@ class BlockBuilder {
   };
   const dsopt_be_weight* Use(WeightDeclaration declaration);
   // [batch, sum of rows, cols]; each part is a tensor [batch, rows, cols], or [rows, cols] when not stacked.
-  const dsopt_be_weight* Fused(dsopt_weight_kind kind, const char* name, bool stacked, uint64_t batch, uint64_t cols,
-                               std::initializer_list<Rows> parts);
+  const dsopt_be_weight* Fused(dsopt_weight_kind kind, const char* name, bool stacked, uint64_t batch,
+                               uint64_t cols, std::initializer_list<Rows> parts);
   const dsopt_be_weight* Matrix(const char* tensor, uint64_t rows, uint64_t cols);
   const dsopt_be_weight* Vector(const char* tensor, uint64_t count);
   const dsopt_be_weight* FusedVector(const char* name, std::initializer_list<Rows> parts);

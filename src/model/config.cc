@@ -33,23 +33,26 @@ Status CheckPositive(size_t kind, const char* field, float value, bool zero_allo
 Status CheckRope(size_t index, const RopeSpec& rope, uint32_t limit) {
   RETURN_IF_ERROR(CheckRanges("layer kind", index, {{"rope.dim", rope.dim, 2, limit}}));
   if (rope.dim % 2 != 0) {
-    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: rope.dim is %u, expected an even number", index,
-                 rope.dim);
+    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: rope.dim is %u, expected an even number",
+                 index, rope.dim);
   }
   RETURN_IF_ERROR(CheckPositive(index, "rope.theta", rope.theta, false));
   if (rope.scaling == RopeScaling::kNone) return {};
   RETURN_IF_ERROR(CheckPositive(index, "rope.factor", rope.factor, false));
   if (rope.scaling == RopeScaling::kLinear) return {};
-  RETURN_IF_ERROR(CheckRanges("layer kind", index, {{"rope.original_context", rope.original_context, 1, 1u << 30}}));
+  RETURN_IF_ERROR(
+      CheckRanges("layer kind", index, {{"rope.original_context", rope.original_context, 1, 1u << 30}}));
   if (rope.scaling == RopeScaling::kLlama3) {
     RETURN_IF_ERROR(CheckPositive(index, "rope.low_freq_factor", rope.low_freq_factor, false));
     RETURN_IF_ERROR(CheckPositive(index, "rope.high_freq_factor", rope.high_freq_factor, false));
     if (rope.high_freq_factor > rope.low_freq_factor) return {};
-    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: rope.high_freq_factor is %g, expected more than %g",
-                 index, static_cast<double>(rope.high_freq_factor), static_cast<double>(rope.low_freq_factor));
+    return Error(DSOPT_E_CORRUPT,
+                 "configuration: layer kind %zu: rope.high_freq_factor is %g, expected more than %g", index,
+                 static_cast<double>(rope.high_freq_factor), static_cast<double>(rope.low_freq_factor));
   }
   if (rope.theta == 1.0f) {
-    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: rope.theta is 1, expected another value for yarn", index);
+    return Error(DSOPT_E_CORRUPT,
+                 "configuration: layer kind %zu: rope.theta is 1, expected another value for yarn", index);
   }
   RETURN_IF_ERROR(CheckPositive(index, "rope.beta_fast", rope.beta_fast, false));
   RETURN_IF_ERROR(CheckPositive(index, "rope.beta_slow", rope.beta_slow, false));
@@ -66,8 +69,8 @@ Status CheckAttention(size_t index, const AttentionSpec& attention, Mixer mixer)
                                {"window", attention.window, 0, 1u << 30}}));
   RETURN_IF_ERROR(CheckPositive(index, "score scale", attention.scale, true));
   if (attention.q_heads % attention.kv_heads != 0) {
-    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: q_heads %u is not a multiple of kv_heads %u", index,
-                 attention.q_heads, attention.kv_heads);
+    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: q_heads %u is not a multiple of kv_heads %u",
+                 index, attention.q_heads, attention.kv_heads);
   }
   RETURN_IF_ERROR(CheckRope(index, attention.rope, attention.head_dim));
   if (mixer == Mixer::kAttention) return {};
@@ -78,8 +81,9 @@ Status CheckAttention(size_t index, const AttentionSpec& attention, Mixer mixer)
                                {"v_dim", attention.v_dim, 1, 4096},
                                {"kv_heads", attention.kv_heads, attention.q_heads, attention.q_heads}}));
   if (attention.head_dim != attention.nope_dim + attention.rope.dim) {
-    return Error(DSOPT_E_CORRUPT, "configuration: layer kind %zu: head_dim is %u, expected nope_dim %u + rope.dim %u",
-                 index, attention.head_dim, attention.nope_dim, attention.rope.dim);
+    return Error(DSOPT_E_CORRUPT,
+                 "configuration: layer kind %zu: head_dim is %u, expected nope_dim %u + rope.dim %u", index,
+                 attention.head_dim, attention.nope_dim, attention.rope.dim);
   }
   return {};
 }
@@ -101,9 +105,10 @@ Status CheckMlp(size_t index, const MlpSpec& mlp) {
   if (moe.groups <= 1) return {};
   RETURN_IF_ERROR(CheckRanges("layer kind", index, {{"top_groups", moe.top_groups, 1, moe.groups}}));
   if (moe.experts % moe.groups != 0 || moe.top_k > moe.experts / moe.groups * moe.top_groups) {
-    return Error(DSOPT_E_CORRUPT,
-                 "configuration: layer kind %zu: %u experts in %u groups, top %u groups, cannot give %u experts", index,
-                 moe.experts, moe.groups, moe.top_groups, moe.top_k);
+    return Error(
+        DSOPT_E_CORRUPT,
+        "configuration: layer kind %zu: %u experts in %u groups, top %u groups, cannot give %u experts", index,
+        moe.experts, moe.groups, moe.top_groups, moe.top_k);
   }
   return {};
 }
@@ -136,8 +141,10 @@ Status CheckConfig(const ConfigSpec& config) {
     RETURN_IF_ERROR(CheckPositive(i, "norm_eps", kind.norm_eps, true));
     RETURN_IF_ERROR(CheckPositive(i, "latent_norm_eps", kind.latent_norm_eps, true));
   }
-  if (!std::isfinite(config.embedding_scale) || !std::isfinite(config.final_norm_eps) || config.final_norm_eps < 0) {
-    return Error(DSOPT_E_CORRUPT, "configuration: embedding_scale is %g and final_norm_eps %g, expected finite numbers",
+  if (!std::isfinite(config.embedding_scale) || !std::isfinite(config.final_norm_eps) ||
+      config.final_norm_eps < 0) {
+    return Error(DSOPT_E_CORRUPT,
+                 "configuration: embedding_scale is %g and final_norm_eps %g, expected finite numbers",
                  static_cast<double>(config.embedding_scale), static_cast<double>(config.final_norm_eps));
   }
   return {};
@@ -169,8 +176,8 @@ RopeTable MakeRopeTable(const RopeSpec& rope) {
     if (rope.scaling == RopeScaling::kLlama3) {
       // Long waves are stretched, short ones kept, those between are blended.
       const double turns = rope.original_context * base / (2 * std::numbers::pi);
-      const double keep = std::clamp((turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor),
-                                     0.0, 1.0);
+      const double keep =
+          std::clamp((turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
       value = (1 - keep) * base / rope.factor + keep * base;
     }
     if (rope.scaling == RopeScaling::kYarn) {
@@ -195,9 +202,8 @@ float ScoreScale(const LayerKind& kind) {
 
 uint64_t LayerPageBytes(const LayerKind& kind, dsopt_dtype kv_dtype) {
   const AttentionSpec& attention = kind.attention;
-  const uint64_t values = kind.mixer == Mixer::kMla
-                              ? uint64_t{attention.kv_lora_rank} + attention.rope.dim
-                              : 2 * uint64_t{attention.kv_heads} * attention.head_dim;
+  const uint64_t values = kind.mixer == Mixer::kMla ? uint64_t{attention.kv_lora_rank} + attention.rope.dim
+                                                    : 2 * uint64_t{attention.kv_heads} * attention.head_dim;
   return values * kPageTokens * ElementBytes(kv_dtype);
 }
 

@@ -13,8 +13,8 @@ namespace dsopt {
 
 inline constexpr uint32_t kPageTokens = 64;  // positions of one cache page
 
-// Ranges and products that every architecture needs before anything is multiplied or allocated. The message names
-// the field, the value and the limit.
+// Ranges and products that every architecture needs before anything is multiplied or allocated. The message
+// names the field, the value and the limit.
 Status CheckConfig(const ConfigSpec& config);
 
 struct RopeTable {
@@ -23,8 +23,8 @@ struct RopeTable {
   float scale = 1.0f;           // of cos and sin
 };
 
-// The frequencies as the published references compute them: default, linear, llama3, and yarn (arXiv 2309.00071,
-// correction range rounded outwards).
+// The frequencies as the published references compute them: default, linear, llama3, and yarn (arXiv
+// 2309.00071, correction range rounded outwards).
 RopeTable MakeRopeTable(const RopeSpec& rope);
 
 // yarn's magnitude correction: 0.1 mscale ln(factor) + 1, or 1 when factor <= 1.

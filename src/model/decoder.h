@@ -1,5 +1,5 @@
-// decoder.h - THE forward pass: the order of the blocks. Not for: what a block computes (dsopt/backend.h), which
-// weights it has (blocks.h), how one family differs from another (arch/).
+// decoder.h - THE forward pass: the order of the blocks. Not for: what a block computes (dsopt/backend.h),
+// which weights it has (blocks.h), how one family differs from another (arch/).
 #ifndef DSOPT_MODEL_DECODER_H_
 #define DSOPT_MODEL_DECODER_H_
 

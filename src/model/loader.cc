@@ -18,7 +18,8 @@ uint64_t FreeBytes(const Device& device) {
   for (uint32_t i = 0, count = api.device_count(); i < count; ++i) {
     dsopt_device_info info = {};
     info.struct_size = sizeof(info);
-    if (api.device_info(i, &info) == DSOPT_OK && std::strncmp(info.id, device.info().id, sizeof(info.id)) == 0) {
+    if (api.device_info(i, &info) == DSOPT_OK &&
+        std::strncmp(info.id, device.info().id, sizeof(info.id)) == 0) {
       return info.memory_free;
     }
   }
@@ -27,22 +28,24 @@ uint64_t FreeBytes(const Device& device) {
 
 }  // namespace
 
-ModelLoader::ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source, std::shared_ptr<Device> device,
-                         const LoadOptions& options)
+ModelLoader::ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source,
+                         std::shared_ptr<Device> device, const LoadOptions& options)
     : model_(std::move(model)), source_(std::move(source)), device_(std::move(device)), options_(options) {}
 
 ModelLoader::~ModelLoader() = default;
 
-Result<std::unique_ptr<ModelLoader>> ModelLoader::Create(std::shared_ptr<Model> model, std::unique_ptr<Source> source,
+Result<std::unique_ptr<ModelLoader>> ModelLoader::Create(std::shared_ptr<Model> model,
+                                                         std::unique_ptr<Source> source,
                                                          std::shared_ptr<Device> device,
                                                          const dsopt_allocator& allocator,
                                                          const LoadOptions& options) {
   std::unique_ptr<ModelLoader> loader(
       new ModelLoader(std::move(model), std::move(source), std::move(device), options));
-  ASSIGN_OR_RETURN(loader->plan_, MakeLoadPlan(loader->model_->declarations_, loader->model_->spec(),
-                                               loader->model_->log()));
+  ASSIGN_OR_RETURN(loader->plan_,
+                   MakeLoadPlan(loader->model_->declarations_, loader->model_->spec(), loader->model_->log()));
   ASSIGN_OR_RETURN(const uint64_t packed_bytes, loader->PackedBytes());
-  ASSIGN_OR_RETURN(loader->scratch_, Buffer::Allocate(allocator, kScratchElements * sizeof(float), "loader scratch"));
+  ASSIGN_OR_RETURN(loader->scratch_,
+                   Buffer::Allocate(allocator, kScratchElements * sizeof(float), "loader scratch"));
   ASSIGN_OR_RETURN(ChunkReader reader,
                    ChunkReader::Create(loader->model_->spec(), *loader->source_, allocator, options.verify));
   loader->reader_.emplace(std::move(reader));
@@ -77,8 +80,9 @@ Status ModelLoader::Step(uint64_t deadline_ns, bool* done, float* progress) {
   *done = false;
   while (failure_.ok() && !done_) {
     if (options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed)) {
-      failure_ = Error(DSOPT_E_CANCELLED, "loading was cancelled after %llu of %llu parts",
-                       static_cast<unsigned long long>(units_done_), static_cast<unsigned long long>(units_total_));
+      failure_ =
+          Error(DSOPT_E_CANCELLED, "loading was cancelled after %llu of %llu parts",
+                static_cast<unsigned long long>(units_done_), static_cast<unsigned long long>(units_total_));
       break;
     }
     failure_ = units_done_ < units_total_ ? StepUnit() : Complete();
@@ -108,7 +112,8 @@ Status ModelLoader::StepUnit() {
     if (bytes != plan.tensor->raw_bytes) {
       return Error(DSOPT_E_CORRUPT, "tensor '%s': %llu bytes in chunks, %llu expected from shape %s",
                    plan.tensor->name.c_str(), static_cast<unsigned long long>(bytes),
-                   static_cast<unsigned long long>(plan.tensor->raw_bytes), ShapeText(plan.tensor->shape).c_str());
+                   static_cast<unsigned long long>(plan.tensor->raw_bytes),
+                   ShapeText(plan.tensor->shape).c_str());
     }
     ++next_tensor_;
     next_chunk_ = 0;
@@ -129,7 +134,8 @@ Status ModelLoader::LoadChunk(const TensorPlan& plan) {
   const uint32_t element_bytes = ElementBytes(tensor.dtype);
   const uint64_t count = bytes.size() / element_bytes, total = tensor.raw_bytes / element_bytes;
   if (bytes.size() % element_bytes != 0 || count > total - next_element_) {
-    return Error(DSOPT_E_CORRUPT, "tensor '%s': chunk %u has %zu bytes, expected at most %llu in whole elements of %u",
+    return Error(DSOPT_E_CORRUPT,
+                 "tensor '%s': chunk %u has %zu bytes, expected at most %llu in whole elements of %u",
                  tensor.name.c_str(), tensor.first_chunk + next_chunk_, bytes.size(),
                  static_cast<unsigned long long>((total - next_element_) * element_bytes), element_bytes);
   }
@@ -172,7 +178,8 @@ Status ModelLoader::Write(uint32_t weight, uint64_t first_element, uint64_t coun
       ConvertElements(dtype, elements, desc.dtype, scratch_.data(), part);
       elements = scratch_.data();
     }
-    const dsopt_status status = device_->api().weight_write(weights_[weight].get(), first_element + at, part, elements);
+    const dsopt_status status =
+        device_->api().weight_write(weights_[weight].get(), first_element + at, part, elements);
     if (status != DSOPT_OK) return BackendStatus(status, desc.name);
   }
   return {};

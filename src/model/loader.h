@@ -1,5 +1,5 @@
-// loader.h - brings the weights of a model file onto a device, a chunk at a time, so that a host can load inside
-// its frame budget. Not for: choosing the device, progress callbacks (runtime/).
+// loader.h - brings the weights of a model file onto a device, a chunk at a time, so that a host can load
+// inside its frame budget. Not for: choosing the device, progress callbacks (runtime/).
 #ifndef DSOPT_MODEL_LOADER_H_
 #define DSOPT_MODEL_LOADER_H_
 
@@ -20,9 +20,9 @@
 namespace dsopt {
 
 struct LoadOptions {
-  uint64_t max_device_bytes = 0;             // of packed weights; 0: no limit
-  bool verify = false;                       // also check the checksum of the decoded bytes
-  const std::atomic<bool>* cancel = nullptr; // read between chunks; must outlive the loader
+  uint64_t max_device_bytes = 0;              // of packed weights; 0: no limit
+  bool verify = false;                        // also check the checksum of the decoded bytes
+  const std::atomic<bool>* cancel = nullptr;  // read between chunks; must outlive the loader
 };
 
 // [thread-compatible] Destroying an unfinished loader frees what was loaded; the model stays metadata-only.
@@ -32,7 +32,8 @@ class ModelLoader {
   // max_device_bytes and the device's free memory, all before a weight is allocated. DSOPT_E_CORRUPT names a
   // tensor and both shapes; DSOPT_E_DEVICE_MEMORY names both sizes. allocator must outlive the loader; source
   // is destroyed with it.
-  static Result<std::unique_ptr<ModelLoader>> Create(std::shared_ptr<Model> model, std::unique_ptr<Source> source,
+  static Result<std::unique_ptr<ModelLoader>> Create(std::shared_ptr<Model> model,
+                                                     std::unique_ptr<Source> source,
                                                      std::shared_ptr<Device> device,
                                                      const dsopt_allocator& allocator,
                                                      const LoadOptions& options);
@@ -41,15 +42,15 @@ class ModelLoader {
   ModelLoader& operator=(const ModelLoader&) = delete;
 
   // Loads chunks (at least one) until about deadline_ns of CLOCK_MONOTONIC; UINT64_MAX: to the end. When *done
-  // becomes true the model is loaded(). progress (may be NULL) is in [0, 1]. A failure is final: the same status
-  // is returned again, and the weights are gone. DSOPT_E_CANCELLED when options.cancel was set.
+  // becomes true the model is loaded(). progress (may be NULL) is in [0, 1]. A failure is final: the same
+  // status is returned again, and the weights are gone. DSOPT_E_CANCELLED when options.cancel was set.
   Status Step(uint64_t deadline_ns, bool* done, float* progress);
 
  private:
   ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source, std::shared_ptr<Device> device,
               const LoadOptions& options);
   Result<uint64_t> PackedBytes() const;  // of all weights; fails when they do not fit
-  Status StepUnit();  // one chunk or one fill
+  Status StepUnit();                     // one chunk or one fill
   Status LoadChunk(const TensorPlan& plan);
   Status WriteTarget(const TensorTarget& target, uint64_t first_element, uint64_t count, dsopt_dtype dtype,
                      const uint8_t* src);
@@ -64,11 +65,11 @@ class ModelLoader {
   LoadPlan plan_;
   std::optional<ChunkReader> reader_;
   std::vector<Weight> weights_;
-  Buffer scratch_;                  // converted elements
-  size_t next_tensor_ = 0;          // of plan_.tensors
-  uint32_t next_chunk_ = 0;         // of that tensor
-  uint64_t next_element_ = 0;       // of that tensor
-  size_t next_fill_ = 0;            // of plan_.fills
+  Buffer scratch_;             // converted elements
+  size_t next_tensor_ = 0;     // of plan_.tensors
+  uint32_t next_chunk_ = 0;    // of that tensor
+  uint64_t next_element_ = 0;  // of that tensor
+  size_t next_fill_ = 0;       // of plan_.fills
   uint64_t units_done_ = 0, units_total_ = 0;
   bool done_ = false;
   Status failure_;

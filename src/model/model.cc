@@ -19,7 +19,8 @@ void ProgramPlan::Fill(dsopt_program_desc* desc) const {
   desc->kv_dtype = kv_dtype_;
 }
 
-Result<std::shared_ptr<Model>> Model::FromSource(Source& source, const dsopt_allocator& allocator, const Logger& log) {
+Result<std::shared_ptr<Model>> Model::FromSource(Source& source, const dsopt_allocator& allocator,
+                                                 const Logger& log) {
   ASSIGN_OR_RETURN(ModelSpec spec, ReadModelSpec(source, allocator));
   return Create(std::move(spec), log);
 }
@@ -69,10 +70,11 @@ Result<std::unique_ptr<const ProgramPlan>> Model::Plan(dsopt_dtype kv_dtype, dso
   if (precision != DSOPT_PRECISION_FAST && precision != DSOPT_PRECISION_REFERENCE) {
     return Error(DSOPT_E_INVALID_ARGUMENT, "precision is %d, expected 0 or 1", static_cast<int>(precision));
   }
-  if (kv_dtype == DSOPT_DTYPE_DEFAULT) kv_dtype = precision == DSOPT_PRECISION_REFERENCE ? DSOPT_F32 : DSOPT_BF16;
+  if (kv_dtype == DSOPT_DTYPE_DEFAULT)
+    kv_dtype = precision == DSOPT_PRECISION_REFERENCE ? DSOPT_F32 : DSOPT_BF16;
   if (kv_dtype != DSOPT_F32 && kv_dtype != DSOPT_BF16) {
-    return Error(DSOPT_E_UNSUPPORTED, "kv_dtype is %d, expected F32 (%d) or BF16 (%d)", static_cast<int>(kv_dtype),
-                 static_cast<int>(DSOPT_F32), static_cast<int>(DSOPT_BF16));
+    return Error(DSOPT_E_UNSUPPORTED, "kv_dtype is %d, expected F32 (%d) or BF16 (%d)",
+                 static_cast<int>(kv_dtype), static_cast<int>(DSOPT_F32), static_cast<int>(DSOPT_BF16));
   }
   ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(config().architecture));
   const PageLayout pages = MakePageLayout(config(), kv_dtype);
@@ -81,7 +83,8 @@ Result<std::unique_ptr<const ProgramPlan>> Model::Plan(dsopt_dtype kv_dtype, dso
   plan->blocks_ = std::move(recording.blocks);
   for (const RopeSpec& rope : recording.ropes) plan->rope_tables_.push_back(MakeRopeTable(rope));
   for (const RopeTable& table : plan->rope_tables_) {
-    plan->ropes_.push_back({table.spec.dim, table.spec.interleaved ? 1u : 0u, table.scale, 0, table.inv_freq.data()});
+    plan->ropes_.push_back(
+        {table.spec.dim, table.spec.interleaved ? 1u : 0u, table.scale, 0, table.inv_freq.data()});
   }
   plan->hidden_ = config().hidden;
   plan->vocab_ = config().vocab;

@@ -1,5 +1,5 @@
-// model.h - a model: what its file says, where it runs, its packed weights, and the block list a session records.
-// Not for: reading weights (loader.h), text (text/), the cache and the scheduler (runtime/).
+// model.h - a model: what its file says, where it runs, its packed weights, and the block list a session
+// records. Not for: reading weights (loader.h), text (text/), the cache and the scheduler (runtime/).
 #ifndef DSOPT_MODEL_MODEL_H_
 #define DSOPT_MODEL_MODEL_H_
 
@@ -20,9 +20,9 @@
 
 namespace dsopt {
 
-// The part of a dsopt_program_desc that follows from the model, the cache type and the precision. Owns the arrays
-// that the descriptor points to; refers to the model's weights, so it must not outlive the model. Immutable.
-// [thread-safe]
+// The part of a dsopt_program_desc that follows from the model, the cache type and the precision. Owns the
+// arrays that the descriptor points to; refers to the model's weights, so it must not outlive the model.
+// Immutable. [thread-safe]
 class ProgramPlan {
  public:
   // Sets blocks, ropes, hidden, vocab, page_tokens, page_bytes, kv_dtype and precision. Leaves the rest alone.
@@ -45,8 +45,8 @@ class ProgramPlan {
   dsopt_precision precision_ = DSOPT_PRECISION_FAST;
 };
 
-// Use: Create -> pick a device with raw_weight_bytes() free -> ModelLoader (loader.h) -> loaded(). A model without
-// a loader is a metadata-only model. Everything but the loader's publication is const. [thread-safe]
+// Use: Create -> pick a device with raw_weight_bytes() free -> ModelLoader (loader.h) -> loaded(). A model
+// without a loader is a metadata-only model. Everything but the loader's publication is const. [thread-safe]
 class Model {
  public:
   // Reads and checks the header of a model file, then Create.

@@ -1,4 +1,5 @@
-// names.h - canonical tensor names of a .dsopt file. Importers map checkpoints onto these; src/model reads them.
+// names.h - canonical tensor names of a .dsopt file. Importers map checkpoints onto these; src/model reads
+// them.
 //
 //   embed [vocab, hidden]        head [vocab, hidden] (absent when tied)      final_norm [hidden]
 //   layers.N.attn.norm [hidden]

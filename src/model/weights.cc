@@ -12,8 +12,9 @@ namespace {
 constexpr int kMostUnknownNames = 8;  // in the log
 
 const TensorSpec* FindTensor(const ModelSpec& spec, const std::string& name) {
-  const auto it = std::lower_bound(spec.tensors.begin(), spec.tensors.end(), name,
-                                   [](const TensorSpec& tensor, const std::string& n) { return tensor.name < n; });
+  const auto it =
+      std::lower_bound(spec.tensors.begin(), spec.tensors.end(), name,
+                       [](const TensorSpec& tensor, const std::string& n) { return tensor.name < n; });
   return it != spec.tensors.end() && it->name == name ? &*it : nullptr;
 }
 
@@ -35,7 +36,8 @@ Result<const TensorSpec*> RequireTensor(const ModelSpec& spec, const WeightPart&
 }
 
 // All parts of a synthetic weight share one distribution, so one fill covers them.
-Status CheckSyntheticParts(const WeightDeclaration& declaration, const std::vector<const TensorSpec*>& tensors) {
+Status CheckSyntheticParts(const WeightDeclaration& declaration,
+                           const std::vector<const TensorSpec*>& tensors) {
   const TensorSpec& first = *tensors[0];
   for (const TensorSpec* tensor : tensors) {
     if (tensor->synthetic == first.synthetic &&
@@ -43,9 +45,10 @@ Status CheckSyntheticParts(const WeightDeclaration& declaration, const std::vect
                               tensor->synthetic_stddev == first.synthetic_stddev))) {
       continue;
     }
-    return Error(DSOPT_E_UNSUPPORTED, "tensors '%s' and '%s' of weight '%s' must both be stored or both be synthetic "
-                 "with the same mean and deviation", first.name.c_str(), tensor->name.c_str(),
-                 declaration.name.c_str());
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "tensors '%s' and '%s' of weight '%s' must both be stored or both be synthetic "
+                 "with the same mean and deviation",
+                 first.name.c_str(), tensor->name.c_str(), declaration.name.c_str());
   }
   return {};
 }
@@ -55,8 +58,8 @@ void LogUnknown(const ModelSpec& spec, const std::set<const TensorSpec*>& used, 
   for (const TensorSpec& tensor : spec.tensors) {
     if (used.count(&tensor) != 0) continue;
     if (++unknown <= kMostUnknownNames) {
-      log.Log(DSOPT_LOG_WARN, "model", "tensor '%s' %s is not used by architecture '%s': ignored", tensor.name.c_str(),
-              ShapeText(tensor.shape).c_str(), spec.config.architecture.c_str());
+      log.Log(DSOPT_LOG_WARN, "model", "tensor '%s' %s is not used by architecture '%s': ignored",
+              tensor.name.c_str(), ShapeText(tensor.shape).c_str(), spec.config.architecture.c_str());
     }
   }
   if (unknown > kMostUnknownNames) {

@@ -60,8 +60,9 @@ struct LoadPlan {
   std::vector<WeightFill> fills;
 };
 
-// Matches declarations with the file's tensors: presence, shape, type. Parts of different types give a weight of
-// the wider type; synthetic parts of one weight must have the same distribution. Tensors that nothing needs are logged and ignored.
+// Matches declarations with the file's tensors: presence, shape, type. Parts of different types give a weight
+// of the wider type; synthetic parts of one weight must have the same distribution. Tensors that nothing needs
+// are logged and ignored.
 Result<LoadPlan> MakeLoadPlan(const std::vector<WeightDeclaration>& declarations, const ModelSpec& spec,
                               const Logger& log);
 

@@ -11,7 +11,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const dsopt::Result<dsopt::SafetensorsHeader> header = dsopt::ReadSafetensorsHeader(*source, &data_offset);
   if (!header.ok()) return 0;
   for (const dsopt::SafetensorsEntry& entry : header->tensors) {
-    if (data_offset > size || entry.offset > size - data_offset || entry.bytes > size - data_offset - entry.offset) {
+    if (data_offset > size || entry.offset > size - data_offset ||
+        entry.bytes > size - data_offset - entry.offset) {
       std::abort();
     }
   }

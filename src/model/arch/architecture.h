@@ -1,5 +1,5 @@
-// architecture.h - what one model family is: the rules of its configuration and the blocks of a layer. A family is
-// added by its file in this folder, a line in registry.cc and a mapping in src/import.
+// architecture.h - what one model family is: the rules of its configuration and the blocks of a layer. A family
+// is added by its file in this folder, a line in registry.cc and a mapping in src/import.
 #ifndef DSOPT_MODEL_ARCH_ARCHITECTURE_H_
 #define DSOPT_MODEL_ARCH_ARCHITECTURE_H_
 

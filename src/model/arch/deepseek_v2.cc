@@ -1,5 +1,5 @@
-// deepseek_v2.cc - DeepSeek-V2: multi-head latent attention; the first layers dense, the others a mixture with shared
-// experts, optionally limited to groups of experts (arXiv 2405.04434).
+// deepseek_v2.cc - DeepSeek-V2: multi-head latent attention; the first layers dense, the others a mixture with
+// shared experts, optionally limited to groups of experts (arXiv 2405.04434).
 #include "model/arch/architecture.h"
 
 namespace dsopt {
@@ -8,10 +8,12 @@ static Status CheckDeepseekV2(const ConfigSpec& config) {
   for (size_t i = 0; i < config.kinds.size(); ++i) {
     const LayerKind& kind = config.kinds[i];
     if (kind.mixer != Mixer::kMla) {
-      return Error(DSOPT_E_UNSUPPORTED, "deepseek_v2: layer kind %zu uses attention, expected latent attention", i);
+      return Error(DSOPT_E_UNSUPPORTED, "deepseek_v2: layer kind %zu uses attention, expected latent attention",
+                   i);
     }
     if (kind.attention.window != 0) {
-      return Error(DSOPT_E_UNSUPPORTED, "deepseek_v2: layer kind %zu has a window of %u positions, expected none", i,
+      return Error(DSOPT_E_UNSUPPORTED,
+                   "deepseek_v2: layer kind %zu has a window of %u positions, expected none", i,
                    kind.attention.window);
     }
     if (kind.attention.q_lora_rank == 0 && kind.attention.qkv_bias) {

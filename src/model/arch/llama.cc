@@ -1,5 +1,5 @@
-// llama.cc - Llama 2 and 3: grouped-query attention with rotary positions over all keys, a gated SiLU MLP, RMS norms
-// before each of them (arXiv 2302.13971, 2407.21783).
+// llama.cc - Llama 2 and 3: grouped-query attention with rotary positions over all keys, a gated SiLU MLP, RMS
+// norms before each of them (arXiv 2302.13971, 2407.21783).
 #include "model/arch/architecture.h"
 
 namespace dsopt {
@@ -9,7 +9,8 @@ Status CheckDenseAttention(const ConfigSpec& config) {
   for (size_t i = 0; i < config.kinds.size(); ++i) {
     const LayerKind& kind = config.kinds[i];
     if (kind.mixer != Mixer::kAttention) {
-      return Error(DSOPT_E_UNSUPPORTED, "%s: layer kind %zu uses latent attention, expected attention", name, i);
+      return Error(DSOPT_E_UNSUPPORTED, "%s: layer kind %zu uses latent attention, expected attention", name,
+                   i);
     }
     if (kind.mlp.moe.experts != 0) {
       return Error(DSOPT_E_UNSUPPORTED, "%s: layer kind %zu has %u experts, expected a dense layer", name, i,

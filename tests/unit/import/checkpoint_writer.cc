@@ -43,7 +43,8 @@ std::string WithHeader(const std::string& json, const std::string& data) {
   return bytes + json + data;
 }
 
-std::string SafetensorsBytes(const std::vector<FileTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string SafetensorsBytes(const std::vector<FileTensor>& tensors,
+                             const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::string data;

@@ -16,7 +16,8 @@ struct FileTensor {
   std::vector<uint8_t> bytes;
 };
 
-FileTensor F32Tensor(const std::string& name, const std::vector<uint64_t>& shape, float first);  // first, first+1, ...
+FileTensor F32Tensor(const std::string& name, const std::vector<uint64_t>& shape,
+                     float first);  // first, first+1, ...
 FileTensor Bf16Tensor(const std::string& name, const std::vector<uint64_t>& shape, float first);
 
 // A whole safetensors file.

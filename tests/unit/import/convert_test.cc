@@ -1,13 +1,13 @@
 // Whole conversions: bytes in the .dsopt file equal the checkpoint's.
-#include <catch2/catch.hpp>
+#include "import/convert.h"
 
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <iostream>
 
 #include "base/float_types.h"
 #include "base/memory.h"
 #include "format/reader.h"
-#include "import/convert.h"
 #include "import/safetensors.h"
 #include "tests/unit/import/checkpoint_writer.h"
 

@@ -1,7 +1,8 @@
 // Which checkpoint tensors become which canonical tensors.
+#include "import/hf_checkpoint.h"
+
 #include <catch2/catch.hpp>
 
-#include "import/hf_checkpoint.h"
 #include "tests/unit/import/checkpoint_writer.h"
 
 namespace dsopt {
@@ -80,8 +81,8 @@ TEST_CASE("a checkpoint is mapped in the order in which the model uses it", "[im
   for (const TensorSource& source : mapped->map->tensors) names.push_back(source.spec.name);
   CHECK(names == std::vector<std::string>{"embed", "layers.0.attn.norm", "layers.0.attn.q", "layers.0.attn.k",
                                           "layers.0.attn.v", "layers.0.attn.o", "layers.0.mlp.norm",
-                                          "layers.0.mlp.gate", "layers.0.mlp.up", "layers.0.mlp.down", "final_norm",
-                                          "head"});
+                                          "layers.0.mlp.gate", "layers.0.mlp.up", "layers.0.mlp.down",
+                                          "final_norm", "head"});
   CHECK(mapped->map->ignored == std::vector<std::string>{"extra"});
 }
 
@@ -146,12 +147,14 @@ TEST_CASE("experts are stacked in their order, in the widest of their types", "[
   config.kinds[0].mlp.moe.top_k = 2;
   config.kinds[0].mlp.moe.inner = 6;
   std::vector<FileTensor> tensors = TinyLlamaTensors();
-  std::erase_if(tensors, [](const FileTensor& tensor) { return tensor.name.find(".mlp.") != std::string::npos; });
+  std::erase_if(tensors,
+                [](const FileTensor& tensor) { return tensor.name.find(".mlp.") != std::string::npos; });
   const std::string moe = "model.layers.0.block_sparse_moe.";
   tensors.push_back(F32Tensor(moe + "gate.weight", {12, 8}, 0));
   for (int e = 0; e < 12; ++e) {
     const std::string expert = moe + "experts." + std::to_string(e);
-    tensors.push_back(e == 3 ? F32Tensor(expert + ".w1.weight", {6, 8}, 0) : Bf16Tensor(expert + ".w1.weight", {6, 8}, 0));
+    tensors.push_back(e == 3 ? F32Tensor(expert + ".w1.weight", {6, 8}, 0)
+                             : Bf16Tensor(expert + ".w1.weight", {6, 8}, 0));
     tensors.push_back(Bf16Tensor(expert + ".w3.weight", {6, 8}, 0));
     tensors.push_back(Bf16Tensor(expert + ".w2.weight", {8, 6}, 0));
   }
@@ -166,7 +169,8 @@ TEST_CASE("experts are stacked in their order, in the widest of their types", "[
   CHECK(gate->spec.shape == std::vector<uint64_t>{12, 6, 8});
   CHECK(gate->spec.dtype == DSOPT_F32);
   REQUIRE(gate->pieces.size() == 12);
-  for (size_t e = 0; e < 12; ++e) CHECK(gate->pieces[e]->name == moe + "experts." + std::to_string(e) + ".w1.weight");
+  for (size_t e = 0; e < 12; ++e)
+    CHECK(gate->pieces[e]->name == moe + "experts." + std::to_string(e) + ".w1.weight");
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 // Hugging Face configurations: every family, old and new keys, and what is refused.
-#include <catch2/catch.hpp>
+#include "import/hf_config.h"
 
+#include <catch2/catch.hpp>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "import/hf_config.h"
 #include "import/json_file.h"
 
 namespace dsopt {
@@ -22,7 +22,8 @@ json Llama() {
 json Deepseek() {
   return json::parse(R"({"architectures":["DeepseekV2ForCausalLM"],"hidden_size":64,"intermediate_size":128,
     "num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":4,"vocab_size":100,
-    "max_position_embeddings":2048,"rms_norm_eps":1e-5,"q_lora_rank":null,"kv_lora_rank":32,"qk_nope_head_dim":16,
+    "max_position_embeddings":2048,"rms_norm_eps":1e-5,"q_lora_rank":null,"kv_lora_rank":32,
+    "qk_nope_head_dim":16,
     "qk_rope_head_dim":8,"v_head_dim":12,"n_routed_experts":8,"n_shared_experts":2,"num_experts_per_tok":3,
     "moe_intermediate_size":48,"first_k_dense_replace":1,"moe_layer_freq":1,"routed_scaling_factor":2.5,
     "norm_topk_prob":false,"topk_method":"greedy","n_group":1,"topk_group":1,"scoring_func":"softmax"})");
@@ -43,7 +44,8 @@ void CheckRefused(const json& config, const std::string& key, const std::string&
   CHECK_THAT(std::string(result.status().message()), Catch::Contains(key) && Catch::Contains(value));
 }
 
-TEST_CASE("a Llama configuration gives grouped-query attention with the head size of its hidden size", "[import]") {
+TEST_CASE("a Llama configuration gives grouped-query attention with the head size of its hidden size",
+          "[import]") {
   const ConfigSpec config = Parse(Llama());
   CHECK(config.architecture == "llama");
   CHECK(config.layers == std::vector<uint8_t>{0, 0, 0});
@@ -84,8 +86,8 @@ TEST_CASE("linear and yarn scaling are read, others refused", "[import]") {
   json config = Llama();
   config["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
   CHECK(Parse(config).kinds[0].attention.rope.scaling == RopeScaling::kLinear);
-  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 512},
-                            {"mscale", 0.7}};
+  config["rope_scaling"] = {
+      {"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 512}, {"mscale", 0.7}};
   const RopeSpec rope = Parse(config).kinds[0].attention.rope;
   CHECK(rope.scaling == RopeScaling::kYarn);
   CHECK(rope.original_context == 512);
@@ -253,7 +255,8 @@ TEST_CASE("generation defaults are greedy unless the file samples", "[import]") 
   CHECK(greedy->sampling.temperature == 0.0f);
   CHECK(greedy->end_tokens == std::vector<int32_t>{2});
   Result<HfGeneration> sampled = ParseHfGeneration(
-      R"({"do_sample":true,"temperature":0.6,"top_p":0.9,"top_k":20,"repetition_penalty":1.1,"eos_token_id":[2,7]})");
+      R"({"do_sample":true,"temperature":0.6,"top_p":0.9,"top_k":20,
+          "repetition_penalty":1.1,"eos_token_id":[2,7]})");
   REQUIRE(sampled.ok());
   CHECK(sampled->sampling.temperature == 0.6f);
   CHECK(sampled->sampling.top_p == 0.9f);

@@ -1,7 +1,8 @@
 // The safetensors reader: what it accepts, what it refuses and how it says so.
+#include "import/safetensors.h"
+
 #include <catch2/catch.hpp>
 
-#include "import/safetensors.h"
 #include "tests/unit/import/checkpoint_writer.h"
 
 namespace dsopt {
@@ -80,8 +81,10 @@ TEST_CASE("safetensors sizes must agree with shapes and cover the data exactly",
   CheckRefused("{" + entry("a", 0, 8, "[3]") + "}", 8, "has 8 bytes, expected 12");
   CheckRefused("{" + entry("a", 0, 8, "[2]") + "}", 4, "fit in 4");
   CheckRefused("{" + entry("a", 0, 8, "[2]") + "}", 12, "the file has 12");
-  CheckRefused("{" + entry("a", 0, 8, "[2]") + "," + entry("b", 4, 12, "[2]") + "}", 12, "expected to start at 8");
-  CheckRefused("{" + entry("a", 0, 8, "[2]") + "," + entry("b", 12, 16, "[1]") + "}", 16, "expected to start at 8");
+  CheckRefused("{" + entry("a", 0, 8, "[2]") + "," + entry("b", 4, 12, "[2]") + "}", 12,
+               "expected to start at 8");
+  CheckRefused("{" + entry("a", 0, 8, "[2]") + "," + entry("b", 12, 16, "[1]") + "}", 16,
+               "expected to start at 8");
   CheckRefused("{" + entry("a", 0, 8, "[2]") + "," + entry("a", 8, 16, "[2]") + "}", 16, "twice");
   CheckRefused("{" + entry("a", 0, 8, "[4294967296,4294967296,4294967296]") + "}", 8, "2^64");
   CheckRefused("{" + entry("a", 0, 8, "[18446744073709551615,2]") + "}", 8, "2^64");
@@ -100,7 +103,8 @@ TEST_CASE("a safetensors file whose header does not fit is refused before it is 
   CHECK(ReadHeader("short").status().code() == DSOPT_E_CORRUPT);
 }
 
-TEST_CASE("a safetensors file with any byte changed is read or refused, never misread out of range", "[import]") {
+TEST_CASE("a safetensors file with any byte changed is read or refused, never misread out of range",
+          "[import]") {
   const std::string good = SafetensorsBytes({F32Tensor("b", {2, 3}, 0), Bf16Tensor("a", {4}, 1)}, {{"k", "v"}});
   const uint64_t header_end = good.size() - 32;
   for (size_t at = 0; at < header_end; ++at) {
@@ -120,7 +124,8 @@ TEST_CASE("a safetensors file with any byte changed is read or refused, never mi
       REQUIRE(bytes <= 32);
     }
   }
-  for (size_t length = 0; length < good.size(); ++length) REQUIRE_FALSE(ReadHeader(good.substr(0, length)).ok());
+  for (size_t length = 0; length < good.size(); ++length)
+    REQUIRE_FALSE(ReadHeader(good.substr(0, length)).ok());
 }
 
 TEST_CASE("deeply nested safetensors JSON is refused at the first level that does not belong", "[import]") {
@@ -145,9 +150,10 @@ TEST_CASE("a sharded checkpoint finds every tensor in its file", "[import]") {
   CHECK(values[1] == 9.0f);
   CHECK_FALSE(checkpoint->Read(*checkpoint->Find("b"), 8, {reinterpret_cast<uint8_t*>(values), 8}).ok());
 
-  for (const char* map : {R"({"weight_map":{"a":"../one.safetensors"}})", R"({"weight_map":{"a":"x/one.safetensors"}})",
-                          R"({"weight_map":{"a":".."}})", R"({"weight_map":{"a":3}})", R"({"weight_map":[]})", "{}", "[",
-                          R"({"weight_map":{"z":"one.safetensors"}})"}) {
+  for (const char* map :
+       {R"({"weight_map":{"a":"../one.safetensors"}})", R"({"weight_map":{"a":"x/one.safetensors"}})",
+        R"({"weight_map":{"a":".."}})", R"({"weight_map":{"a":3}})", R"({"weight_map":[]})", "{}", "[",
+        R"({"weight_map":{"z":"one.safetensors"}})"}) {
     CAPTURE(map);
     WriteText(index, map);
     CHECK(SafetensorsCheckpoint::Open(folder.path()).status().code() == DSOPT_E_CORRUPT);

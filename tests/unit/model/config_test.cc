@@ -1,12 +1,12 @@
-// Values derived from a configuration. Expected numbers were computed in double precision by a separate program from
-// the formulas of the published implementations.
-#include <catch2/catch.hpp>
+// Values derived from a configuration. Expected numbers were computed in double precision by a separate program
+// from the formulas of the published implementations.
+#include "model/config.h"
 
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 
 #include "model/arch/architecture.h"
-#include "model/config.h"
 #include "model/model.h"
 #include "tests/tiny_model.h"
 
@@ -130,7 +130,8 @@ TEST_CASE("a configuration that contradicts itself is refused by field", "[model
     change(&config);
     return config;
   };
-  const TinyFamily llama = TinyFamily::kLlama, deepseek = TinyFamily::kDeepseekV2, mixtral = TinyFamily::kMixtral;
+  const TinyFamily llama = TinyFamily::kLlama, deepseek = TinyFamily::kDeepseekV2,
+                   mixtral = TinyFamily::kMixtral;
   const dsopt_code corrupt = DSOPT_E_CORRUPT, unsupported = DSOPT_E_UNSUPPORTED;
   CheckRefused(ConfigSpec(), corrupt, "hidden");
   CheckRefused(with(llama, [](ConfigSpec* c) { c->vocab = 0; }), corrupt, "vocab");
@@ -142,11 +143,12 @@ TEST_CASE("a configuration that contradicts itself is refused by field", "[model
   CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].attention.rope.dim = 15; }), corrupt, "rope.dim");
   CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].attention.rope.dim = 32; }), corrupt, "rope.dim");
   CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].attention.rope.theta = -1; }), corrupt, "theta");
-  CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].norm_eps = std::numeric_limits<float>::quiet_NaN(); }),
-               corrupt, "norm_eps");
+  CheckRefused(
+      with(llama, [](ConfigSpec* c) { c->kinds[0].norm_eps = std::numeric_limits<float>::quiet_NaN(); }),
+      corrupt, "norm_eps");
   CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].mlp.inner = 0; }), corrupt, "inner");
-  CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].mlp.activation = static_cast<Activation>(9); }), corrupt,
-               "activation");
+  CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].mlp.activation = static_cast<Activation>(9); }),
+               corrupt, "activation");
   CheckRefused(with(llama, [](ConfigSpec* c) { c->kinds[0].mixer = static_cast<Mixer>(9); }), corrupt, "mixer");
   CheckRefused(with(deepseek, [](ConfigSpec* c) { c->kinds[0].attention.head_dim = 25; }), corrupt, "head_dim");
   CheckRefused(with(deepseek, [](ConfigSpec* c) { c->kinds[1].mlp.moe.groups = 3; }), corrupt, "groups");

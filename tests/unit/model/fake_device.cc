@@ -13,7 +13,9 @@ struct dsopt_be_weight {
 namespace dsopt::test {
 namespace {
 
-uint64_t Bytes(const dsopt_weight_desc& desc) { return desc.batch * desc.rows * desc.cols * ElementBytes(desc.dtype); }
+uint64_t Bytes(const dsopt_weight_desc& desc) {
+  return desc.batch * desc.rows * desc.cols * ElementBytes(desc.dtype);
+}
 
 uint32_t DeviceCount() { return 1; }
 

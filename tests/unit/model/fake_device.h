@@ -1,4 +1,5 @@
-// fake_device.h - a backend table that only keeps what is written: shows which element of a weight got which value.
+// fake_device.h - a backend table that only keeps what is written: shows which element of a weight got which
+// value.
 #ifndef DSOPT_TESTS_UNIT_MODEL_FAKE_DEVICE_H_
 #define DSOPT_TESTS_UNIT_MODEL_FAKE_DEVICE_H_
 
@@ -26,7 +27,7 @@ struct FakeBackend {
   int live_weights = 0;
   int finishes = 0;
   uint64_t memory_free = 1u << 30;
-  int fail_write_at = -1;                     // the n-th weight_write fails
+  int fail_write_at = -1;  // the n-th weight_write fails
   int writes = 0;
 };
 FakeBackend& Fake();

@@ -1,6 +1,5 @@
 // The four families through the CPU backend's table: from file bytes to logits.
 #include <catch2/catch.hpp>
-
 #include <cmath>
 #include <memory>
 #include <vector>

@@ -1,13 +1,13 @@
 // Loading: every element arrives once, at its place, in any number of steps; failures leave nothing behind.
-#include <catch2/catch.hpp>
+#include "model/loader.h"
 
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <map>
 
 #include "base/float_types.h"
 #include "format/reader.h"
 #include "format/writer.h"
-#include "model/loader.h"
 #include "tests/tiny_model.h"
 #include "tests/unit/model/fake_device.h"
 
@@ -67,7 +67,8 @@ struct Loading {
   Status status;
 };
 
-Loading Start(const std::vector<uint8_t>& file, const LoadOptions& options = {}, uint64_t memory_free = 1u << 30) {
+Loading Start(const std::vector<uint8_t>& file, const LoadOptions& options = {},
+              uint64_t memory_free = 1u << 30) {
   Loading loading;
   loading.device = MakeFakeDevice();
   Fake().memory_free = memory_free;
@@ -107,7 +108,8 @@ TEST_CASE("every element of every weight is written exactly once, in steps of on
       CHECK(Fake().finishes == 1);
       for (const auto& [name, weight] : Fake().weights) {
         CAPTURE(name);
-        CHECK(std::all_of(weight.writes.begin(), weight.writes.end(), [](uint8_t count) { return count == 1; }));
+        CHECK(
+            std::all_of(weight.writes.begin(), weight.writes.end(), [](uint8_t count) { return count == 1; }));
       }
       CHECK(loading.loader->Step(0, &done, &progress).ok());
       CHECK(done);
@@ -132,7 +134,8 @@ TEST_CASE("rows of fused and split weights are where the backend expects them", 
   tensors = FileTensors(file);
   loading = Start(file);
   REQUIRE(loading.loader->Step(UINT64_MAX, &done, nullptr).ok());
-  CHECK(Values(layer + "attn.down") == Concatenate({tensors[layer + "attn.q_a"], tensors[layer + "attn.kv_a"]}));
+  CHECK(Values(layer + "attn.down") ==
+        Concatenate({tensors[layer + "attn.q_a"], tensors[layer + "attn.kv_a"]}));
   std::vector<float> k_up, v_up, gate_up;
   for (uint64_t head = 0; head < 4; ++head) {
     k_up = Concatenate({k_up, Rows(tensors[layer + "attn.kv_b"], 32, head * 32, 16)});
@@ -250,7 +253,8 @@ TEST_CASE("a program plan refers to the packed weights and owns its tables", "[m
   Loading loading = Start(file);
   bool done = false;
   REQUIRE(loading.loader->Step(UINT64_MAX, &done, nullptr).ok());
-  Result<std::unique_ptr<const ProgramPlan>> plan = loading.model->Plan(DSOPT_DTYPE_DEFAULT, DSOPT_PRECISION_REFERENCE);
+  Result<std::unique_ptr<const ProgramPlan>> plan =
+      loading.model->Plan(DSOPT_DTYPE_DEFAULT, DSOPT_PRECISION_REFERENCE);
   REQUIRE(plan.ok());
   dsopt_program_desc desc = {};
   (*plan)->Fill(&desc);
@@ -271,7 +275,8 @@ TEST_CASE("a program plan refers to the packed weights and owns its tables", "[m
   REQUIRE(desc.rope_count == 1);
   CHECK(desc.ropes[0].inv_freq[0] == 1.0f);
   CHECK(loading.model->Plan(DSOPT_F16, DSOPT_PRECISION_FAST).status().code() == DSOPT_E_UNSUPPORTED);
-  Result<std::unique_ptr<const ProgramPlan>> fast = loading.model->Plan(DSOPT_DTYPE_DEFAULT, DSOPT_PRECISION_FAST);
+  Result<std::unique_ptr<const ProgramPlan>> fast =
+      loading.model->Plan(DSOPT_DTYPE_DEFAULT, DSOPT_PRECISION_FAST);
   REQUIRE(fast.ok());
   CHECK((*fast)->kv_dtype() == DSOPT_BF16);
   CHECK((*fast)->page_bytes() * 2 == (*plan)->page_bytes());

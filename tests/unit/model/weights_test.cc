@@ -1,12 +1,12 @@
 // Matching the weights that a model needs with the tensors that a file has.
-#include <catch2/catch.hpp>
+#include "model/weights.h"
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <string>
 
 #include "model/arch/architecture.h"
 #include "model/decoder.h"
-#include "model/weights.h"
 #include "tests/tiny_model.h"
 
 namespace dsopt {
@@ -25,7 +25,8 @@ ModelSpec SortedSpec(TinyFamily family) {
 std::vector<WeightDeclaration> Declarations(const ModelSpec& spec) {
   Result<const Architecture*> architecture = FindArchitecture(spec.config.architecture);
   REQUIRE(architecture.ok());
-  return RecordDecoder(**architecture, spec.config, MakePageLayout(spec.config, DSOPT_BF16), nullptr).declarations;
+  return RecordDecoder(**architecture, spec.config, MakePageLayout(spec.config, DSOPT_BF16), nullptr)
+      .declarations;
 }
 
 TensorSpec& Tensor(ModelSpec* spec, const std::string& name) {
@@ -64,7 +65,8 @@ TEST_CASE("every tensor of the four families is used, and every weight has its s
 
 TEST_CASE("fused weights have the kinds and shapes of the backend interface", "[model]") {
   const ModelSpec llama = SortedSpec(TinyFamily::kLlama), deepseek = SortedSpec(TinyFamily::kDeepseekV2);
-  const std::vector<WeightDeclaration> llama_weights = Declarations(llama), deepseek_weights = Declarations(deepseek);
+  const std::vector<WeightDeclaration> llama_weights = Declarations(llama),
+                                       deepseek_weights = Declarations(deepseek);
   Result<LoadPlan> plan = MakeLoadPlan(llama_weights, llama, Logger());
   REQUIRE(plan.ok());
   const dsopt_weight_desc& qkv = Desc(*plan, "layers.1.attn.qkv");
@@ -94,8 +96,8 @@ TEST_CASE("a missing tensor, a wrong shape and a wrong type are named", "[model]
   Tensor(&spec, "layers.1.attn.k").shape = {64, 32};
   Status status = MakeLoadPlan(declarations, spec, Logger()).status();
   CHECK(status.code() == DSOPT_E_CORRUPT);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("layers.1.attn.k") && Catch::Contains("[64, 32]") &&
-                                                Catch::Contains("[32, 64]"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("layers.1.attn.k") && Catch::Contains("[64, 32]") && Catch::Contains("[32, 64]"));
   spec = SortedSpec(TinyFamily::kLlama);
   Tensor(&spec, "layers.1.attn.k").dtype = DSOPT_I8;
   status = MakeLoadPlan(declarations, spec, Logger()).status();
@@ -105,7 +107,8 @@ TEST_CASE("a missing tensor, a wrong shape and a wrong type are named", "[model]
   std::erase_if(spec.tensors, [](const TensorSpec& tensor) { return tensor.name == "head"; });
   status = MakeLoadPlan(declarations, spec, Logger()).status();
   CHECK(status.code() == DSOPT_E_CORRUPT);
-  CHECK_THAT(std::string(status.message()), Catch::Contains("'head' is missing") && Catch::Contains("[272, 64]"));
+  CHECK_THAT(std::string(status.message()),
+             Catch::Contains("'head' is missing") && Catch::Contains("[272, 64]"));
 }
 
 void CountWarnings(void* user, dsopt_log_level, const char*, const char* message) {
