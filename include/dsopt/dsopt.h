@@ -361,7 +361,7 @@ typedef enum dsopt_finish {
   DSOPT_FINISH_CANCELLED = 4, DSOPT_FINISH_ERROR = 5, DSOPT_FINISH_FORCE32 = 0x7fffffff
 } dsopt_finish;
 
-/* Pointers are valid during the callback, or until the next read on the stream. An invalid byte sequence
+/* Pointers are valid during the callback, or until the next read, generate or trim. An invalid byte sequence
  * that the model produced appears in text as U+FFFD. */
 typedef struct dsopt_event {
   uint32_t struct_size;

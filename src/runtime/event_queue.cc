@@ -6,6 +6,8 @@
 namespace dsopt {
 namespace {
 
+constexpr size_t kStartTokens = 64, kStartTextBytes = 1024;
+
 // Like reserve, but doubles, so that a growing container is not copied each time.
 template <typename Container>
 void Grow(Container* container, size_t wanted) {
@@ -36,9 +38,13 @@ size_t EventQueue::Chunk::capacity_bytes() const {
 }
 
 void EventQueue::Start(bool logprobs, uint32_t top_count) {
+  const bool with_logprobs = logprobs || top_count > 0;
+  for (Chunk* chunk : {&pending_, &delivered_}) {  // may throw, so before anything changes
+    chunk->Reserve(kStartTokens, kStartTextBytes, with_logprobs, top_count);
+  }
   pending_.Clear();
   delivered_.Clear();
-  logprobs_ = logprobs || top_count > 0;
+  logprobs_ = with_logprobs;
   top_count_ = top_count;
   end_pending_ = false;
 }

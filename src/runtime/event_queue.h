@@ -14,7 +14,7 @@ namespace dsopt {
 // [thread-compatible] Push never allocates within what Reserve asked for.
 class EventQueue {
  public:
-  // Forgets everything and prepares for a generation.
+  // Forgets everything and prepares for a generation: room for what a host that polls each frame lets collect.
   void Start(bool logprobs, uint32_t top_count);
   // Room for one more token with up to text_bytes of text, now and right after a Read.
   void Reserve(size_t text_bytes);

@@ -112,11 +112,12 @@ Status Stream::StartGeneration(Generation generation, uint64_t order) {
     for (size_t i = 0; i < count && text_is_empty; ++i) text_is_empty = tokenizer->IsControl(tokens_[i]);
   }
 
-  generation_ = std::move(generation);
+  events_.Start(generation.logprobs, generation.top_logprobs);
+
+  generation_ = std::move(generation);  // nothing fails from here on
   stop_ = std::move(stop);
   text_is_empty_ = text_is_empty;
   utf8_.Reset();
-  events_.Start(generation_.logprobs, generation_.top_logprobs);
   sampled_count_ = 0;
   order_ = order;
   logits_batch = 0;

@@ -1,4 +1,5 @@
 // Steady decoding allocates nothing: neither through the host's allocator nor with operator new.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>

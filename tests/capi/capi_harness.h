@@ -33,20 +33,20 @@ T Sized() {
 }
 
 // Fails the test with the library's message.
-#define REQUIRE_OK(call)                                 \
-  do {                                                   \
-    const dsopt_status status_of_call = (call);          \
-    INFO(dsopt_last_error());                            \
-    REQUIRE(status_of_call == DSOPT_OK);                 \
+#define REQUIRE_OK(call)                        \
+  do {                                          \
+    const dsopt_status status_of_call = (call); \
+    INFO(dsopt_last_error());                   \
+    REQUIRE(status_of_call == DSOPT_OK);        \
   } while (0)
 
 // The call fails with this code and says why.
-#define CHECK_FAILS(code_expected, call)                 \
-  do {                                                   \
-    const dsopt_status status_of_call = (call);          \
-    INFO(dsopt_last_error());                            \
-    CHECK(status_of_call == (code_expected));            \
-    CHECK(std::string(dsopt_last_error()) != "");        \
+#define CHECK_FAILS(code_expected, call)          \
+  do {                                            \
+    const dsopt_status status_of_call = (call);   \
+    INFO(dsopt_last_error());                     \
+    CHECK(status_of_call == (code_expected));     \
+    CHECK(std::string(dsopt_last_error()) != ""); \
   } while (0)
 
 inline const std::vector<uint8_t>& ModelBytes(TinyFamily family = TinyFamily::kLlama) {

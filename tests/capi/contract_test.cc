@@ -169,8 +169,8 @@ TEST_CASE("unknown flags are unsupported", "[capi]") {
   auto model_options = Sized<dsopt_model_options>();
   model_options.flags = 0x100;
   dsopt_model* model = nullptr;
-  CHECK_FAILS(DSOPT_E_UNSUPPORTED, dsopt_model_open_memory(f.runtime.get(), ModelBytes().data(), ModelBytes().size(),
-                                                           &model_options, &model));
+  CHECK_FAILS(DSOPT_E_UNSUPPORTED, dsopt_model_open_memory(f.runtime.get(), ModelBytes().data(),
+                                                           ModelBytes().size(), &model_options, &model));
   auto session_options = Sized<dsopt_session_options>();
   session_options.flags = 1;
   dsopt_session* session = nullptr;
@@ -204,10 +204,12 @@ TEST_CASE("a header that is newer than the library is a version error naming bot
 TEST_CASE("strings say their length first and need room for the NUL", "[capi]") {
   Fixture f;
   size_t length = 0;
-  CHECK_FAILS(DSOPT_E_BUFFER_TOO_SMALL, dsopt_model_get_metadata(f.model.get(), "license", nullptr, 0, &length));
+  CHECK_FAILS(DSOPT_E_BUFFER_TOO_SMALL,
+              dsopt_model_get_metadata(f.model.get(), "license", nullptr, 0, &length));
   CHECK(length == std::strlen("none: random numbers"));
   std::string text(length + 1, 'x');
-  CHECK_FAILS(DSOPT_E_BUFFER_TOO_SMALL, dsopt_model_get_metadata(f.model.get(), "license", text.data(), length, &length));
+  CHECK_FAILS(DSOPT_E_BUFFER_TOO_SMALL,
+              dsopt_model_get_metadata(f.model.get(), "license", text.data(), length, &length));
   CHECK(text[0] == 'x');
   REQUIRE_OK(dsopt_model_get_metadata(f.model.get(), "license", text.data(), length + 1, &length));
   CHECK(std::string(text.c_str()) == "none: random numbers");

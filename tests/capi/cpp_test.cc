@@ -1,8 +1,7 @@
 // dsopt.hpp: what it adds to the C API.
-#include "dsopt/dsopt.hpp"
-
 #include <catch2/catch.hpp>
 
+#include "dsopt/dsopt.hpp"
 #include "tests/tiny_model.h"
 
 namespace {
@@ -69,10 +68,13 @@ TEST_CASE("an exception of a callback cancels the stream and comes out of the po
   stream.Append("abc");
   int events = 0;
   stream.Generate({.max_tokens = 50, .on_event = [&](const dsopt_event&) -> bool {
-    if (++events == 3) throw std::runtime_error("of the host");
-    return true;
-  }});
-  const auto poll_to_end = [&] { while (!f.session.Poll(std::chrono::milliseconds(5)).finished) {} };
+                     if (++events == 3) throw std::runtime_error("of the host");
+                     return true;
+                   }});
+  const auto poll_to_end = [&] {
+    while (!f.session.Poll(std::chrono::milliseconds(5)).finished) {
+    }
+  };
   CHECK_THROWS_WITH(poll_to_end(), "of the host");
   CHECK_NOTHROW(poll_to_end());
   CHECK(stream.TokenCount() < 53);

@@ -82,7 +82,8 @@ TEST_CASE("the progress callback sees the end and can cancel an open", "[capi]")
   options.progress_user = &progress;
   options.flags = DSOPT_MODEL_LAZY;
   dsopt_model* model = nullptr;
-  REQUIRE_OK(dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(), &options, &model));
+  REQUIRE_OK(
+      dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(), &options, &model));
   while (dsopt_model_poll(model, 0, nullptr) == DSOPT_PENDING) {
   }
   CHECK(progress.calls > 3);
@@ -90,7 +91,8 @@ TEST_CASE("the progress callback sees the end and can cancel an open", "[capi]")
   dsopt_model_release(model);
   progress = {0, 2, 0};
   model = nullptr;
-  REQUIRE_OK(dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(), &options, &model));
+  REQUIRE_OK(
+      dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(), &options, &model));
   CHECK(dsopt_model_poll(model, 0, nullptr) == DSOPT_PENDING);
   CHECK_FAILS(DSOPT_E_CANCELLED, dsopt_model_poll(model, 0, nullptr));
   CHECK_FAILS(DSOPT_E_CANCELLED, dsopt_model_poll(model, 0, nullptr));  // final
@@ -113,13 +115,13 @@ TEST_CASE("weights that exceed max_device_bytes are refused before they are read
   auto options = Sized<dsopt_model_options>();
   options.max_device_bytes = 1000;
   dsopt_model* model = nullptr;
-  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(),
-                                                             &options, &model));
+  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_model_open_memory(runtime.get(), ModelBytes().data(),
+                                                             ModelBytes().size(), &options, &model));
   CHECK(model == nullptr);
   options.max_device_bytes = 0;
   options.device = "cuda:9";
-  CHECK_FAILS(DSOPT_E_NOT_FOUND, dsopt_model_open_memory(runtime.get(), ModelBytes().data(), ModelBytes().size(),
-                                                         &options, &model));
+  CHECK_FAILS(DSOPT_E_NOT_FOUND, dsopt_model_open_memory(runtime.get(), ModelBytes().data(),
+                                                         ModelBytes().size(), &options, &model));
 }
 
 // Bytes with a switch to fail or fall short.
@@ -180,7 +182,8 @@ TEST_CASE("a model opens from a file, read or mapped, and a missing one is not f
   RuntimePtr runtime = NewRuntime();
   const std::string path = (std::filesystem::temp_directory_path() / "dsopt_capi_test.dsopt").string();
   std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(ModelBytes().data()), static_cast<std::streamsize>(ModelBytes().size()));
+      .write(reinterpret_cast<const char*>(ModelBytes().data()),
+             static_cast<std::streamsize>(ModelBytes().size()));
   for (uint32_t flags : {0u, DSOPT_MODEL_MMAP}) {
     auto options = Sized<dsopt_model_options>();
     options.flags = flags;

@@ -8,7 +8,8 @@
 namespace dsopt::testing {
 namespace {
 
-TEST_CASE("a stream alone, beside seven others and in slices of 0.2 ms gives the same greedy tokens", "[capi]") {
+TEST_CASE("a stream alone, beside seven others and in slices of 0.2 ms gives the same greedy tokens",
+          "[capi]") {
   const TinyFamily family = GENERATE(from_range(std::begin(kTinyFamilies), std::end(kTinyFamilies)));
   const uint32_t threads = GENERATE(1u, 2u);
   CAPTURE(static_cast<int>(family), threads);

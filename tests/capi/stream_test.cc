@@ -54,7 +54,8 @@ TEST_CASE("rewinding and generating again gives the same tokens", "[capi]") {
     REQUIRE_OK(dsopt_stream_rewind(stream.get(), prompt + keep));
     if (keep < 80) Generate(session.get(), stream.get(), static_cast<uint32_t>(80 - keep));
     const auto tokens = TokensOf(stream.get());
-    CHECK(std::equal(first.tokens.begin(), first.tokens.end(), tokens.begin() + static_cast<ptrdiff_t>(prompt)));
+    CHECK(
+        std::equal(first.tokens.begin(), first.tokens.end(), tokens.begin() + static_cast<ptrdiff_t>(prompt)));
   }
 }
 
@@ -80,8 +81,8 @@ TEST_CASE("a saved stream continues the same in another session and another runt
   REQUIRE_OK(dsopt_stream_load(stream.get(), saved.data(), saved.size()));
   CHECK(TokensOf(stream.get()) == tokens);
   CHECK(Generate(session.get(), stream.get(), 50).tokens == expected);
-  const ModelPtr other = OpenModel(runtime.get(), ModelBytes(family == TinyFamily::kLlama ? TinyFamily::kMixtral
-                                                                                          : TinyFamily::kLlama));
+  const ModelPtr other = OpenModel(
+      runtime.get(), ModelBytes(family == TinyFamily::kLlama ? TinyFamily::kMixtral : TinyFamily::kLlama));
   SessionPtr foreign = NewSession(other.get());
   StreamPtr target = NewStream(foreign.get(), "abc");
   CHECK_FAILS(DSOPT_E_UNSUPPORTED, dsopt_stream_load(target.get(), saved.data(), saved.size()));

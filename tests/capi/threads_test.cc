@@ -1,5 +1,5 @@
-// Threads over one runtime: sessions of their own, shared calls, and [any] calls from outside while others poll.
-// Meant for the thread sanitizer; also a stress test without it.
+// Threads over one runtime: sessions of their own, shared calls, and [any] calls from outside while others
+// poll. Meant for the thread sanitizer; also a stress test without it.
 #include <atomic>
 #include <thread>
 
@@ -69,7 +69,8 @@ TEST_CASE("models open, poll and close on several threads of one runtime", "[thr
       auto options = Sized<dsopt_model_options>();
       options.flags = DSOPT_MODEL_LAZY;
       dsopt_model* model = nullptr;
-      failures.Expect(dsopt_model_open_memory(runtime.get(), bytes.data(), bytes.size(), &options, &model) == DSOPT_OK);
+      failures.Expect(dsopt_model_open_memory(runtime.get(), bytes.data(), bytes.size(), &options, &model) ==
+                      DSOPT_OK);
       dsopt_status status = DSOPT_PENDING;
       while (status == DSOPT_PENDING) status = dsopt_model_poll(model, 300, nullptr);
       failures.Expect(status == DSOPT_OK);

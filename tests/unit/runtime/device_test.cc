@@ -1,7 +1,8 @@
+#include "device/device.h"
+
 #include <catch2/catch.hpp>
 #include <string>
 
-#include "device/device.h"
 #include "device/loader.h"
 #include "tests/unit/runtime/fake_backend.h"
 

@@ -98,7 +98,8 @@ void CheckBatch(const dsopt_be_program& p, const dsopt_batch& b) {
   if (b.seqs == 0 || b.seqs > p.desc.max_seqs) Violation("seqs of a batch");
   if (b.logit_rows > p.desc.max_logit_rows) Violation("logit rows of a batch");
   if (b.page_table_stride > p.desc.max_pages_per_seq) Violation("pages per sequence");
-  if (b.adjust_count > p.desc.max_adjust || b.history_count > p.desc.max_history) Violation("adjust or history");
+  if (b.adjust_count > p.desc.max_adjust || b.history_count > p.desc.max_history)
+    Violation("adjust or history");
   std::map<int32_t, int32_t> writer;  // page -> seq
   for (uint32_t i = 0; i < b.rows; ++i) {
     if (b.tokens[i] < 0 || static_cast<uint32_t>(b.tokens[i]) >= p.desc.vocab) Violation("token of a row");
@@ -307,13 +308,33 @@ dsopt_status MeasureRead(dsopt_be_device*, uint64_t, double* rate) {
   return DSOPT_OK;
 }
 
-constexpr dsopt_backend_api kApi = {
-    sizeof(dsopt_backend_api), DSOPT_BACKEND_ABI, "fake",        "test",           DeviceCount,
-    DeviceInfo,                DeviceOpen,        DeviceClose,   DeviceReport,     WeightBytes,
-    WeightCreate,              WeightWrite,       WeightFill,    WeightFinish,     WeightDestroy,
-    ProgramPlan,               ProgramCreate,     ProgramDestroy, ProgramBegin,    ProgramAdvance,
-    ProgramResult,             ProgramCancel,     ProgramReadLogits, ProgramCopyPage, ProgramReadPage,
-    ProgramWritePage,          MeasureRead};
+constexpr dsopt_backend_api kApi = {sizeof(dsopt_backend_api),
+                                    DSOPT_BACKEND_ABI,
+                                    "fake",
+                                    "test",
+                                    DeviceCount,
+                                    DeviceInfo,
+                                    DeviceOpen,
+                                    DeviceClose,
+                                    DeviceReport,
+                                    WeightBytes,
+                                    WeightCreate,
+                                    WeightWrite,
+                                    WeightFill,
+                                    WeightFinish,
+                                    WeightDestroy,
+                                    ProgramPlan,
+                                    ProgramCreate,
+                                    ProgramDestroy,
+                                    ProgramBegin,
+                                    ProgramAdvance,
+                                    ProgramResult,
+                                    ProgramCancel,
+                                    ProgramReadLogits,
+                                    ProgramCopyPage,
+                                    ProgramReadPage,
+                                    ProgramWritePage,
+                                    MeasureRead};
 
 }  // namespace
 

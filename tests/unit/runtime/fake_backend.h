@@ -1,6 +1,6 @@
-// fake_backend.h - a backend for tests of the runtime. It implements dsopt_cpu_backend_entry, so it stands where
-// the CPU backend would. One cell of 8 bytes per position is its whole cache; the logits of a row are a hash of
-// all cells from position 0 on, read through the page table.
+// fake_backend.h - a backend for tests of the runtime. It implements dsopt_cpu_backend_entry, so it stands
+// where the CPU backend would. One cell of 8 bytes per position is its whole cache; the logits of a row are a
+// hash of all cells from position 0 on, read through the page table.
 #ifndef DSOPT_TESTS_UNIT_RUNTIME_FAKE_BACKEND_H_
 #define DSOPT_TESTS_UNIT_RUNTIME_FAKE_BACKEND_H_
 
@@ -25,7 +25,7 @@ struct FakeDevice {
   dsopt_status fail_write = DSOPT_OK;
   uint32_t batches = 0, cancels = 0, copies = 0, open_devices = 0, programs = 0;
   uint32_t largest_batch_rows = 0, largest_batch_seqs = 0;
-  std::vector<std::string> violations;   // of the rules of backend.h
+  std::vector<std::string> violations;  // of the rules of backend.h
   const dsopt_host_api* last_host = nullptr;
 };
 extern FakeDevice g_fake;

@@ -11,8 +11,8 @@ namespace {
 const SavedIdentity kIdentity = {0xABCDEF, 256, 8, DSOPT_BF16, 100, 50};
 
 std::vector<uint8_t> Saved(const std::vector<dsopt_token>& tokens, uint32_t cached) {
-  std::vector<uint8_t> buffer(LayoutSaved(static_cast<uint32_t>(tokens.size()), (cached + 7) / 8, 256).total_bytes,
-                              0x55);
+  std::vector<uint8_t> buffer(
+      LayoutSaved(static_cast<uint32_t>(tokens.size()), (cached + 7) / 8, 256).total_bytes, 0x55);
   SealSaved(kIdentity, tokens, cached, buffer);
   return buffer;
 }

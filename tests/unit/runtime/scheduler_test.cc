@@ -13,7 +13,8 @@ std::vector<BatchSlice> Choose(const std::vector<StreamDemand>& demands, BatchLi
 }
 
 TEST_CASE("streams ready to decode come first and prompts share what is left", "[scheduler]") {
-  const auto slices = Choose({{100, false, 0, 0}, {1, false, 0, 1}, {50, false, 0, 2}, {1, false, 0, 3}}, {64, 8, 8});
+  const auto slices =
+      Choose({{100, false, 0, 0}, {1, false, 0, 1}, {50, false, 0, 2}, {1, false, 0, 3}}, {64, 8, 8});
   REQUIRE(slices.size() == 3);
   CHECK(slices[0].stream == 1);
   CHECK(slices[1].stream == 3);

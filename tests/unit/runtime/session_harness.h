@@ -32,9 +32,7 @@ struct Harness {
     REQUIRE(created.ok());
     session = *created;
   }
-  ~Harness() {
-    CHECK(g_fake.violations == std::vector<std::string>());
-  }
+  ~Harness() { CHECK(g_fake.violations == std::vector<std::string>()); }
 
   // The session keeps its streams; tests use plain pointers.
   Stream* NewStream(const std::vector<dsopt_token>& prompt = {}) {
@@ -67,7 +65,8 @@ inline std::vector<dsopt_token> Tokens(const Stream& stream) {
 // A prompt of `count` tokens that depends on `seed`.
 inline std::vector<dsopt_token> Prompt(uint32_t count, uint32_t seed = 0) {
   std::vector<dsopt_token> tokens;
-  for (uint32_t i = 0; i < count; ++i) tokens.push_back(static_cast<dsopt_token>((i * 31 + seed * 7 + 3) % 256));
+  for (uint32_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<dsopt_token>((i * 31 + seed * 7 + 3) % 256));
   return tokens;
 }
 

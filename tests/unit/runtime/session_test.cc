@@ -110,10 +110,12 @@ TEST_CASE("fork, rewind, append, save, load and release in any order keep every 
         break;
       case 2:
         if (!stream->generating() && count < 250) {
-          REQUIRE(stream->AppendTokens(Prompt(1 + static_cast<uint32_t>(next(60)), static_cast<uint32_t>(step))).ok());
+          REQUIRE(stream->AppendTokens(Prompt(1 + static_cast<uint32_t>(next(60)), static_cast<uint32_t>(step)))
+                      .ok());
         }
         break;
-      case 3: case 4:
+      case 3:
+      case 4:
         if (!stream->generating() && count > 0 && count < 250) {
           REQUIRE(h.Generate(stream, 1 + static_cast<uint32_t>(next(20))).ok());
         }
