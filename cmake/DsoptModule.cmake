@@ -22,4 +22,7 @@ function(dsopt_compile_options target)
     endif()
     target_link_options(${target} PUBLIC -fsanitize=${DSOPT_SANITIZE})
   endif()
+  if(DSOPT_BUILD_FUZZERS)  # coverage, without which libFuzzer finds nothing
+    target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+  endif()
 endfunction()
