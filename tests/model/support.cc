@@ -1,5 +1,7 @@
 #include "support.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -119,6 +121,16 @@ std::vector<GoldenPrompt> ReadGolden(const std::string& checkpoint) {
     prompts.push_back(std::move(prompt));
   }
   return prompts;
+}
+
+double RowError(std::span<const float> found, std::span<const float> golden) {
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < golden.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(golden[i])));
+    const double difference = std::abs(static_cast<double>(found[i]) - static_cast<double>(golden[i]));
+    error = std::isnan(difference) ? INFINITY : std::max(error, difference);
+  }
+  return error / largest;
 }
 
 void Check(dsopt_status status) {

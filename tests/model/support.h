@@ -56,6 +56,9 @@ struct GoldenPrompt {
 // All prompts of a checkpoint's golden, whichever of the two layouts it has.
 std::vector<GoldenPrompt> ReadGolden(const std::string& checkpoint);
 
+// Largest deviation of the row, relative to the golden row's largest magnitude.
+double RowError(std::span<const float> found, std::span<const float> golden);
+
 void Check(dsopt_status status);
 
 // A loaded model and its runtime.
