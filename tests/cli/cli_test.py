@@ -308,6 +308,7 @@ class Run(Base):
         process.stdout.read(1)
         process.stdout.close()
         error = process.stderr.read()
+        process.stderr.close()
         self.assertEqual(process.wait(timeout=60), 1)
         self.assertIn(b"standard output", error)
 
