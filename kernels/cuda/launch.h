@@ -124,10 +124,16 @@ struct LinearArgs {
   const int* sorted_slots;    // null: slot by slot
   const int4* tiles;          // expert, first index into sorted_slots, count; count 0: nothing
   int max_tiles;
+  // LinearGemv only: the input is rmsnorm(norm_in) instead of in.
+  const float* norm_in;       // [k] f32, or null
+  const float* norm_gain;
+  float norm_eps;
 };
 inline constexpr int kGroupRows = 64;
 inline constexpr int kSkinnyRows = 64;
 cudaError_t LinearReference(const Launch& launch, const LinearArgs& args);  // f32 activations, any weights
+bool GemvSupported(const Limits& limits, const LinearArgs& args);
+cudaError_t LinearGemv(const Launch& launch, const LinearArgs& args);       // bf16, one row or few slots
 cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // bf16, rows <= kSkinnyRows
 cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
 

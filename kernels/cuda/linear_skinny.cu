@@ -8,6 +8,7 @@ namespace dsopt_cuda {
 namespace {
 
 constexpr int kWarps = 8, kUnroll = 4;  // a warp step is 4 x 32 columns
+constexpr int kShortK = 512;             // up to here a warp takes all columns of its own 16 rows
 
 // The weights of columns [k, k + 128) of rows g and g + 8: 16 bytes each per 32 columns. Lane (g, t) holds columns
 // 8 t .. 8 t + 7 of a group of 32; the products' own order of k inside the group does not matter as long as the
@@ -28,15 +29,16 @@ struct Weights {
 // in [rows, k] bf16   W [n, k] bf16   k % 8 == 0   rows <= 8 kTiles
 // bytes  n * k * 2 (DRAM) + n / 16 * rows * k * 2 (activations, L2)     bound: DRAM up to about 16 rows, then L2
 // grid   (n / 16, batch or slots) x 256 threads, 3 or 2 CTAs per SM: 96 KiB of weights in flight per SM
-//        8 warps share 16 weight rows and cut k; partial sums meet in shared memory (4 to 32 KiB)
+//        kSplit: 8 warps share 16 weight rows and cut k; partial sums meet in shared memory (4 to 32 KiB)
+//        else (k <= 512, MLA's per-head products): grid (n / 128, ..), each warp has 16 rows of its own
 // when   rows <= 64; mixtures with few slots (column 0 only)
-template <int kTiles>
+template <int kTiles, bool kSplit>
 __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(LinearArgs a) {
   constexpr int kColumns = 8 * kTiles, kPitch = 17;
   __shared__ float sums[kWarps][kColumns * kPitch];
   LetNextStart();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int n0 = blockIdx.x * 16;
+  const int n0 = kSplit ? blockIdx.x * 16 : (blockIdx.x * kWarps + warp) * 16;
   const bool slots = a.slot_expert != nullptr;
   if (slots) WaitForPrevious();  // the expert is the router's result
   const int64_t matrix = slots ? a.slot_expert[blockIdx.y] : blockIdx.y;
@@ -44,7 +46,7 @@ __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(Linear
   const bf16* w_lo = w + static_cast<int64_t>(min(n0 + g, a.n - 1)) * a.k;
   const bf16* w_hi = w + static_cast<int64_t>(min(n0 + g + 8, a.n - 1)) * a.k;
   const int k_end = a.k - 8 * t;
-  int k = warp * 32 * kUnroll;
+  int k = kSplit ? warp * 32 * kUnroll : 0;
   Weights v;
   v.Load(w_lo, w_hi, k, k_end);
   if (!slots) WaitForPrevious();
@@ -70,7 +72,7 @@ __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(Linear
         Mma(acc[i], v.lo[u].z, v.hi[u].z, v.lo[u].w, v.hi[u].w, x[i].z, x[i].w);
       }
     }
-    k += kWarps * 32 * kUnroll;
+    k += (kSplit ? kWarps : 1) * 32 * kUnroll;
     if (k >= a.k) break;
     v.Load(w_lo, w_hi, k, k_end);
   }
@@ -81,14 +83,16 @@ __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(Linear
   __syncthreads();
 
   const auto total = [&](int column, int row) {
+    if (!kSplit) return sums[warp][column * kPitch + row];
     float s = 0;
 #pragma unroll
     for (int i = 0; i < kWarps; ++i) s += sums[i][column * kPitch + row];
     return s;
   };
+  const int worker = kSplit ? threadIdx.x : lane, workers = kSplit ? 256 : 32;
   const int64_t out_base = slots ? blockIdx.y * a.out_row_stride : blockIdx.y * a.out_batch_stride;
   if (a.epilogue == Epilogue::kGateUp) {
-    for (int e = threadIdx.x; e < 8 * rows; e += 256) {
+    for (int e = worker; e < 8 * rows; e += workers) {
       const int column = e / 8, pair = e % 8, i = n0 / 2 + pair;
       if (2 * i >= a.n) continue;
       const float gate = total(column, 2 * pair) + (a.bias != nullptr ? a.bias[i] : 0.0f);
@@ -98,7 +102,7 @@ __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(Linear
     }
     return;
   }
-  for (int e = threadIdx.x; e < 16 * rows; e += 256) {
+  for (int e = worker; e < 16 * rows; e += workers) {
     const int column = e / 16, n = n0 + e % 16;
     if (n >= a.n) continue;
     const float y = total(column, e % 16) + (a.bias != nullptr ? a.bias[n] : 0.0f);
@@ -111,16 +115,27 @@ __global__ __launch_bounds__(256, kTiles <= 2 ? 3 : 2) void linear_skinny(Linear
 
 }  // namespace
 
+namespace {
+
+template <bool kSplit>
+cudaError_t StartSkinny(const Launch& launch, const LinearArgs& args, int tiles, int depth) {
+  const int rows = kSplit ? 16 : 16 * kWarps;
+  const dim3 grid(static_cast<unsigned>((args.n + rows - 1) / rows), static_cast<unsigned>(depth)), block(256);
+  if (tiles <= 1) return Start(launch, linear_skinny<1, kSplit>, grid, block, 0, args);
+  if (tiles <= 2) return Start(launch, linear_skinny<2, kSplit>, grid, block, 0, args);
+  if (tiles <= 4) return Start(launch, linear_skinny<4, kSplit>, grid, block, 0, args);
+  return Start(launch, linear_skinny<8, kSplit>, grid, block, 0, args);
+}
+
+}  // namespace
+
 cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args) {
   const bool slots = args.slot_expert != nullptr;
   const int tiles = slots ? 1 : (args.rows + 7) / 8;
   const int depth = slots ? args.rows : args.batch;
   if (args.elem != Elem::kBf16 || args.k % 8 != 0 || tiles > 8 || depth > 65535) return cudaErrorInvalidValue;
-  const dim3 grid(static_cast<unsigned>((args.n + 15) / 16), static_cast<unsigned>(depth)), block(256);
-  if (tiles <= 1) return Start(launch, linear_skinny<1>, grid, block, 0, args);
-  if (tiles <= 2) return Start(launch, linear_skinny<2>, grid, block, 0, args);
-  if (tiles <= 4) return Start(launch, linear_skinny<4>, grid, block, 0, args);
-  return Start(launch, linear_skinny<8>, grid, block, 0, args);
+  return args.k <= kShortK ? StartSkinny<false>(launch, args, tiles, depth)
+                           : StartSkinny<true>(launch, args, tiles, depth);
 }
 
 }  // namespace dsopt_cuda

@@ -8,7 +8,7 @@
 // an FMA. Phases per layer: qkv | attention | out + residual | gate/up | down + residual; then the head.
 // Hand-over ("hybrid"): outputs start as a NaN marker; writers store relaxed and bump a relaxed counter (a hint, no
 // fence); readers wait for the hint, load, and reload only words that still hold the marker.
-// Attention: the cached positions of all KV heads are one line of 16-token groups cut into equal ranges, one per CTA;
+// Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA;
 // S^T = K Q^T and O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head
 // merges them, adds the current token (which is not in the cache yet), and appends that token's k and v.
 //
@@ -52,7 +52,8 @@ struct Shape {
   static constexpr int kSquaresAt = kPartAt + 2 * kPartRows * kConsumerWarps * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
   static constexpr int kRopeAt = kBarriersAt + 2 * kSlots * 8;
-  static constexpr int kShared = kRopeAt + kHeadDim / 2 * 8;
+  static constexpr int kTokenAt = kRopeAt + kHeadDim / 2 * 8;  // current token: k, v (raw), scores of the group
+  static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
   static_assert(kShared <= 227 * 1024);
 };
 using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32, 6, 2, 4>;  // and Llama-3-8B
@@ -87,16 +88,6 @@ __device__ __forceinline__ bool Unwritten(float4 v) {
   return Unwritten(v.x) || Unwritten(v.y) || Unwritten(v.z) || Unwritten(v.w);
 }
 __device__ __forceinline__ float Rounded(float v) { return __bfloat162float(__float2bfloat16(v)); }
-__device__ __forceinline__ float LoadRelaxedFloat(const float* p) {
-  return __uint_as_float(LoadRelaxed(reinterpret_cast<const uint32_t*>(p)));
-}
-__device__ __forceinline__ float PollFloat(const float* p) {
-  float v;
-  do v = LoadRelaxedFloat(p);
-  while (Unwritten(v));
-  return v;
-}
-
 template <typename S>
 struct Cta {
   char* shared;
@@ -119,39 +110,41 @@ struct Cta {
   }
 };
 
-// The 16-token groups of a CTA, walked as tiles of at most one page of one KV head. Positions first .. end-1.
+// The pages of a CTA, one KV head after the other. Positions first .. end-1 are in the cache. `share` is the CTA's turn
+// in this layer: turns rotate from layer to layer, because pages rarely divide evenly over the CTAs.
 template <typename S>
 struct Walk {
-  int first_group, per_head, at, end, head, group, count;
+  int first_page, per_head, groups, at, end, head, page, count;
 
-  __device__ static int Start(int per_head, int cta, int ctas) {
-    return static_cast<int>(static_cast<uint32_t>(per_head * S::kKvHeads) * static_cast<uint32_t>(cta) /
+  __device__ static int Turn(int layer, int cta, int ctas) { return (cta + layer * 61) % ctas; }
+  __device__ static int Start(int per_head, int share, int ctas) {
+    return static_cast<int>(static_cast<uint32_t>(per_head * S::kKvHeads) * static_cast<uint32_t>(share) /
                             static_cast<uint32_t>(ctas));
   }
-  __device__ Walk(int first_position, int end_position, int cta, int ctas) {
-    first_group = first_position / kGroup;
-    per_head = (end_position + kGroup - 1) / kGroup - first_group;
-    at = Start(per_head, cta, ctas);
-    end = Start(per_head, cta + 1, ctas);
+  __device__ Walk(int first_position, int end_position, int share, int ctas) {
+    first_page = first_position / kPageTokens;
+    per_head = (end_position + kPageTokens - 1) / kPageTokens - first_page;
+    groups = (end_position + kGroup - 1) / kGroup;
+    at = Start(per_head, share, ctas);
+    end = Start(per_head, share + 1, ctas);
     head = per_head > 0 ? at / per_head : 0;
-    group = at - head * per_head;
+    page = at - head * per_head;
     Size();
   }
-  __device__ int absolute() const { return first_group + group; }  // in the sequence
-  __device__ void Size() { count = min(min(4 - absolute() % 4, end - at), per_head - group); }
+  __device__ int absolute() const { return first_page + page; }              // in the sequence
+  __device__ void Size() { count = min(4, groups - absolute() * 4); }        // groups of the page that hold tokens
   __device__ bool more() const { return at < end; }
   __device__ void Next() {
-    at += count;
-    group += count;
-    if (group == per_head) {
-      group = 0;
+    ++at;
+    if (++page == per_head) {
+      page = 0;
       ++head;
     }
     Size();
   }
 };
 
-// The CTAs that share a KV head: bit i of `on` is CTA base + i; `second`: the head is that CTA's second one.
+// The shares of a KV head: bit i of `on` is share base + i; `second`: the head is that share's second one.
 template <typename S>
 struct Sharers {
   int base;
@@ -165,7 +158,7 @@ struct Sharers {
     on = __ballot_sync(~0u, in);
     second = __ballot_sync(~0u, in && low < head_low);
   }
-  // The CTA that merges the head.
+  // The share that merges the head.
   __device__ int merger(int head) const { return on != 0 ? base + __ffs(on) - 1 : head; }
 };
 
@@ -218,17 +211,17 @@ struct Producer {
       Advance();
     }
   }
-  __device__ void Cache(const DenseLayer& layer, int position) {
-    Walk<S> walk(FirstPosition(position, layer.window), position, my.cta, my.ctas);
+  __device__ void Cache(const DenseLayer& layer, int index, int position) {
+    Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas), my.ctas);
     if (!walk.more()) return;
     const char* base = my.step.cache + layer.cache_offset;
-    int page = __ldg(my.step.pages + walk.absolute() / 4);
+    int page = __ldg(my.step.pages + walk.absolute());
     for (int tile = 0; walk.more(); ++tile) {
-      const char* from = base + static_cast<uint64_t>(page) * my.step.page_bytes +
-                         static_cast<size_t>(walk.head) * S::kPageHalf + walk.absolute() % 4 * (kGroup * S::kHeadDim * 2);
+      const char* from =
+          base + static_cast<uint64_t>(page) * my.step.page_bytes + static_cast<size_t>(walk.head) * S::kPageHalf;
       const uint32_t bytes = static_cast<uint32_t>(walk.count * kGroup * S::kHeadDim * 2);
       walk.Next();
-      if (walk.more()) page = __ldg(my.step.pages + walk.absolute() / 4);  // lands while we wait for a slot
+      if (walk.more()) page = __ldg(my.step.pages + walk.absolute());  // lands while we wait for a slot
       const uint32_t barrier = Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
       BarrierExpect(barrier, 2 * bytes);
       BulkLoad(my.slot(slot), from, bytes, barrier, policy);
@@ -241,7 +234,7 @@ struct Producer {
     for (int l = 0; l < my.layers; ++l) {
       const DenseLayer layer = my.step.layers[l];
       Rows<Phase::kQkv>(layer.qkv, l);
-      Cache(layer, position);
+      Cache(layer, l, position);
       Rows<Phase::kOut>(layer.out, l);
       Rows<Phase::kGateUp>(layer.gate_up, l);
       Rows<Phase::kDown>(layer.down, l);
@@ -592,26 +585,70 @@ struct Consumer {
 
   // ---- attention ----
 
-  __device__ size_t PartialIndex(int layer, int cta, bool second) const {
-    return (static_cast<size_t>(layer % kPartialSets) * my.ctas + cta) * 2 + (second ? 1 : 0);
+  __device__ size_t PartialIndex(int layer, int share, bool second) const {
+    return (static_cast<size_t>(layer % kPartialSets) * my.ctas + share) * 2 + (second ? 1 : 0);
   }
   __device__ float* PartialOut(size_t index) const { return my.step.partial + index * S::kG * S::kHeadDim; }
   __device__ float* PartialMaxSum(size_t index) const {
     return my.step.partial + static_cast<size_t>(kPartialSets) * my.ctas * 2 * S::kG * S::kHeadDim + index * S::kG * 2;
   }
 
-  // q of a KV head's group, unrotated, into the merge area.
-  __device__ void StageQuery(int layer, int head) {
-    if (tid < 32) {
-      const float* q = my.layer_activations(layer) + S::kQkv + head * S::kG * S::kHeadDim;
-      for (int i = tid; i < S::kG * S::kHeadDim / 4; i += 32) {
-        float4 v;
-        do v = LoadRelaxed4(q + 4 * i);
-        while (Unwritten(v));
-        reinterpret_cast<float4*>(my.floats(S::kMergeAt))[i] = v;
-      }
+  // q of a KV head's group, unrotated, into the merge area; for the merging CTA also k and v of the current token. All
+  // words are polled at once: one trip to L2.
+  __device__ void StageQuery(int layer, int head, bool merging) {
+    constexpr int kQueries = S::kG * S::kHeadDim / 4, kKeys = S::kHeadDim / 4;
+    const float* qkv = my.layer_activations(layer) + S::kQkv;
+    const int words = kQueries + (merging ? 2 * kKeys : 0);
+    for (int i = tid; i < words; i += kConsumers) {
+      const int j = i - kQueries;  // of k, then v
+      const float* from = j < 0 ? qkv + head * S::kG * S::kHeadDim + 4 * i
+                                : qkv + S::kQDim + (j < kKeys ? 0 : S::kKvDim - S::kHeadDim) + head * S::kHeadDim + 4 * j;
+      float4 v;
+      do v = LoadRelaxed4(from);
+      while (Unwritten(v));
+      if (j < 0) reinterpret_cast<float4*>(my.floats(S::kMergeAt))[i] = v;
+      else reinterpret_cast<float4*>(my.floats(S::kTokenAt))[j] = v;
     }
     Barrier();
+  }
+
+  // Rotated, bf16-rounded element lane + 32 i of a staged head vector.
+  __device__ void RotatedHead(const float* from, float (&out)[S::kHeadDim / 32]) const {
+    constexpr int kParts = S::kHeadDim / 32, kHalf = kParts / 2;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const float x = from[tid % 32 + 32 * i], y = from[tid % 32 + 32 * (i + kHalf)];
+      const float2 r = my.rope()[tid % 32 + 32 * i];
+      out[i] = Rounded(x * r.x - y * r.y);
+      out[i + kHalf] = Rounded(y * r.x + x * r.y);
+    }
+  }
+
+  // The current token, from what StageQuery brought: warp g scores it for head g of the group; warp 0 appends it to
+  // the cache.
+  __device__ void CurrentToken(const DenseLayer& weights, int head, int position) const {
+    constexpr int kParts = S::kHeadDim / 32;
+    const int lane = tid % 32, warp = tid / 32;
+    float* token = my.floats(S::kTokenAt);
+    if (warp >= S::kG) return;
+    float k[kParts], q[kParts], sum = 0;
+    RotatedHead(token, k);
+    RotatedHead(my.floats(S::kMergeAt) + warp * S::kHeadDim, q);
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) sum = fmaf(q[i], k[i], sum);
+    sum = WarpSum(sum);
+    if (lane == 0) token[2 * S::kHeadDim + warp] = sum;
+    if (warp != 0) return;
+    char* page = my.step.cache + weights.cache_offset +
+                 static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
+    bf16* row = reinterpret_cast<bf16*>(page + static_cast<size_t>(head) * S::kPageHalf) +
+                position % kPageTokens * S::kHeadDim;
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      row[lane + 32 * i] = __float2bfloat16(k[i]);
+      row[static_cast<size_t>(S::kKvHeads) * S::kPageHalf / 2 + lane + 32 * i] =
+          __float2bfloat16(token[S::kHeadDim + lane + 32 * i]);
+    }
   }
 
   // Merges the warps' (max, sum, output) of the merge area for output element tid * kV + j of the group.
@@ -665,58 +702,13 @@ struct Consumer {
     Barrier();  // the merge area is free again
   }
 
-  // Rotated, bf16-rounded element lane + 32 i of a head vector that is being written.
-  __device__ void RotatedHead(const float* from, float (&out)[S::kHeadDim / 32]) const {
-    constexpr int kParts = S::kHeadDim / 32, kHalf = kParts / 2;
-    float x[kParts];
-#pragma unroll
-    for (int i = 0; i < kParts; ++i) x[i] = PollFloat(from + tid % 32 + 32 * i);
-#pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
-      const float2 r = my.rope()[tid % 32 + 32 * i];
-      out[i] = Rounded(x[i] * r.x - x[i + kHalf] * r.y);
-      out[i + kHalf] = Rounded(x[i + kHalf] * r.x + x[i] * r.y);
-    }
-  }
-
-  // Warp 0: appends k and v of the current token and returns its score for each head of the group.
-  __device__ void AppendToken(int layer, const DenseLayer& weights, int head, int position, float (&score)[S::kG]) const {
-    constexpr int kParts = S::kHeadDim / 32;
-    const float* qkv = my.layer_activations(layer) + S::kQkv;
-    char* page = my.step.cache + weights.cache_offset +
-                 static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
-    bf16* row = reinterpret_cast<bf16*>(page + static_cast<size_t>(head) * S::kPageHalf) +
-                position % kPageTokens * S::kHeadDim;
-    float k[kParts];
-    RotatedHead(qkv + S::kQDim + head * S::kHeadDim, k);
-#pragma unroll
-    for (int i = 0; i < kParts; ++i) {
-      row[tid + 32 * i] = __float2bfloat16(k[i]);
-      row[static_cast<size_t>(S::kKvHeads) * S::kPageHalf / 2 + tid + 32 * i] =
-          __float2bfloat16(PollFloat(qkv + S::kQDim + S::kKvDim + head * S::kHeadDim + tid + 32 * i));
-    }
-#pragma unroll 1
-    for (int g = 0; g < S::kG; ++g) {
-      float q[kParts], sum = 0;
-      RotatedHead(qkv + (head * S::kG + g) * S::kHeadDim, q);
-#pragma unroll
-      for (int i = 0; i < kParts; ++i) sum = fmaf(q[i], k[i], sum);
-      sum = WarpSum(sum);
-#pragma unroll
-      for (int j = 0; j < S::kG; ++j) {
-        if (j == g) score[j] = sum;
-      }
-    }
-  }
-
   // The first CTA of a KV head gathers the partial results, adds the current token and writes the group's output.
   // Warp w takes partials w, w + 8, ..; a lane holds kWidth columns of 4 heads. Short code on purpose: it runs cold.
-  __device__ void MergeHead(int layer, const DenseLayer& weights, int head, int position, const Sharers<S>& who, float c) {
+  __device__ void MergeHead(int layer, int head, const Sharers<S>& who, float c) {
     constexpr int kWidth = S::kHeadDim / 32, kHeads = S::kG < 4 ? S::kG : 4;
     const int lane = tid % 32, warp = tid / 32;
-    float score[S::kG];
-    if (warp == 0) AppendToken(layer, weights, head, position, score);
-    const float* v = my.layer_activations(layer) + S::kQkv + S::kQDim + S::kKvDim + head * S::kHeadDim + kWidth * lane;
+    const float* score = my.floats(S::kTokenAt) + 2 * S::kHeadDim;
+    const float* v = my.floats(S::kTokenAt) + S::kHeadDim + kWidth * lane;
     float* merge = my.floats(S::kMergeAt);
     float2* max_sum = reinterpret_cast<float2*>(my.floats(S::kMaxSumAt));
 #pragma unroll
@@ -727,7 +719,7 @@ struct Consumer {
         m[x] = warp == 0 ? score[x0 + x] : -INFINITY;
         l[x] = warp == 0 ? 1.0f : 0.0f;
 #pragma unroll
-        for (int j = 0; j < kWidth; ++j) o[x][j] = warp == 0 ? Rounded(PollFloat(v + j)) : 0.0f;
+        for (int j = 0; j < kWidth; ++j) o[x][j] = warp == 0 ? Rounded(v[j]) : 0.0f;
       }
 #pragma unroll 1
       for (int i = warp; i < 32; i += kConsumerWarps) {
@@ -799,20 +791,24 @@ struct Consumer {
     const int lane = tid % 32, warp = tid / 32, set = warp / 4, quarter = warp % 4;
     const int first = FirstPosition(position, weights.window);
     const float c = my.step.score_scale * 1.4426950408889634f;
-    Walk<S> walk(first, position, my.cta, my.ctas);
+    const int share = Walk<S>::Turn(layer, my.cta, my.ctas);
+    Walk<S> walk(first, position, share, my.ctas);
     bool merged = false;
     int segment = 0;
     while (walk.more()) {
       const int head = walk.head;
+      const Sharers<S> who(walk.per_head, head, my.ctas, lane);
+      const bool merging = who.merger(head) == share;
       WarpAttention<S> state;
       state.Reset();
-      StageQuery(layer, head);
+      StageQuery(layer, head, merging);
       state.LoadQuery(my.floats(S::kMergeAt), my.rope(), lane);
+      if (merging) CurrentToken(weights, head, position);
       Barrier();  // the merge area is free again
       for (int i = 0; walk.more() && walk.head == head; ++i) {
         BarrierWait(my.full(slot), parity);
-        if (i % 2 == set && quarter < walk.count) {
-          const int token = (walk.absolute() + quarter) * kGroup;
+        const int token = (walk.absolute() * 4 + quarter) * kGroup;
+        if (i % 2 == set && quarter < walk.count && token + kGroup > first) {
           const uint32_t k = my.slot(slot) + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim * 2);
           float s[4];
           state.Scores(k, lane, s);
@@ -825,17 +821,19 @@ struct Consumer {
         NextSlot();
         walk.Next();
       }
-      PublishPartial(state, c, PartialIndex(layer, my.cta, segment > 0));
+      PublishPartial(state, c, PartialIndex(layer, share, segment > 0));
       ++segment;
-      const Sharers<S> who(walk.per_head, head, my.ctas, lane);
-      if (who.merger(head) == my.cta) {
-        MergeHead(layer, weights, head, position, who, c);
+      if (merging) {
+        MergeHead(layer, head, who, c);
         merged = true;
       }
     }
-    if (walk.per_head == 0 && my.cta < S::kKvHeads) {
-      const Sharers<S> nobody(0, my.cta, my.ctas, lane);
-      MergeHead(layer, weights, my.cta, position, nobody, c);
+    if (walk.per_head == 0 && share < S::kKvHeads) {
+      const Sharers<S> nobody(0, share, my.ctas, lane);
+      StageQuery(layer, share, true);
+      CurrentToken(weights, share, position);
+      Barrier();
+      MergeHead(layer, share, nobody, c);
       merged = true;
     }
     if (merged) Hint(phase);
