@@ -76,6 +76,21 @@ Status ChunkDecoder::Decode(const ChunkSpec& chunk, std::span<const uint8_t> sto
 
 ChunkEncoder::ChunkEncoder(int zstd_level) : context_(ZSTD_createCCtx()), level_(zstd_level) {}
 
+size_t ChunkEncoder::Compress(std::span<const uint8_t> src, std::span<uint8_t> dst, bool exponents) {
+  ZSTD_CCtx* context = context_.get();
+  ZSTD_CCtx_reset(context, ZSTD_reset_session_and_parameters);
+  // Exponents repeat by chance, not by structure. A tiny hash table of long matches finds next to none of them and
+  // leaves the work to the entropy coder, which is smaller and decodes faster (measured on trained bf16 weights: 0.327
+  // of the plane instead of level 1's 0.361, at 1.7 times the speed).
+  ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, exponents ? 1 : level_);
+  if (exponents) {
+    ZSTD_CCtx_setParameter(context, ZSTD_c_strategy, ZSTD_fast);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_minMatch, 7);
+    ZSTD_CCtx_setParameter(context, ZSTD_c_hashLog, ZSTD_cParam_getBounds(ZSTD_c_hashLog).lowerBound);
+  }
+  return ZSTD_compress2(context, dst.data(), dst.size(), src.data(), src.size());
+}
+
 Result<std::span<const uint8_t>> ChunkEncoder::Encode(std::span<const uint8_t> raw, uint32_t element_bytes,
                                                       bool compress, ChunkSpec* chunk) {
   chunk->raw_size = static_cast<uint32_t>(raw.size());
@@ -95,8 +110,7 @@ Result<std::span<const uint8_t>> ChunkEncoder::Encode(std::span<const uint8_t> r
       SplitPlanes(raw.data(), low, stored_.data(), high_.data());
       packed = high_;
     }
-    const size_t size = ZSTD_compressCCtx(context_.get(), stored_.data() + low, stored_.size() - low, packed.data(),
-                                          packed.size(), level_);
+    const size_t size = Compress(packed, std::span(stored_).subspan(low), planes);
     if (ZSTD_isError(size)) return Error(DSOPT_E_INTERNAL, "chunk encoder: zstd: %s", ZSTD_getErrorName(size));
     if (uint64_t{100} * (low + size) <= kWorthPercent * raw.size()) {
       out = std::span<const uint8_t>(stored_).first(low + size);

@@ -50,6 +50,9 @@ class ChunkEncoder {
   struct Free {
     void operator()(ZSTD_CCtx_s* context) const;
   };
+  // As ZSTD_compress2.
+  size_t Compress(std::span<const uint8_t> src, std::span<uint8_t> dst, bool exponents);
+
   std::unique_ptr<ZSTD_CCtx_s, Free> context_;
   int level_;
   std::vector<uint8_t> stored_, high_;

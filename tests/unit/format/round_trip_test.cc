@@ -117,6 +117,14 @@ TEST_CASE("the byte planes of any 16-bit values join to the same values", "[form
   }
   std::vector<uint8_t> low(65536), high(65536);
   SplitPlanes(raw.data(), 65536, low.data(), high.data());
+  size_t wrong = 0;
+  for (uint32_t i = 0; i < 65536; ++i) {
+    uint8_t one_low, one_high;  // not in a vector of sixteen
+    SplitPlanes(&raw[2 * i], 1, &one_low, &one_high);
+    const uint32_t rotated = (i << 1 | i >> 15) & 0xffff;
+    wrong += low[i] != (rotated & 0xff) || high[i] != rotated >> 8 || one_low != low[i] || one_high != high[i];
+  }
+  CHECK(wrong == 0);
   CHECK(high[0x3f80] == 0x7f);  // the exponent of bf16 1.0
   CHECK(high[0xbf80] == 0x7f);  // and of -1.0
 }
