@@ -1,6 +1,7 @@
 # cmake -DLIBRARY=libdsopt.so -DMAP=libdsopt.map -DHEADER=dsopt.h -P symbols.cmake
 # The library exports exactly what the version script names, the script exactly what the header declares, and
 # the library calls nothing that ends the process or prints.
+cmake_minimum_required(VERSION 3.25)
 execute_process(COMMAND nm -D --defined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE exported RESULT_VARIABLE rc)
 if(rc)
   message(FATAL_ERROR "nm ${LIBRARY} failed")
