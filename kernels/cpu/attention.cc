@@ -120,8 +120,8 @@ bool CutUnit(const dsopt_be_program* p, const AttentionOp& op, uint32_t unit, ui
 // Rows of activations (queries or probabilities) against one 64-wide tile of f32.
 void Multiply(const Kernels& k, const float* tile, uint32_t steps, const void* const* in, uint32_t count, float* acc,
               uint32_t ld, uint32_t flags) {
-  for (uint32_t i = 0; i < count; i += kMicroRows) {
-    k.linear[kF32](tile, steps, in + i, Min(kMicroRows, count - i), acc + uint64_t{i} * ld, ld, flags);
+  for (uint32_t i = 0; i < count; i += k.micro_rows) {
+    k.linear[kF32](tile, steps, in + i, Min(k.micro_rows, count - i), acc + uint64_t{i} * ld, ld, flags);
   }
 }
 

@@ -33,10 +33,5 @@ inline float FillValue(uint32_t h, float mean, float stddev) {
   return mean + scaled;
 }
 
-inline float FillElement(uint64_t seed, uint64_t i, float mean, float stddev) {
-  const uint64_t bits = FillBits(seed, i / 2);
-  return FillValue(static_cast<uint32_t>((i & 1) ? bits >> 32 : bits), mean, stddev);
-}
-
 }  // namespace dsopt_cpu
 #endif  // DSOPT_CPU_FILL_H_

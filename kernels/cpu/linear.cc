@@ -13,8 +13,9 @@ void CutLinear(const dsopt_be_program* p, const LinearOp& op, uint64_t rows, Geo
   const uint64_t row_flops = 2 * kTileRows * w.inputs;  // one row through one tile
   g->rows = rows;
   g->row_step = Max<uint64_t>(unit_flops / row_flops, 1);
-  if (g->row_step >= kMicroRows) g->row_step -= g->row_step % kMicroRows;
-  g->row_step = Min(g->row_step, RoundUp(rows, kMicroRows));
+  const uint64_t micro = p->device->kernels->micro_rows;
+  if (g->row_step >= micro) g->row_step -= g->row_step % micro;
+  g->row_step = Min(g->row_step, RoundUp(rows, micro));
   g->row_blocks = DivUp(rows, g->row_step);
   const uint64_t block_rows = Min(g->row_step, rows);
   g->tile_step = Min(kStreamBytes / w.tile_bytes, unit_flops / (row_flops * block_rows));
@@ -54,7 +55,7 @@ uint32_t FindExpert(const Mixture& m, uint32_t experts, uint32_t unit) {
 
 // Rows [first, last) of a row list through one tile. list NULL: row i is row i.
 void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uint64_t tile, uint64_t first,
-             uint64_t last, const uint32_t* list, uint32_t list_divisor, uint32_t flags, float* acc) {
+             uint64_t last, const uint32_t* list, uint32_t list_divisor, float* acc) {
   const dsopt_be_weight& w = *op.weight;
   const bool gate = op.epilogue.kind == kGate;
   const uint64_t column = tile * (gate ? kTileRows / 2 : kTileRows);
@@ -67,8 +68,9 @@ void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uin
   const uint8_t* in_base = op.in + (list != nullptr ? 0 : matrix * op.in_matrix_bytes);
   uint8_t* out_base = op.out + (list != nullptr ? 0 : matrix * op.out_matrix_bytes) + column * StorageBytes(e.out);
   const void* weights = Tile(&w, matrix, tile);
-  for (uint64_t i = first; i < last; i += kMicroRows) {
-    const uint32_t rows = static_cast<uint32_t>(Min<uint64_t>(kMicroRows, last - i));
+  const uint32_t step = p->device->kernels->micro_rows;
+  for (uint64_t i = first; i < last; i += step) {
+    const uint32_t rows = static_cast<uint32_t>(Min<uint64_t>(step, last - i));
     const void* in[kMicroRows];
     void* out[kMicroRows];
     for (uint32_t r = 0; r < rows; ++r) {
@@ -76,7 +78,7 @@ void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uin
       in[r] = in_base + (slot / list_divisor) * op.in_row_bytes;
       out[r] = out_base + slot * op.out_row_bytes;
     }
-    op.function(weights, static_cast<uint32_t>(w.steps), in, rows, acc, kTileRows, flags);
+    op.function(weights, static_cast<uint32_t>(w.steps), in, rows, acc, kTileRows, 0);
     p->device->kernels->epilogue(e, acc, rows, out);
   }
 }
@@ -115,9 +117,8 @@ void RunLinear(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch* 
   const uint64_t last_tile = Min(first_tile + g.tile_step, op.weight->tiles);
   const uint64_t first = unit % row_blocks * g.row_step;
   const uint64_t last = Min(first + g.row_step, rows);
-  const uint32_t flags = rows <= kMicroRows ? kStream : 0u;
   for (uint64_t tile = first_tile; tile < last_tile; ++tile) {
-    RunTile(p, op, matrix, tile, first, last, list, divisor, flags, scratch->acc);
+    RunTile(p, op, matrix, tile, first, last, list, divisor, scratch->acc);
   }
 }
 

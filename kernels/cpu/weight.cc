@@ -145,6 +145,26 @@ struct FillJob {
   std::atomic<uint64_t> next;
 };
 
+void Encode(float value, float* dst) { *dst = value; }
+struct Half { uint16_t bits; };
+void Encode(float value, Half* dst) { dst->bits = F16FromFloat(value); }
+struct Brain { uint16_t bits; };
+void Encode(float value, Brain* dst) {  // finite: no NaN to keep
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  dst->bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// Elements [first, first + count); first is even.
+template <typename T>
+void FillRun(const FillJob& job, uint64_t first, uint64_t count, T* dst) {
+  for (uint64_t i = 0; i < count; i += 2) {
+    const uint64_t bits = FillBits(job.seed, (first + i) / 2);
+    Encode(FillValue(static_cast<uint32_t>(bits), job.mean, job.stddev), dst + i);
+    if (i + 1 < count) Encode(FillValue(static_cast<uint32_t>(bits >> 32), job.mean, job.stddev), dst + i + 1);
+  }
+}
+
 void FillPieces(void* context, uint32_t slot) {
   FillJob* job = static_cast<FillJob*>(context);
   const Storage storage = job->weight->written;
@@ -153,12 +173,9 @@ void FillPieces(void* context, uint32_t slot) {
     const uint64_t first = job->next.fetch_add(job->piece);
     if (first >= job->elements) return;
     const uint64_t count = Min(job->piece, job->elements - first);
-    for (uint64_t i = 0; i < count; ++i) {
-      const float value = FillElement(job->seed, first + i, job->mean, job->stddev);
-      if (storage == kF32) reinterpret_cast<float*>(scratch)[i] = value;
-      if (storage == kF16) reinterpret_cast<uint16_t*>(scratch)[i] = F16FromFloat(value);
-      if (storage == kBf16) reinterpret_cast<uint16_t*>(scratch)[i] = Bf16FromFloat(value);
-    }
+    if (storage == kF32) FillRun(*job, first, count, reinterpret_cast<float*>(scratch));
+    if (storage == kF16) FillRun(*job, first, count, reinterpret_cast<Half*>(scratch));
+    if (storage == kBf16) FillRun(*job, first, count, reinterpret_cast<Brain*>(scratch));
     PackElements(job->weight, first, count, scratch);
   }
 }

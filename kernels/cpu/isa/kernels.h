@@ -19,7 +19,6 @@ enum Storage : uint32_t { kF32 = 0, kF16 = 1, kBf16 = 2 };
 
 enum LinearFlag : uint32_t {
   kAccumulate = 1,  // continue the sums already in acc
-  kStream = 2,      // the tile is read once: do not keep it in the caches
 };
 
 // acc[r][0..63] (row stride ld floats) = sum over k of tile[k][0..63] * in[r][k], r < rows <= kMicroRows.
@@ -47,6 +46,7 @@ struct Kernels {
   const char* name;
   uint32_t arch;           // dsopt_device_info.arch
   uint64_t unit_flops;     // arithmetic that takes one core about 50 us
+  uint32_t micro_rows;     // rows of one linear call that run best, <= kMicroRows
 
   LinearFn linear[3];      // f32 activations, by Storage of the weights
   LinearFn linear_bf16;    // bf16 activations and bf16 weights; NULL: not in this instruction set
