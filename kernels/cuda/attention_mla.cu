@@ -158,17 +158,28 @@ __global__ __launch_bounds__(256) void mla_merge(AttentionArgs a, int splits, in
   if (pair >= tile.y * a.q_heads) return;
   const float c = a.scale * 1.4426950408889634f;
   const float* all = a.partial + ((static_cast<int64_t>(blockIdx.y) * pair_tiles + pair_tile) * splits * kPairs + r) * kPartial;
+  // Lane s holds maximum and sum of split s (and s + 32, ..), so that the outputs' loads wait for nothing.
   float m = -INFINITY, l = 0, o[16] = {};
-  for (int s = 0; s < splits; ++s) {
-    const float* p = all + static_cast<int64_t>(s) * kPairs * kPartial;
-    const float peak = p[kLatent];
-    if (peak == -INFINITY) continue;
-    const float next = fmaxf(m, peak), fade = Exp2((m - next) * c), f = Exp2((peak - next) * c);
-    l = l * fade + p[kLatent + 1] * f;
+  for (int s = lane; s < splits; s += 32) m = fmaxf(m, all[static_cast<int64_t>(s) * kPairs * kPartial + kLatent]);
+  m = WarpMax(m);
+  for (int s0 = 0; s0 < splits; s0 += 32) {
+    float mine = 0;
+    if (s0 + lane < splits) {
+      const float* p = all + static_cast<int64_t>(s0 + lane) * kPairs * kPartial;
+      const float peak = p[kLatent];
+      mine = peak == -INFINITY ? 0.0f : Exp2((peak - m) * c);
+      l = fmaf(p[kLatent + 1], mine, l);
+    }
+    const int count = min(32, splits - s0);
+#pragma unroll 2
+    for (int s = 0; s < count; ++s) {
+      const float f = __shfl_sync(~0u, mine, s);
+      const float* p = all + static_cast<int64_t>(s0 + s) * kPairs * kPartial;
 #pragma unroll
-    for (int j = 0; j < 16; ++j) o[j] = o[j] * fade + p[32 * j + lane] * f;
-    m = next;
+      for (int j = 0; j < 16; ++j) o[j] = fmaf(p[32 * j + lane], f, o[j]);
+    }
   }
+  l = WarpSum(l);
   bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(tile.x) * a.q_heads + pair) * kLatent;
 #pragma unroll
   for (int j = 0; j < 16; ++j) to[32 * j + lane] = __float2bfloat16(o[j] / l);

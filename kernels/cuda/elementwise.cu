@@ -130,7 +130,7 @@ __global__ __launch_bounds__(256) void rope_append(AppendArgs a) {
 
 // cache <- rmsnorm(latent) | rope(k_pe); q_nope <- T(q); q_cat[rope part] <- rope(q_pe)
 // bytes  rows * (heads * (nope + rope) * 6 + (latent + rope) * 6)     bound: latency
-// grid   rows x 256 threads
+// grid   (rows, parts) x 256 threads; heads are dealt over the parts, part 0 also does the latent and the shared key
 __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
   __shared__ float scratch[33];
   LetNextStart();
@@ -139,13 +139,16 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
   const CacheSlot slot = FindSlot(a.cache, row);
   const int width = a.latent + a.rope_dim, half = a.rope_dim / 2;
   const float* latent = a.a + row * a.a_stride + a.latent_at;
-  float sum = 0;
-  for (int i = threadIdx.x; i < a.latent; i += 256) sum = fmaf(latent[i], latent[i], sum);
-  const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.latent) + a.latent_eps);
   const int64_t at = static_cast<int64_t>(slot.token) * width;
-  for (int i = threadIdx.x; i < a.latent; i += 256)
-    StoreAs(slot.page, at + i, latent[i] * rstd * a.latent_norm[i], a.cache.bf16);
-  for (int w = threadIdx.x; w < (a.heads + 1) * half; w += 256) {
+  if (blockIdx.y == 0) {
+    float sum = 0;
+    for (int i = threadIdx.x; i < a.latent; i += 256) sum = fmaf(latent[i], latent[i], sum);
+    const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.latent) + a.latent_eps);
+    for (int i = threadIdx.x; i < a.latent; i += 256)
+      StoreAs(slot.page, at + i, latent[i] * rstd * a.latent_norm[i], a.cache.bf16);
+  }
+  const int begin = blockIdx.y * 256 + threadIdx.x, stride = gridDim.y * 256;
+  for (int w = begin; w < (a.heads + 1) * half; w += stride) {
     const int head = w / half, i = w % half;  // head == heads: the shared key
     const float* in = head < a.heads ? a.q + row * a.q_stride + head * (a.nope + a.rope_dim) + a.nope : latent + a.latent;
     int d0, d1;
@@ -167,7 +170,7 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
       StoreAs(slot.page, at + a.latent + d1, y, a.cache.bf16);
     }
   }
-  for (int w = threadIdx.x; w < a.heads * a.nope; w += 256) {
+  for (int w = begin; w < a.heads * a.nope; w += stride) {
     const int head = w / a.nope, i = w % a.nope;
     StoreAs(a.q_nope, static_cast<int64_t>(row) * a.heads * a.nope + w,
             a.q[row * a.q_stride + head * (a.nope + a.rope_dim) + i], a.bf16);
@@ -202,7 +205,9 @@ cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args) {
 }
 
 cudaError_t MlaPrepare(const Launch& launch, const MlaPrepareArgs& args) {
-  return Start(launch, mla_prepare, dim3(static_cast<unsigned>(args.rows)), dim3(256), 0, args);
+  const int parts = args.rows >= 64 ? 1 : (args.heads * args.nope + 1023) / 1024;
+  return Start(launch, mla_prepare, dim3(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts)), dim3(256), 0,
+               args);
 }
 
 }  // namespace dsopt_cuda

@@ -181,7 +181,24 @@ struct RouteArgs {
   float* logits;            // [rows, experts] scratch
   int* slot_expert;         // [rows, top_k]
   float* slot_weight;       // [rows, top_k]
+  // One row only: h is not normalised yet; the last CTA to arrive chooses (counter is zero between launches).
+  const float* norm_gain;   // null: h is normalised
+  float norm_eps;
+  uint32_t* arrived;
 };
+struct MoeDecodeArgs {
+  float* x;                 // [hidden], normalised on the way in, added to
+  const float* norm_gain;
+  float norm_eps;
+  const void *gate_up, *down, *shared_gate_up, *shared_down;  // bf16
+  int hidden, inner, shared_inner, top_k;
+  bool gelu;
+  const int* slot_expert;
+  const float* slot_weight;
+  void* mid;                // [top_k * inner + shared_inner] bf16 scratch
+};
+bool MoeDecodeSupported(const Limits& limits, const MoeDecodeArgs& args);
+cudaError_t MoeDecode(const Launch& launch, const MoeDecodeArgs& args);  // one row, after Route
 cudaError_t Route(const Launch& launch, const RouteArgs& args);
 // Slots by expert, cut into tiles of at most kGroupRows.
 cudaError_t MoeSort(const Launch& launch, const int* slot_expert, int slots, int experts, int* sorted_slots,

@@ -1,6 +1,6 @@
 // linear_gemv.cu - y = x W^T for one row, or one row per slot of a mixture, at the speed of reading the weights. The
 // input's RMSNorm can be folded in: a decode step then has no kernel of its own for it.
-#include "common/convert.cuh"
+#include "common/gemv.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
 
@@ -22,18 +22,6 @@ struct Pair {
     }
   }
 };
-
-__device__ __forceinline__ void Fma2(float& sum, uint32_t w, uint32_t x) {
-  sum = fmaf(__uint_as_float(w << 16), __uint_as_float(x << 16), sum);
-  sum = fmaf(__uint_as_float(w & 0xffff0000u), __uint_as_float(x & 0xffff0000u), sum);
-}
-__device__ __forceinline__ float Dot8(float sum, uint4 w, uint4 x) {
-  Fma2(sum, w.x, x.x);
-  Fma2(sum, w.y, x.y);
-  Fma2(sum, w.z, x.z);
-  Fma2(sum, w.w, x.w);
-  return sum;
-}
 
 // out[n] (+)= x . W[n, :] + bias[n], or act(gate) up of row pairs; x = in, or rmsnorm(norm_in) * gain in bf16
 // in [k] bf16 (slots: [slots / in_div, k])   W [n, k] bf16   k % 8 == 0
@@ -69,18 +57,7 @@ __global__ __launch_bounds__(kThreads, 2) void linear_gemv(LinearArgs a) {
   const int inputs = slots ? (a.rows + a.in_div - 1) / a.in_div : 1, vectors = a.k / 8;
   uint4* x = reinterpret_cast<uint4*>(smem);
   if (a.norm_in != nullptr) {
-    float sum = 0;
-    for (int i = threadIdx.x; i < a.k / 4; i += kThreads) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(a.norm_in) + i);
-      sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-    }
-    const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.k) + a.norm_eps);
-    for (int i = threadIdx.x; i < a.k / 4; i += kThreads) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(a.norm_in) + i);
-      const float4 g = __ldg(reinterpret_cast<const float4*>(a.norm_gain) + i);
-      reinterpret_cast<uint2*>(smem)[i] = {PackBf16(v.x * rstd * g.x, v.y * rstd * g.y),
-                                           PackBf16(v.z * rstd * g.z, v.w * rstd * g.w)};
-    }
+    NormToShared(a.norm_in, a.norm_gain, a.norm_eps, a.k, reinterpret_cast<uint2*>(smem), scratch);
   } else {
     for (int i = threadIdx.x; i < inputs * vectors; i += kThreads)
       x[i] = __ldcg(reinterpret_cast<const uint4*>(static_cast<const bf16*>(a.in) + (i / vectors) * a.in_row_stride) +

@@ -1,6 +1,6 @@
 // moe.cu - the mixture's own decisions, all on the device: router, top-k with group limit, sorting of slots by expert,
 // the weighted sum. A slot is one (row, chosen expert) pair. The experts' products are linear_*.cu.
-#include "common/convert.cuh"
+#include "common/gemv.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
 
@@ -54,20 +54,15 @@ __device__ __forceinline__ int WarpArgMax(const float* values, int count, int la
   return at == INT_MAX ? 0 : at;
 }
 
-// softmax over experts, group limit, top-k, weights
-// bytes  rows * experts * 4     bound: latency
-// grid   rows x 32 threads; experts <= 1024
-__global__ __launch_bounds__(32) void route_choose(RouteArgs a) {
+// One warp: softmax over experts, group limit, top-k, weights of a row.
+__device__ void ChooseExperts(const RouteArgs& a, int row, int lane) {
   __shared__ float p[kMaxExperts], masked[kMaxExperts], group[kMaxExperts];
-  LetNextStart();
-  WaitForPrevious();
-  const int row = blockIdx.x, lane = threadIdx.x;
   const float* logits = a.logits + static_cast<int64_t>(row) * a.experts;
   float peak = -INFINITY, total = 0;
-  for (int e = lane; e < a.experts; e += 32) peak = fmaxf(peak, logits[e]);
+  for (int e = lane; e < a.experts; e += 32) peak = fmaxf(peak, __ldcg(logits + e));
   peak = WarpMax(peak);
   for (int e = lane; e < a.experts; e += 32) {
-    p[e] = expf(logits[e] - peak);
+    p[e] = expf(__ldcg(logits + e) - peak);
     total += p[e];
   }
   total = WarpSum(total);
@@ -107,6 +102,46 @@ __global__ __launch_bounds__(32) void route_choose(RouteArgs a) {
   }
   const float factor = (a.renormalise ? 1.0f / sum : 1.0f) * a.route_scale;
   for (int k = lane; k < a.top_k; k += 32) a.slot_weight[row * a.top_k + k] *= factor;
+}
+
+// bytes  rows * experts * 4     bound: latency
+// grid   rows x 32 threads; experts <= 1024
+__global__ __launch_bounds__(32) void route_choose(RouteArgs a) {
+  LetNextStart();
+  WaitForPrevious();
+  ChooseExperts(a, blockIdx.x, threadIdx.x);
+}
+
+// Norm, logits and choice of one row in one kernel.
+// bytes  experts * hidden * 4 + hidden * 8 per CTA (L2)      bound: latency
+// grid   (experts / 8) x 256 threads, one warp per expert; the last CTA to arrive chooses
+__global__ __launch_bounds__(256) void route_one(RouteArgs a) {
+  __shared__ float scratch[33];
+  __shared__ uint32_t ticket;
+  LetNextStart();
+  WaitForPrevious();
+  const int expert = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+  const float rstd = InverseRms(a.h, a.hidden, a.norm_eps, scratch);
+  if (expert < a.experts) {
+    const float* w = a.router + static_cast<int64_t>(expert) * a.hidden;
+    float sum = 0;
+#pragma unroll 4
+    for (int i = lane * 4; i < a.hidden; i += 128) {
+      const float4 x = __ldcg(reinterpret_cast<const float4*>(a.h + i));
+      const float4 g = __ldg(reinterpret_cast<const float4*>(a.norm_gain + i)), v = __ldg(reinterpret_cast<const float4*>(w + i));
+      sum = fmaf(x.x * rstd * g.x, v.x, fmaf(x.y * rstd * g.y, v.y, fmaf(x.z * rstd * g.z, v.z, fmaf(x.w * rstd * g.w, v.w, sum))));
+    }
+    sum = WarpSum(sum);
+    if (lane == 0) a.logits[expert] = sum;
+  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) ticket = atomicAdd(a.arrived, 1);
+  __syncthreads();
+  if (ticket != gridDim.x - 1 || threadIdx.x >= 32) return;
+  __threadfence();
+  if (lane == 0) *a.arrived = 0;
+  ChooseExperts(a, 0, lane);
 }
 
 // sorted_slots: slots by expert; tiles: (expert, first, count), count 0 beyond the last
@@ -158,6 +193,8 @@ __global__ __launch_bounds__(256) void moe_combine(const float* y, const float* 
 
 cudaError_t Route(const Launch& launch, const RouteArgs& args) {
   if (args.experts > kMaxExperts) return cudaErrorInvalidValue;
+  if (args.norm_gain != nullptr)
+    return Start(launch, route_one, dim3(static_cast<unsigned>((args.experts + 7) / 8)), dim3(256), 0, args);
   const unsigned rows = static_cast<unsigned>(args.rows);
   const cudaError_t error =
       Start(launch, route_logits, dim3(static_cast<unsigned>((args.experts + 7) / 8), rows), dim3(256), 0, args);

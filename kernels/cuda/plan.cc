@@ -231,7 +231,7 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
       const uint64_t slots = rows * k.top_k;
       bump.Take(&b.h, rows * d.hidden, element);
       bump.Take(&b.h32, rows * d.hidden, 4);
-      bump.Take(&b.mid, std::max(slots * k.inner, rows * k.shared_inner), element);
+      bump.Take(&b.mid, slots * k.inner + rows * k.shared_inner, element);
       if (fast) bump.Take(&b.wide, rows * 2 * k.shared_inner, 2);
       bump.Take(&b.y, slots * d.hidden, 4);
       bump.Take(&b.route_logits, rows * k.experts, 4);
@@ -288,7 +288,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(d.blocks[i]);
-  uint64_t branch = 0, partial = 0, counters = 0, rope_floats = 0;
+  uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_block& block = d.blocks[i];
     BlockBuffers unused;

@@ -138,6 +138,8 @@ struct dsopt_be_program {
   cudaError_t RecordSample();
   cudaError_t RecordPersistent();
   cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
+  cudaError_t NormLinear(dsopt_cuda::LinearArgs args, const float* x, int64_t stride, const int* rows_list,
+                         const dsopt_be_weight* gain, float eps, void* h, void* wide);
   cudaError_t Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain, float eps,
                    int rows, void* out, float* out_f32);
   dsopt_cuda::LinearArgs LinearOf(const dsopt_be_weight* weight, const void* in, void* out, int rows) const;

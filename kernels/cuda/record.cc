@@ -49,6 +49,7 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
 
 cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
   if (!plan.fast) return LinearReference(launch_, args);
+  if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
     return args.sorted_slots != nullptr ? LinearTiles(launch_, args) : LinearSkinny(launch_, args);
   if (args.rows <= kSkinnyRows) return LinearSkinny(launch_, args);
@@ -87,6 +88,20 @@ cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* r
   return RmsNorm(launch_, a);
 }
 
+// args with its input normalised: folded into the product where one row allows it, else a kernel of its own that writes
+// args.in.
+cudaError_t dsopt_be_program::NormLinear(LinearArgs args, const float* x, int64_t stride, const int* rows_list,
+                                         const dsopt_be_weight* gain, float eps, void* h, void* wide) {
+  LinearArgs folded = args;
+  folded.norm_in = x;
+  folded.norm_gain = VectorOf(gain);
+  folded.norm_eps = eps;
+  if (plan.fast && args.rows == 1 && rows_list == nullptr && GemvSupported(device->limits, folded))
+    return LinearGemv(launch_, folded);
+  RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr));
+  return Linear(args, wide);
+}
+
 cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
   return Embed(launch_, block.table->data, block.table->elem, batch_.tokens, batch_.rows,
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
@@ -95,11 +110,10 @@ cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
 cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block, const BlockBuffers& b) {
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), head_dim = static_cast<int>(block.head_dim);
   float* x = At<float>(plan.x);
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
   LinearArgs qkv = LinearOf(block.qkv, b.h, b.a, rows);
   qkv.bias = VectorOf(block.qkv_bias);
   qkv.out_f32 = true;
-  RETURN_IF_CUDA_ERROR(Linear(qkv, nullptr));
+  RETURN_IF_CUDA_ERROR(NormLinear(qkv, x, hidden, nullptr, block.norm, block.norm_eps, b.h, nullptr));
 
   const bool fast = FastAttention(desc, block, plan.fast);
   AppendArgs append{};
@@ -153,16 +167,14 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_mla_block& block, const Bloc
   const int q_width = heads * (nope + rope_dim), q_part = block.q_rank != 0 ? static_cast<int>(block.q_rank) : q_width;
   const int width = latent + rope_dim;
   float* x = At<float>(plan.x);
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
   LinearArgs down = LinearOf(block.down, b.h, b.a, rows);
   down.bias = VectorOf(block.down_bias);
   down.out_f32 = true;
-  RETURN_IF_CUDA_ERROR(Linear(down, nullptr));
+  RETURN_IF_CUDA_ERROR(NormLinear(down, x, hidden, nullptr, block.norm, block.norm_eps, b.h, nullptr));
   if (block.q_rank != 0) {
-    RETURN_IF_CUDA_ERROR(Norm(b.a, down.n, nullptr, block.q_norm, block.latent_eps, rows, b.q_low, nullptr));
     LinearArgs up = LinearOf(block.q_up, b.q_low, b.q, rows);
     up.out_f32 = true;
-    RETURN_IF_CUDA_ERROR(Linear(up, nullptr));
+    RETURN_IF_CUDA_ERROR(NormLinear(up, b.a, down.n, nullptr, block.q_norm, block.latent_eps, b.q_low, nullptr));
   }
   MlaPrepareArgs prepare{};
   prepare.a = b.a;
@@ -235,13 +247,12 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_mla_block& block, const Bloc
 cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const BlockBuffers& b) {
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden);
   float* x = At<float>(plan.x);
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, nullptr));
   LinearArgs up = LinearOf(block.gate_up, b.h, b.mid, rows);
   up.bias = VectorOf(block.gate_up_bias);
   up.epilogue = Epilogue::kGateUp;
   up.gelu = block.activation == DSOPT_ACT_GELU_TANH;
   up.out_row_stride = up.n / 2;
-  RETURN_IF_CUDA_ERROR(Linear(up, b.wide));
+  RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   LinearArgs down = LinearOf(block.down, b.mid, x, rows);
   down.bias = VectorOf(block.down_bias);
   down.epilogue = Epilogue::kAdd;
@@ -252,7 +263,6 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), top_k = static_cast<int>(block.top_k);
   const int slots = rows * top_k;
   float* x = At<float>(plan.x);
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32));
   RouteArgs route{};
   route.h = b.h32;
   route.router = VectorOf(block.router);
@@ -267,6 +277,33 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
   route.logits = b.route_logits;
   route.slot_expert = b.slot_expert;
   route.slot_weight = b.slot_weight;
+  MoeDecodeArgs one{};
+  one.x = x;
+  one.norm_gain = VectorOf(block.norm);
+  one.norm_eps = block.norm_eps;
+  one.gate_up = block.gate_up->data;
+  one.down = block.down->data;
+  one.hidden = hidden;
+  one.inner = static_cast<int>(block.inner);
+  one.shared_inner = static_cast<int>(block.shared_inner);
+  one.top_k = top_k;
+  one.gelu = block.activation == DSOPT_ACT_GELU_TANH;
+  one.slot_expert = b.slot_expert;
+  one.slot_weight = b.slot_weight;
+  one.mid = b.mid;
+  if (block.shared_inner != 0) {
+    one.shared_gate_up = block.shared_gate_up->data;
+    one.shared_down = block.shared_down->data;
+  }
+  if (plan.fast && rows == 1 && MoeDecodeSupported(device->limits, one)) {
+    route.h = x;
+    route.norm_gain = one.norm_gain;
+    route.norm_eps = one.norm_eps;
+    route.arrived = At<uint32_t>(plan.arrived);
+    RETURN_IF_CUDA_ERROR(Route(launch_, route));
+    return MoeDecode(launch_, one);
+  }
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32));
   RETURN_IF_CUDA_ERROR(Route(launch_, route));
   const bool sorted = plan.fast && slots > kUnsortedSlots;
   if (sorted)
@@ -304,11 +341,11 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
 cudaError_t dsopt_be_program::RecordHead(const dsopt_head_block& block, const BlockBuffers& b) {
   if (batch_.logit_rows == 0) return cudaSuccess;
   const int rows = batch_.logit_rows;
-  RETURN_IF_CUDA_ERROR(Norm(At<float>(plan.x), desc.hidden, batch_.logit_rows_list, block.norm, block.norm_eps, rows,
-                            b.h, nullptr));
   LinearArgs head = LinearOf(block.weight, b.h, At<float>(plan.logits), rows);
   head.out_f32 = true;
-  RETURN_IF_CUDA_ERROR(Linear(head, nullptr));
+  RETURN_IF_CUDA_ERROR(NormLinear(head, At<float>(plan.x), desc.hidden,
+                                  batch_.rows == 1 ? nullptr : batch_.logit_rows_list, block.norm, block.norm_eps, b.h,
+                                  nullptr));
   return RecordSample();
 }
 
