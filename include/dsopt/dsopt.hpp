@@ -28,6 +28,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -339,10 +340,11 @@ class Stream {
       : session_(std::move(session)), pending_(std::move(pending)), handle_(handle) {}
   // Drives the session until there is more text; false at the end of the generation.
   bool NextPiece(std::string_view* piece) {
-    for (;;) {
+    for (bool active = true;;) {
       const std::optional<dsopt_event> event = Read();
       if (!event) {
-        if (!Active()) return false;
+        if (!active) return false;  // nothing generates any more, and that was the last event
+        active = Step();
         continue;
       }
       if (event->kind == DSOPT_EVENT_ERROR) {
@@ -357,15 +359,15 @@ class Stream {
       if (!piece->empty()) return true;
     }
   }
-  // One wait; false if nothing generates any more, so that no event will come.
-  bool Active() {
-    const dsopt_status status = dsopt_session_wait(session_.get(), 100000);
-    pending_->Rethrow();
-    if (status == DSOPT_E_TIMEOUT) return true;
-    detail::Check(status);
+  // One poll; sleeps shortly when a device is at work. Not dsopt_session_wait: that returns at once while
+  // another stream of the session has events that nobody reads.
+  bool Step() {
     auto result = detail::Sized(dsopt_poll_result{});
-    const bool finished = detail::Check(dsopt_session_poll(session_.get(), 0, &result));
-    return !finished || result.ready_events > 0;
+    const bool finished = detail::Check(dsopt_session_poll(session_.get(), 2000, &result));
+    pending_->Rethrow();
+    const uint64_t sleep_us = result.suggested_wait_us < 500 ? result.suggested_wait_us : 500;
+    if (!finished && sleep_us > 0) std::this_thread::sleep_for(std::chrono::microseconds(sleep_us));
+    return !finished;
   }
   std::string ErrorText() const {
     char text[512] = "";

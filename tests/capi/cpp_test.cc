@@ -48,6 +48,19 @@ TEST_CASE("pieces are the text of a generation", "[cpp]") {
   CHECK(stream.Logits().size() == f.model.Info().vocab_size);
 }
 
+TEST_CASE("pieces of one stream come while another has events that nobody reads", "[cpp]") {
+  Fixture f;
+  dsopt::Stream quiet = f.session.NewStream(), stream = f.session.NewStream();
+  quiet.Append("unread");
+  stream.Append("read");
+  quiet.Generate({.max_tokens = 5, .flags = DSOPT_GENERATE_IGNORE_EOS});
+  stream.Generate({.max_tokens = 50, .flags = DSOPT_GENERATE_IGNORE_EOS});
+  for (std::string_view piece : stream.Pieces()) CHECK(!piece.empty());
+  CHECK(stream.TokenCount() == 54);
+  for (std::string_view piece : stream.Pieces()) FAIL("no generation: " << piece);
+  CHECK(quiet.Read());
+}
+
 TEST_CASE("a failed call throws its code and message", "[cpp]") {
   Fixture f;
   dsopt::Stream stream = f.session.NewStream();

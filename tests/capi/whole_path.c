@@ -1,4 +1,5 @@
-/* The whole path in C99 with nothing but dsopt.h: open, tokenize, prefill, generate, read, save, load, release. */
+/* The whole path in C99 with nothing but dsopt.h: open, tokenize, prefill, generate, read, save, load, release.
+ */
 #include <dsopt/dsopt.h>
 #include <stdio.h>
 #include <stdlib.h>
