@@ -46,8 +46,9 @@ int32_t FindCut(const Survivors& from, const float* key, const float* weights, d
   while (true) {
     float high = key[ids[0]], low = high;
     for (uint32_t i = 1; i < count; ++i) {
-      high = Max(high, key[ids[i]]);
-      low = Min(low, key[ids[i]]);
+      const float value = key[ids[i]];
+      high = Max(high, value);
+      low = Min(low, value);
     }
     const float scale = static_cast<float>(kBuckets - 1) / (high - low);
     const bool splits = std::isfinite(scale) && (high - low) * scale > 1.0f;  // not for absurd ranges
@@ -63,26 +64,29 @@ int32_t FindCut(const Survivors& from, const float* key, const float* weights, d
       }
       return order[count - 1];
     }
-    double sums[kBuckets] = {};
+    double sums[2][kBuckets] = {};  // even and odd candidates: neighbours often meet in one bucket
     uint32_t counts[kBuckets] = {};
     const auto bucket_of = [&](int32_t id) {
       return Min(static_cast<uint32_t>((high - key[id]) * scale), kBuckets - 1);
     };
     for (uint32_t i = 0; i < count; ++i) {
       const uint32_t b = bucket_of(ids[i]);
-      sums[b] += WeightOf(weights, ids[i]);
+      sums[i % 2][b] += WeightOf(weights, ids[i]);
       ++counts[b];
     }
+    for (uint32_t b = 0; b < kBuckets; ++b) sums[0][b] += sums[1][b];
     uint32_t chosen = 0;
     for (uint32_t b = 0; b < kBuckets; ++b) {
       if (counts[b] == 0) continue;
-      if (b != 0) before += sums[chosen];
+      if (b != 0) before += sums[0][chosen];
       chosen = b;
-      if (beyond ? before + sums[b] > target : before + sums[b] >= target) break;
+      if (beyond ? before + sums[0][b] > target : before + sums[0][b] >= target) break;
     }
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; ++i) {
-      if (bucket_of(ids[i]) == chosen) order[kept++] = ids[i];
+      const int32_t id = ids[i];  // read first: order may be ids
+      order[kept] = id;
+      kept += bucket_of(id) == chosen ? 1 : 0;
     }
     ids = order;
     count = kept;
@@ -91,18 +95,25 @@ int32_t FindCut(const Survivors& from, const float* key, const float* weights, d
 
 // Drops everything behind the cut token.
 void KeepUpTo(Survivors* s, const float* key, int32_t cut) {
+  const float limit = key[cut];
+  int32_t* ids = s->ids;
   uint32_t kept = 0;
-  for (uint32_t i = 0; i < s->count; ++i) {
-    const int32_t id = s->ids[i];
-    if (key[id] > key[cut] || (key[id] == key[cut] && id <= cut)) s->ids[kept++] = id;
+  for (uint32_t i = 0, count = s->count; i < count; ++i) {
+    const int32_t id = ids[i];
+    ids[kept] = id;
+    kept += key[id] > limit || (key[id] == limit && id <= cut) ? 1 : 0;
   }
   s->count = kept;
 }
 
 double TotalWeight(const Survivors& s, const float* weights) {
-  double total = 0.0;
-  for (uint32_t i = 0; i < s.count; ++i) total += static_cast<double>(weights[s.ids[i]]);
-  return total;
+  double sums[4] = {};  // four chains: one would wait for each addition
+  uint32_t i = 0;
+  for (; i + 4 <= s.count; i += 4) {
+    for (uint32_t j = 0; j < 4; ++j) sums[j] += static_cast<double>(weights[s.ids[i + j]]);
+  }
+  for (; i < s.count; ++i) sums[0] += static_cast<double>(weights[s.ids[i]]);
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
 void KeepSigma(Survivors* s, const float* logits, uint32_t vocab, float max, float sigmas) {
@@ -125,16 +136,17 @@ void KeepSigma(Survivors* s, const float* logits, uint32_t vocab, float max, flo
   s->count = kept;
 }
 
-void KeepTypical(Survivors* s, const float* weights, float mass, float* key, int32_t* order) {
-  const double total = TotalWeight(*s, weights);
+// -log p of a token is log(total) - d, d = (logit - max) / temperature.
+void KeepTypical(Survivors* s, const float* logits, float max, float inv_t, const float* weights, float mass, float* key,
+                 int32_t* order) {
+  const double total = TotalWeight(*s, weights), log_total = std::log(total);
+  const auto surprise = [=](int32_t id) { return log_total - static_cast<double>((logits[id] - max) * inv_t); };
   double entropy = 0.0;
   for (uint32_t i = 0; i < s->count; ++i) {
-    const double p = static_cast<double>(weights[s->ids[i]]) / total;
-    entropy -= p * std::log(p);
+    entropy += static_cast<double>(weights[s->ids[i]]) / total * surprise(s->ids[i]);
   }
   for (uint32_t i = 0; i < s->count; ++i) {
-    const double p = static_cast<double>(weights[s->ids[i]]) / total;
-    key[s->ids[i]] = -static_cast<float>(std::fabs(-std::log(p) - entropy));
+    key[s->ids[i]] = -static_cast<float>(std::fabs(surprise(s->ids[i]) - entropy));
   }
   KeepUpTo(s, key, FindCut(*s, key, weights, static_cast<double>(mass) * total, false, order));
 }
@@ -181,21 +193,27 @@ int32_t ArgMax(const Kernels& k, const float* logits, uint32_t vocab, float max)
   return 0;  // every logit is -inf or not a number
 }
 
+// Ids with a probability, ascending; returns how many.
+uint32_t LikelyTokens(const float* probs, uint32_t vocab, int32_t* ids) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < vocab; ++i) {
+    ids[count] = static_cast<int32_t>(i);
+    count += probs[i] > 0.0f ? 1 : 0;
+  }
+  return count;
+}
+
 int32_t Draw(const Kernels& k, const SampleInput& in, const SampleScratch& scratch, const float* logits, float max) {
   const dsopt_sample_row& row = *in.row;
   k.exp_scaled(logits, in.vocab, max, 1.0f / row.temperature, scratch.probs);
-  Survivors s{scratch.ids, 0};
-  for (uint32_t i = 0; i < in.vocab; ++i) {
-    s.ids[s.count] = static_cast<int32_t>(i);
-    s.count += scratch.probs[i] > 0.0f ? 1 : 0;
-  }
+  Survivors s{scratch.ids, LikelyTokens(scratch.probs, in.vocab, scratch.ids)};
   if (s.count == 0 || !std::isfinite(max)) return ArgMax(k, logits, in.vocab, max);
   if (row.top_k != 0 && row.top_k < s.count) {
     KeepUpTo(&s, logits, FindCut(s, logits, nullptr, row.top_k, false, scratch.order));
   }
   if (row.top_n_sigma > 0.0f) KeepSigma(&s, logits, in.vocab, max, row.top_n_sigma);
   if (row.typical_p > 0.0f && row.typical_p < 1.0f) {
-    KeepTypical(&s, scratch.probs, row.typical_p, scratch.typical, scratch.order);
+    KeepTypical(&s, logits, max, 1.0f / row.temperature, scratch.probs, row.typical_p, scratch.typical, scratch.order);
   }
   if (row.top_p > 0.0f && row.top_p < 1.0f) {
     const double target = static_cast<double>(row.top_p) * TotalWeight(s, scratch.probs);
