@@ -29,7 +29,7 @@ Status Measure(const Request& request) {
   ASSIGN_OR_RETURN(const ModelPtr model, OpenModel(runtime.get(), request.model, request.engine));
   ASSIGN_OR_RETURN(const dsopt_model_info info, ModelInfo(model.get()));
   const std::string used(FirstCharacters(text, request.max_chars));
-  ASSIGN_OR_RETURN(const std::vector<dsopt_token> ids, Tokenize(model.get(), used, 0));
+  ASSIGN_OR_RETURN(const std::vector<dsopt_token> ids, Tokenize(model.get(), used, DSOPT_TOKENIZE_PARSE_SPECIAL));
   ASSIGN_OR_RETURN(const SessionPtr session,
                    OpenSession(model.get(), request.engine, 1, request.perplexity.window + 1));
   const uint64_t start_ns = NowNs();
@@ -60,7 +60,7 @@ int CmdPerplexity(const Arguments& arguments) {
   Options options("perplexity", "FILE TEXT [options]",
                   "Tokenizes the first characters of TEXT, cuts the ids into consecutive windows, runs [BOS] + window\n"
                   "in one forward pass and prints exp of the mean negative log likelihood of the window tokens. Line ends\n"
-                  "\\r\\n and \\r count as \\n.");
+                  "\\r\\n and \\r count as \\n; a control token written in the text, such as <unk>, is that token.");
   options.Positional("FILE", &request.model, "a .dsopt file");
   options.Positional("TEXT", &request.text, "a text file; - reads standard input");
   options.Value("window", "N", &request.perplexity.window, "tokens of a window (default 512)");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "import/convert.h"
+#include "tools/perplexity.h"
 
 namespace dsopt::testing {
 namespace {
@@ -234,6 +235,14 @@ std::vector<float> Logits(const StreamPtr& stream, uint32_t vocab) {
   Check(dsopt_stream_get_logits(stream.get(), logits.data(), logits.size(), &count));
   if (count != vocab) throw std::runtime_error("get_logits gave " + std::to_string(count) + " values");
   return logits;
+}
+
+Tokens PerplexityIds(const LoadedFile& file, const std::string& text_name) {
+  const std::string text = tools::UnixNewlines(ReadFile(DataFolder() / "text" / text_name));
+  const std::string used(tools::FirstCharacters(text, 400000));
+  const auto ids = tools::Tokenize(file.model.get(), used, DSOPT_TOKENIZE_PARSE_SPECIAL);
+  if (!ids.ok()) throw std::runtime_error("tokenize " + text_name + ": " + std::string(ids.status().message()));
+  return *ids;
 }
 
 }  // namespace dsopt::testing

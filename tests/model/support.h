@@ -86,5 +86,9 @@ Tokens Continue(const SessionPtr& session, std::span<const dsopt_token> prompt, 
                 float temperature = 0.0f, uint64_t budget_us = 1000000);
 std::vector<float> Logits(const StreamPtr& stream, uint32_t vocab);
 
+// The ids of a text of ../shared/data/text as the goldens' perplexity uses it: text-mode line ends, 400000 characters,
+// control tokens parsed, no begin token.
+Tokens PerplexityIds(const LoadedFile& file, const std::string& text_name);
+
 }  // namespace dsopt::testing
 #endif  // DSOPT_TESTS_MODEL_SUPPORT_H_
