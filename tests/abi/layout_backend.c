@@ -17,11 +17,12 @@ AT(dsopt_host_api, allocator, 16);
 AT(dsopt_host_api, log, 24);
 AT(dsopt_host_api, set_error, 32);
 
-SIZE(dsopt_device_options, 24);
+SIZE(dsopt_device_options, 32);
 AT(dsopt_device_options, struct_size, 0);
 AT(dsopt_device_options, threads, 4);
 AT(dsopt_device_options, variant, 8);
 AT(dsopt_device_options, max_bytes, 16);
+AT(dsopt_device_options, host, 24);
 
 SIZE(dsopt_weight_desc, 48);
 AT(dsopt_weight_desc, struct_size, 0);
