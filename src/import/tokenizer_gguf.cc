@@ -13,7 +13,20 @@ namespace dsopt {
 namespace {
 
 enum ValueType : uint32_t {
-  kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kTypeCount
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64,
+  kTypeCount
 };
 
 // Bytes of a scalar; 0 for strings, arrays and unknown types.
@@ -126,13 +139,28 @@ Result<int64_t> ReadInteger(GgufReader* reader, uint32_t type) {
   };
   Status status;
   switch (type) {
-    case kU8: case kBool: status = read(uint8_t{}); break;
-    case kI8: status = read(int8_t{}); break;
-    case kU16: status = read(uint16_t{}); break;
-    case kI16: status = read(int16_t{}); break;
-    case kU32: status = read(uint32_t{}); break;
-    case kI32: status = read(int32_t{}); break;
-    default: status = read(uint64_t{}); break;
+    case kU8:
+    case kBool:
+      status = read(uint8_t{});
+      break;
+    case kI8:
+      status = read(int8_t{});
+      break;
+    case kU16:
+      status = read(uint16_t{});
+      break;
+    case kI16:
+      status = read(int16_t{});
+      break;
+    case kU32:
+      status = read(uint32_t{});
+      break;
+    case kI32:
+      status = read(int32_t{});
+      break;
+    default:
+      status = read(uint64_t{});
+      break;
   }
   if (!status.ok()) return status;
   return static_cast<int64_t>(raw);
@@ -175,7 +203,8 @@ Status ReadTokenizerArray(GgufReader* reader, const std::string& key, Metadata* 
     for (uint64_t i = 0; i < count; ++i) RETURN_IF_ERROR(SkipValue(reader, kString));
     return {};
   }
-  if (ScalarBytes(element) == 0) return Error(DSOPT_E_CORRUPT, "%s: array of type %u", reader->name().c_str(), element);
+  if (ScalarBytes(element) == 0)
+    return Error(DSOPT_E_CORRUPT, "%s: array of type %u", reader->name().c_str(), element);
   return reader->Skip(count * ScalarBytes(element));
 }
 

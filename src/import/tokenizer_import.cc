@@ -41,8 +41,8 @@ Result<std::string> ReadOptional(const std::filesystem::path& path) {
 }
 
 // What the configuration files add to a tokenizer read from elsewhere.
-Status ApplyConfigs(std::string_view special_map, std::string_view config_text, std::string_view generation_text,
-                    TokenizerSpec* spec) {
+Status ApplyConfigs(std::string_view special_map, std::string_view config_text,
+                    std::string_view generation_text, TokenizerSpec* spec) {
   const auto find = [&](std::string_view text) -> int32_t {
     for (const AddedToken& token : spec->added) {
       if (spec->pieces[token.id] == text) return static_cast<int32_t>(token.id);

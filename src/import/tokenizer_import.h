@@ -14,8 +14,8 @@
 
 namespace dsopt {
 
-// tokenizer.json of Hugging Face's tokenizers. The other two may be empty: tokenizer_config.json (bos, eos, ...)
-// and generation_config.json (all end tokens).
+// tokenizer.json of Hugging Face's tokenizers. The other two may be empty: tokenizer_config.json (bos, eos,
+// ...) and generation_config.json (all end tokens).
 Result<TokenizerSpec> ImportTokenizerJson(std::string_view json, std::string_view tokenizer_config,
                                           std::string_view generation_config);
 
@@ -30,8 +30,8 @@ Result<TokenizerSpec> ImportGgufVocab(Source& source);
 // tokenizer.chat_template of the same; DSOPT_E_NOT_FOUND if there is none.
 Result<std::string> ImportGgufChatTemplate(Source& source);
 
-// A checkpoint folder: tokenizer.json, else tokenizer.model; with tokenizer_config.json, special_tokens_map.json
-// and generation_config.json where present. DSOPT_E_NOT_FOUND if it has no tokenizer.
+// A checkpoint folder: tokenizer.json, else tokenizer.model; with tokenizer_config.json,
+// special_tokens_map.json and generation_config.json where present. DSOPT_E_NOT_FOUND if it has no tokenizer.
 Result<TokenizerSpec> ImportTokenizer(const std::filesystem::path& folder);
 // chat_template.jinja, else "chat_template" of tokenizer_config.json. DSOPT_E_NOT_FOUND if neither is there.
 Result<std::string> ImportChatTemplate(const std::filesystem::path& folder);

@@ -50,7 +50,8 @@ Status ReadUnigramVocabulary(const Json& vocab, Vocabulary* ids, TokenizerSpec* 
     const std::string* piece =
         entry.is_array() && entry.size() == 2 ? entry[0].get_ptr<const std::string*>() : nullptr;
     if (piece == nullptr || !entry[1].is_number()) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer.json: vocabulary entry %zu is no [piece, score]", spec->pieces.size());
+      return Error(DSOPT_E_CORRUPT, "tokenizer.json: vocabulary entry %zu is no [piece, score]",
+                   spec->pieces.size());
     }
     ids->emplace(*piece, static_cast<uint32_t>(spec->pieces.size()));
     spec->pieces.push_back(*piece);
@@ -89,8 +90,8 @@ Status ReadMerges(const Json& merges, const Vocabulary& ids, TokenizerSpec* spec
     const int32_t left = FindId(ids, a), right = FindId(ids, b);
     if (left < 0 || right < 0) {
       const std::string_view missing = left < 0 ? a : b;
-      return Error(DSOPT_E_CORRUPT, "tokenizer.json: merge %zu names '%.*s', which is no piece", spec->merges.size(),
-                   static_cast<int>(std::min<size_t>(missing.size(), 80)), missing.data());
+      return Error(DSOPT_E_CORRUPT, "tokenizer.json: merge %zu names '%.*s', which is no piece",
+                   spec->merges.size(), static_cast<int>(std::min<size_t>(missing.size(), 80)), missing.data());
     }
     spec->merges.emplace_back(left, right);
   }
@@ -106,7 +107,8 @@ Status ReadBpe(const Json& model, bool byte_level, Vocabulary* ids, TokenizerSpe
   }
   const Json& dropout = Member(model, "dropout");
   if (dropout.is_number() && dropout.get<double>() != 0.0) {
-    return Error(DSOPT_E_UNSUPPORTED, "tokenizer.json: model.dropout %g is not supported", dropout.get<double>());
+    return Error(DSOPT_E_UNSUPPORTED, "tokenizer.json: model.dropout %g is not supported",
+                 dropout.get<double>());
   }
   spec->kind = byte_level ? TokenizerKind::kByteBpe : TokenizerKind::kCharBpe;
   spec->ignore_merges = BoolMember(model, "ignore_merges", false);
@@ -149,7 +151,8 @@ Status ReadAddedTokens(const Json& added, Vocabulary* ids, std::vector<bool>* is
     const std::optional<uint32_t> id = AsId(Member(entry, "id"));
     const std::string* content = Member(entry, "content").get_ptr<const std::string*>();
     if (!id || content == nullptr || content->empty()) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer.json: added token %zu lacks an id or content", spec->added.size());
+      return Error(DSOPT_E_CORRUPT, "tokenizer.json: added token %zu lacks an id or content",
+                   spec->added.size());
     }
     RETURN_IF_ERROR(GrowTo(*id, ids->size() + added.size(), spec));
     is_added->resize(spec->pieces.size(), false);
@@ -218,7 +221,8 @@ Result<TokenizerSpec> ImportTokenizerJson(std::string_view json, std::string_vie
   FinishPieces(is_added, &spec);
   if (!tokenizer_config.empty()) {
     ASSIGN_OR_RETURN(const Json config, ParseJson(tokenizer_config, "tokenizer_config.json"));
-    ReadSpecialTokens(config, [&](std::string_view text) { return FindId(ids, text); }, &spec);
+    ReadSpecialTokens(
+        config, [&](std::string_view text) { return FindId(ids, text); }, &spec);
     ReadAddFlags(config, &spec);
   }
   if (!generation_config.empty()) {

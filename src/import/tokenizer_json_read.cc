@@ -15,8 +15,10 @@ size_t Depth(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (quoted) {
-      if (c == '\\') ++i;
-      else if (c == '"') quoted = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        quoted = false;
     } else if (c == '"') {
       quoted = true;
     } else if (c == '{' || c == '[') {
@@ -55,7 +57,8 @@ Result<Json> ParseJson(std::string_view text, const char* what) {
   }
   Json out = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (out.is_discarded()) return Error(DSOPT_E_CORRUPT, "%s: not valid JSON", what);
-  if (!out.is_object()) return Error(DSOPT_E_CORRUPT, "%s: a JSON %s, expected an object", what, out.type_name());
+  if (!out.is_object())
+    return Error(DSOPT_E_CORRUPT, "%s: a JSON %s, expected an object", what, out.type_name());
   return out;
 }
 

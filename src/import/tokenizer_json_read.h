@@ -1,5 +1,5 @@
-// tokenizer_json_read.h - JSON access for the tokenizer importers: bounded parsing, and getters that neither throw
-// nor convert.
+// tokenizer_json_read.h - JSON access for the tokenizer importers: bounded parsing, and getters that neither
+// throw nor convert.
 #ifndef DSOPT_IMPORT_TOKENIZER_JSON_READ_H_
 #define DSOPT_IMPORT_TOKENIZER_JSON_READ_H_
 
@@ -35,8 +35,8 @@ Status ReadPreTokenizer(const Json& pre_tokenizer, TokenizerSpec* spec, bool* by
 Status ReadPostProcessor(const Json& post_processor, TokenizerSpec* spec);
 Status ReadDecoder(const Json& decoder, TokenizerSpec* spec);
 
-// Applies tokenizer_config.json / special_tokens_map.json and generation_config.json. `find` maps a token's text
-// to its id, -1 if there is none.
+// Applies tokenizer_config.json / special_tokens_map.json and generation_config.json. `find` maps a token's
+// text to its id, -1 if there is none.
 template <typename Find>
 void ReadSpecialTokens(const Json& config, Find find, TokenizerSpec* spec) {
   const auto id_of = [&](const char* key) -> int32_t {

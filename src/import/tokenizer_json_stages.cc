@@ -13,7 +13,8 @@ constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
 
 Status Unsupported(const char* stage, std::string_view found, const char* why) {
   return Error(DSOPT_E_UNSUPPORTED, "tokenizer.json: %s '%.*s' is not supported%s%s", stage,
-               static_cast<int>(std::min<size_t>(found.size(), 80)), found.data(), *why == '\0' ? "" : ": ", why);
+               static_cast<int>(std::min<size_t>(found.size(), 80)), found.data(), *why == '\0' ? "" : ": ",
+               why);
 }
 
 // The elements of a (nested) Sequence, or the one element itself; nothing for null.
@@ -50,10 +51,13 @@ Status ReadOneNormalizer(const Json& stage, int* order, TokenizerSpec* spec) {
   } else if (type == "Replace") {
     const std::string_view from = StringMember(Member(stage, "pattern"), "String");
     const std::string_view to = StringMember(stage, "content");
-    if (from.empty()) return Unsupported("Replace", Member(stage, "pattern").type_name(), "only a String pattern is");
+    if (from.empty())
+      return Unsupported("Replace", Member(stage, "pattern").type_name(), "only a String pattern is");
     own = from == " " && to == kSpace ? kSpaces : kReplace;
-    if (own == kSpaces) spec->escape_spaces = true;
-    else spec->replacements.emplace_back(from, to);
+    if (own == kSpaces)
+      spec->escape_spaces = true;
+    else
+      spec->replacements.emplace_back(from, to);
   } else {
     return Unsupported("normalizer", type, "");
   }
@@ -86,9 +90,12 @@ Status ReadMetaspace(const Json& stage, TokenizerSpec* spec) {
 std::string EscapeNewlines(std::string_view pattern) {
   std::string out;
   for (const char c : pattern) {
-    if (c == '\r') out += "\\r";
-    else if (c == '\n') out += "\\n";
-    else out += c;
+    if (c == '\r')
+      out += "\\r";
+    else if (c == '\n')
+      out += "\\n";
+    else
+      out += c;
   }
   return out;
 }
@@ -112,7 +119,8 @@ PreTokenizer RecogniseSplits(const std::vector<std::string>& splits) {
   if (splits == List{kGpt2Pattern}) return PreTokenizer::kGpt2;
   if (splits == List{kLlama3Pattern}) return PreTokenizer::kLlama3;
   if (splits == List{kQwen2Pattern}) return PreTokenizer::kQwen2;
-  if (splits == List{"\\p{N}{1,3}", kDeepseekV3CjkPattern, kDeepseekV3Pattern}) return PreTokenizer::kDeepseekV3;
+  if (splits == List{"\\p{N}{1,3}", kDeepseekV3CjkPattern, kDeepseekV3Pattern})
+    return PreTokenizer::kDeepseekV3;
   for (const char* digits : {kSingleDigits, "\\p{N}"}) {
     if (splits == List{"[\\r\\n]", DeepseekLetterPattern(), kDeepseekPunctuationPattern, "\\s+$",
                        kDeepseekCjkPattern, digits}) {
@@ -161,7 +169,8 @@ Status ReadPreTokenizer(const Json& pre_tokenizer, TokenizerSpec* spec, bool* by
   Flatten(pre_tokenizer, "pretokenizers", &stages);
   *byte_level = false;
   if (stages.empty()) return {};
-  if (stages.size() == 1 && StringMember(*stages[0], "type") == "Metaspace") return ReadMetaspace(*stages[0], spec);
+  if (stages.size() == 1 && StringMember(*stages[0], "type") == "Metaspace")
+    return ReadMetaspace(*stages[0], spec);
   const Json& last = *stages.back();
   if (StringMember(last, "type") != "ByteLevel") {
     return Unsupported("pre-tokenizer", StringMember(last, "type"), "expected ByteLevel at the end");
@@ -174,7 +183,8 @@ Status ReadPreTokenizer(const Json& pre_tokenizer, TokenizerSpec* spec, bool* by
     return {};
   }
   if (spec->add_prefix_space || use_regex) {
-    return Unsupported("pre-tokenizer", "ByteLevel", "after a Split only without add_prefix_space and use_regex");
+    return Unsupported("pre-tokenizer", "ByteLevel",
+                       "after a Split only without add_prefix_space and use_regex");
   }
   std::vector<std::string> splits;
   for (size_t i = 0; i + 1 < stages.size(); ++i) {
@@ -210,7 +220,9 @@ Status ReadPostProcessor(const Json& post_processor, TokenizerSpec* spec) {
       }
       for (const Json& value : ids) {
         const std::optional<uint32_t> id = AsId(value);
-        if (!id) return Error(DSOPT_E_CORRUPT, "tokenizer.json: an id of template token '%.80s' is no id", name.c_str());
+        if (!id)
+          return Error(DSOPT_E_CORRUPT, "tokenizer.json: an id of template token '%.80s' is no id",
+                       name.c_str());
         (after ? spec->suffix : spec->prefix).push_back(static_cast<int32_t>(*id));
       }
     }
@@ -226,9 +238,11 @@ Status ReadDecoder(const Json& decoder, TokenizerSpec* spec) {
     if (type == "ByteLevel" || type == "ByteFallback" || type == "Fuse") continue;
     if (type == "Metaspace") {
       const std::string_view scheme = StringMember(*stage, "prepend_scheme");
-      spec->strip_leading_space = scheme.empty() ? BoolMember(*stage, "add_prefix_space", true) : scheme != "never";
+      spec->strip_leading_space =
+          scheme.empty() ? BoolMember(*stage, "add_prefix_space", true) : scheme != "never";
     } else if (type == "Replace") {
-      if (StringMember(Member(*stage, "pattern"), "String") != kSpace || StringMember(*stage, "content") != " ") {
+      if (StringMember(Member(*stage, "pattern"), "String") != kSpace ||
+          StringMember(*stage, "content") != " ") {
         return Unsupported("decoder Replace", StringMember(*stage, "content"), "only U+2581 by a space is");
       }
     } else if (type == "Strip") {

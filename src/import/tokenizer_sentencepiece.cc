@@ -1,5 +1,5 @@
-// tokenizer_sentencepiece.cc - sentencepiece's ModelProto, read with a small bounded reader of the protobuf wire
-// format: only the fields that decide how text becomes pieces.
+// tokenizer_sentencepiece.cc - sentencepiece's ModelProto, read with a small bounded reader of the protobuf
+// wire format: only the fields that decide how text becomes pieces.
 #include <bit>
 #include <optional>
 
@@ -13,9 +13,9 @@ namespace {
 // One field of a message: number, and its value as the wire type gives it.
 struct Field {
   uint32_t number = 0;
-  uint32_t wire = 0;        // 0 varint, 1 fixed 64, 2 bytes, 5 fixed 32
-  uint64_t value = 0;       // wire 0, 1, 5
-  std::string_view bytes;   // wire 2
+  uint32_t wire = 0;       // 0 varint, 1 fixed 64, 2 bytes, 5 fixed 32
+  uint64_t value = 0;      // wire 0, 1, 5
+  std::string_view bytes;  // wire 2
 };
 
 // Walks the fields of a message. [thread-compatible]
@@ -166,7 +166,8 @@ Result<TokenizerSpec> ImportSentencePiece(std::string_view bytes) {
   }
   if (spec.pieces.empty()) return Malformed("model: no pieces");
   if (trainer.model_type != 1 && trainer.model_type != 2) {
-    return Error(DSOPT_E_UNSUPPORTED, "tokenizer.model: model type %llu, only unigram (1) and BPE (2) are supported",
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "tokenizer.model: model type %llu, only unigram (1) and BPE (2) are supported",
                  static_cast<unsigned long long>(trainer.model_type));
   }
   if (trainer.space_suffix) {

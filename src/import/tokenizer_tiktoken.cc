@@ -51,8 +51,8 @@ Status ReadRanks(std::string_view bytes, TokenizerSpec* spec) {
       return Error(DSOPT_E_CORRUPT, "tokenizer.model: line %zu is no base64 piece and rank", line);
     }
     if (rank != spec->pieces.size() || rank >= kMaxRanks) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer.model: line %zu has rank %u, expected %zu and less than %u", line,
-                   rank, spec->pieces.size(), kMaxRanks);
+      return Error(DSOPT_E_CORRUPT, "tokenizer.model: line %zu has rank %u, expected %zu and less than %u",
+                   line, rank, spec->pieces.size(), kMaxRanks);
     }
     spec->pieces.push_back(piece);
   }
@@ -60,13 +60,22 @@ Status ReadRanks(std::string_view bytes, TokenizerSpec* spec) {
   return {};
 }
 
-// The 256 special tokens of Llama 3 follow the ranks. From 3.1 on four of the reserved ones have a use and name.
+// The 256 special tokens of Llama 3 follow the ranks. From 3.1 on four of the reserved ones have a use and
+// name.
 void AddLlama3Special(TokenizerSpec* spec) {
-  std::vector<std::string> names = {"<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>",
-                                    "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>",
-                                    "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>",
-                                    "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"};
-  for (int i = 3; names.size() < 256; ++i) names.push_back("<|reserved_special_token_" + std::to_string(i) + "|>");
+  std::vector<std::string> names = {"<|begin_of_text|>",
+                                    "<|end_of_text|>",
+                                    "<|reserved_special_token_0|>",
+                                    "<|reserved_special_token_1|>",
+                                    "<|finetune_right_pad_id|>",
+                                    "<|reserved_special_token_2|>",
+                                    "<|start_header_id|>",
+                                    "<|end_header_id|>",
+                                    "<|eom_id|>",
+                                    "<|eot_id|>",
+                                    "<|python_tag|>"};
+  for (int i = 3; names.size() < 256; ++i)
+    names.push_back("<|reserved_special_token_" + std::to_string(i) + "|>");
   const auto base = static_cast<uint32_t>(spec->pieces.size());
   spec->piece_flags.assign(spec->pieces.size(), 0);
   for (uint32_t i = 0; i < names.size(); ++i) {

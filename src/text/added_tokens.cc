@@ -38,8 +38,8 @@ const AddedToken* AddedTokenMatcher::Longest(const ByteTrie& trie, std::string_v
   const AddedToken* best = nullptr;
   trie.Match(text, pos, [&](size_t matched, uint32_t index) {
     const AddedToken& token = spec_->added[index];
-    if (token.single_word && ((pos > 0 && IsWord(CharAt(text, PreviousStart(text, pos)))) ||
-                              IsWord(CharAt(text, pos + matched)))) {
+    if (token.single_word &&
+        ((pos > 0 && IsWord(CharAt(text, PreviousStart(text, pos)))) || IsWord(CharAt(text, pos + matched)))) {
       return;
     }
     best = &token;

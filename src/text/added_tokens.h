@@ -22,7 +22,8 @@ struct Section {
 // [thread-compatible]; concurrent Split is fine. Keeps pointers into the spec.
 class AddedTokenMatcher {
  public:
-  // Takes the added tokens whose `normalized` equals the argument; those are matched as Normalize() leaves them.
+  // Takes the added tokens whose `normalized` equals the argument; those are matched as Normalize() leaves
+  // them.
   Status Init(const TokenizerSpec& spec, bool normalized);
   // Appends the sections of text, none of them empty. Control tokens match only with parse_special.
   void Split(std::string_view text, bool parse_special, std::vector<Section>* sections) const;

@@ -14,8 +14,8 @@ constexpr size_t kFewSymbols = 40;  // up to here a scan for the best pair beats
 
 }  // namespace
 
-void AppendUnknown(const TokenizerSpec& spec, const std::array<int32_t, 256>& byte_pieces, std::string_view bytes,
-                   bool* after_unknown, std::vector<int32_t>* tokens) {
+void AppendUnknown(const TokenizerSpec& spec, const std::array<int32_t, 256>& byte_pieces,
+                   std::string_view bytes, bool* after_unknown, std::vector<int32_t>* tokens) {
   const auto piece = [&](char c) { return byte_pieces[static_cast<unsigned char>(c)]; };
   if (spec.byte_fallback && std::all_of(bytes.begin(), bytes.end(), [&](char c) { return piece(c) >= 0; })) {
     for (const char c : bytes) tokens->push_back(piece(c));
@@ -55,8 +55,10 @@ void BpeModel::EncodeWord(std::string_view word, Scratch* scratch, std::vector<i
   }
   MakeSymbols(word, scratch);
   if (scratch->symbols.empty()) return;
-  if (scratch->symbols.size() <= kFewSymbols) MergeFew(scratch);
-  else MergeMany(scratch);
+  if (scratch->symbols.size() <= kFewSymbols)
+    MergeFew(scratch);
+  else
+    MergeMany(scratch);
   for (uint32_t i = 0; i != kNone; i = scratch->symbols[i].next) {
     const Scratch::Symbol& s = scratch->symbols[i];
     Output(s.id, word.substr(s.begin, s.end - s.begin), scratch, tokens);
@@ -168,7 +170,8 @@ void BpeModel::MergeMany(Scratch* scratch) const {
   }
 }
 
-void BpeModel::Output(uint32_t id, std::string_view bytes, Scratch* scratch, std::vector<int32_t>* tokens) const {
+void BpeModel::Output(uint32_t id, std::string_view bytes, Scratch* scratch,
+                      std::vector<int32_t>* tokens) const {
   if (id >= kFrozenBit) id -= kFrozenBit;
   if (id >= kUnknownSymbol) {
     AppendUnknown(*spec_, byte_pieces_, bytes, &scratch->after_unknown, tokens);

@@ -20,10 +20,10 @@ namespace dsopt {
 // <0xNN> pieces by byte, -1 where there is none.
 std::array<int32_t, 256> FindBytePieces(const TokenizerSpec& spec);
 
-// Appends what stands for a character without a piece: its <0xNN> pieces, or the unknown token (one for a run of
-// them with fuse_unknown; *after_unknown carries that state), or nothing.
-void AppendUnknown(const TokenizerSpec& spec, const std::array<int32_t, 256>& byte_pieces, std::string_view bytes,
-                   bool* after_unknown, std::vector<int32_t>* tokens);
+// Appends what stands for a character without a piece: its <0xNN> pieces, or the unknown token (one for a run
+// of them with fuse_unknown; *after_unknown carries that state), or nothing.
+void AppendUnknown(const TokenizerSpec& spec, const std::array<int32_t, 256>& byte_pieces,
+                   std::string_view bytes, bool* after_unknown, std::vector<int32_t>* tokens);
 
 // [thread-compatible]; concurrent Encode is fine. Keeps a pointer to the spec.
 class BpeModel {
@@ -73,16 +73,15 @@ class BpeModel {
   // Symbols are piece ids, characters without a piece, or pieces that take no part in merges.
   static constexpr uint32_t kUnknownSymbol = 0x40000000u, kFrozenBit = 0x80000000u;
 
-
   const TokenizerSpec* spec_ = nullptr;
-  bool bytes_ = false;              // symbols start as bytes, not as characters
-  bool split_words_ = false;        // no merge crosses from a word into a following U+2581
+  bool bytes_ = false;        // symbols start as bytes, not as characters
+  bool split_words_ = false;  // no merge crosses from a word into a following U+2581
   bool has_unused_ = false;
-  PieceIndex index_;                // all pieces that plain text may become
-  std::vector<bool> whole_;         // a word equal to the piece becomes just the piece
+  PieceIndex index_;                        // all pieces that plain text may become
+  std::vector<bool> whole_;                 // a word equal to the piece becomes just the piece
   std::array<int32_t, 256> byte_ids_{};     // kByteBpe: the piece of one byte
   std::array<int32_t, 256> byte_pieces_{};  // <0xNN>
-  ByteTrie user_defined_;           // kScoreBpe: matched as a whole, never merged
+  ByteTrie user_defined_;                   // kScoreBpe: matched as a whole, never merged
   FlatMap<Merge> merges_;
 };
 

@@ -92,8 +92,10 @@ Status BpeModel::AddMergeList() {
     joined.assign(spec_->pieces[a]).append(spec_->pieces[b]);
     const int32_t result = index_.Find(joined);
     if (result < 0) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer: merge %u joins pieces %u and %u, expected a piece of %zu bytes that "
-                   "is their concatenation", rank, a, b, joined.size());
+      return Error(DSOPT_E_CORRUPT,
+                   "tokenizer: merge %u joins pieces %u and %u, expected a piece of %zu bytes that "
+                   "is their concatenation",
+                   rank, a, b, joined.size());
     }
     merges_.Insert(uint64_t{a} << 32 | b, {rank, static_cast<uint32_t>(result)});
   }

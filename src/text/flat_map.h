@@ -80,8 +80,8 @@ class FlatMap {
   size_t used_ = 0;
 };
 
-// Bytes -> index of the string in `pieces`, which must outlive the index unchanged. The first insertion of equal
-// bytes wins.
+// Bytes -> index of the string in `pieces`, which must outlive the index unchanged. The first insertion of
+// equal bytes wins.
 class PieceIndex {
  public:
   void Init(std::span<const std::string> pieces) {

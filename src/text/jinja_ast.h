@@ -14,18 +14,20 @@ namespace dsopt::jinja {
 
 struct Expr {
   enum Kind : uint8_t {
-    kLiteral,      // value
-    kName,         // text
-    kList,         // args
-    kDict,         // args: key, value, key, value, ...
-    kMember,       // args[0].text
-    kIndex,        // args[0][args[1]]
-    kSlice,        // args[0][args[1]:args[2]:args[3]]; an absent one is a None literal
-    kCall,         // args[0](args[1..], names)
-    kFilter,       // args[0] | text(args[1..], names)
-    kTest,         // args[0] is text(args[1..])
-    kNot, kNegate, // args[0]
-    kAnd, kOr,     // args[0], args[1]
+    kLiteral,  // value
+    kName,     // text
+    kList,     // args
+    kDict,     // args: key, value, key, value, ...
+    kMember,   // args[0].text
+    kIndex,    // args[0][args[1]]
+    kSlice,    // args[0][args[1]:args[2]:args[3]]; an absent one is a None literal
+    kCall,     // args[0](args[1..], names)
+    kFilter,   // args[0] | text(args[1..], names)
+    kTest,     // args[0] is text(args[1..])
+    kNot,
+    kNegate,  // args[0]
+    kAnd,
+    kOr,           // args[0], args[1]
     kBinary,       // args[0] text args[1]: + - * // % ~ == != < <= > >= in notin
     kConditional,  // args[0] if args[1] else args[2]
   };
@@ -44,14 +46,15 @@ using Block = std::vector<std::unique_ptr<Stmt>>;
 
 struct Stmt {
   enum Kind : uint8_t {
-    kText,      // text
-    kPrint,     // exprs[0]
-    kSet,       // targets = exprs[0], or of blocks[0]'s output when exprs is empty
-    kSetMember, // targets[0].targets[1] = exprs[0]
-    kIf,        // exprs[i] guards blocks[i]; one more block is the else
-    kFor,       // targets in exprs[0] [if exprs[1]]: blocks[0], else blocks[1]
-    kBreak, kContinue,
-    kBlock,     // blocks[0] as it is
+    kText,       // text
+    kPrint,      // exprs[0]
+    kSet,        // targets = exprs[0], or of blocks[0]'s output when exprs is empty
+    kSetMember,  // targets[0].targets[1] = exprs[0]
+    kIf,         // exprs[i] guards blocks[i]; one more block is the else
+    kFor,        // targets in exprs[0] [if exprs[1]]: blocks[0], else blocks[1]
+    kBreak,
+    kContinue,
+    kBlock,  // blocks[0] as it is
   };
   Kind kind = kText;
   uint32_t line = 0;
@@ -62,7 +65,18 @@ struct Stmt {
 };
 
 struct Token {
-  enum Kind : uint8_t { kText, kPrintBegin, kPrintEnd, kBlockBegin, kBlockEnd, kName, kInt, kString, kOperator, kEnd };
+  enum Kind : uint8_t {
+    kText,
+    kPrintBegin,
+    kPrintEnd,
+    kBlockBegin,
+    kBlockEnd,
+    kName,
+    kInt,
+    kString,
+    kOperator,
+    kEnd
+  };
   Kind kind = kEnd;
   uint32_t line = 0;
   std::string text;

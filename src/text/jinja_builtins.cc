@@ -1,7 +1,6 @@
-// jinja_builtins.cc - filters, tests, string methods and operators of chat templates.
+// jinja_builtins.cc - filters, tests and methods of chat templates.
 #include <algorithm>
 #include <charconv>
-#include <optional>
 
 #include "base/utf8.h"
 #include "text/jinja_eval.h"
@@ -9,12 +8,14 @@
 namespace dsopt::jinja {
 namespace {
 
-constexpr std::string_view kFilters[] = {"trim", "length", "count", "tojson", "default", "d", "first", "last", "upper",
-                                         "lower", "join", "string", "int", "list", "replace", "safe", "capitalize",
-                                         "title", "reverse", "map", "selectattr", "rejectattr", "items"};
-constexpr std::string_view kTests[] = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence",
-                                       "number", "integer", "boolean", "true", "false", "odd", "even", "divisibleby",
-                                       "eq", "equalto", "ne", "in"};
+constexpr std::string_view kFilters[] = {
+    "trim",       "length", "count",   "tojson", "default",    "d",          "first",   "last",
+    "upper",      "lower",  "join",    "string", "int",        "list",       "replace", "safe",
+    "capitalize", "title",  "reverse", "map",    "selectattr", "rejectattr", "items"};
+constexpr std::string_view kTests[] = {"defined",  "undefined", "none",   "string",  "mapping",
+                                       "iterable", "sequence",  "number", "integer", "boolean",
+                                       "true",     "false",     "odd",    "even",    "divisibleby",
+                                       "eq",       "equalto",   "ne",     "in"};
 
 Status Wrong(const char* what, std::string_view name, const Value& value) {
   return Error(DSOPT_E_INVALID_ARGUMENT, "%s '%.*s' of a %s", what, static_cast<int>(name.size()), name.data(),
@@ -74,7 +75,8 @@ Result<Value> Split(std::string_view text, const Arguments& args, Budget* budget
   if (const std::string* sep = separator.AsString()) {
     if (sep->empty()) return Error(DSOPT_E_INVALID_ARGUMENT, "split at an empty string");
     size_t pos = 0;
-    for (size_t hit = text.find(*sep); hit != std::string_view::npos && most-- != 0; hit = text.find(*sep, pos)) {
+    for (size_t hit = text.find(*sep); hit != std::string_view::npos && most-- != 0;
+         hit = text.find(*sep, pos)) {
       RETURN_IF_ERROR(budget->Step());
       out.push_back(Value(std::string(text.substr(pos, hit - pos))));
       pos = hit + sep->size();
@@ -93,12 +95,14 @@ Result<Value> Split(std::string_view text, const Arguments& args, Budget* budget
   return MakeList(std::move(out));
 }
 
-Result<Value> StringMethod(std::string_view name, const std::string& text, const Arguments& args, Budget* budget) {
+Result<Value> StringMethod(std::string_view name, const std::string& text, const Arguments& args,
+                           Budget* budget) {
   RETURN_IF_ERROR(budget->Bytes(text.size()));
   const Value first = args.Get(0, "chars");
   const std::string* argument = first.AsString();
   if (name == "strip" || name == "lstrip" || name == "rstrip") {
-    return Value(std::string(StripText(text, argument == nullptr ? "" : *argument, name != "rstrip", name != "lstrip")));
+    return Value(
+        std::string(StripText(text, argument == nullptr ? "" : *argument, name != "rstrip", name != "lstrip")));
   }
   if (name == "startswith" || name == "endswith") {
     if (argument == nullptr) return Wrong("argument of", name, first);
@@ -110,7 +114,8 @@ Result<Value> StringMethod(std::string_view name, const std::string& text, const
   if (name == "title") return Value(Title(text));
   if (name == "split") return Split(text, args, budget);
   if (name == "replace") return Replace(text, args, budget);
-  return Error(DSOPT_E_UNSUPPORTED, "method '%.*s' of a str is not supported", static_cast<int>(name.size()), name.data());
+  return Error(DSOPT_E_UNSUPPORTED, "method '%.*s' of a str is not supported", static_cast<int>(name.size()),
+               name.data());
 }
 
 Result<Value> Pairs(const Dict& dict, std::string_view part) {
@@ -145,7 +150,8 @@ Result<Value> Join(const Value& value, const Arguments& args, Budget* budget) {
 Result<Value> ByAttribute(std::string_view filter, const Value& value, const Arguments& args, Budget* budget) {
   const Value name = filter == "map" ? FindMember(args.keywords, "attribute") : args.Get(0, "attr");
   if (name.AsString() == nullptr) {
-    return Error(DSOPT_E_UNSUPPORTED, "filter '%.*s' without an attribute", static_cast<int>(filter.size()), filter.data());
+    return Error(DSOPT_E_UNSUPPORTED, "filter '%.*s' without an attribute", static_cast<int>(filter.size()),
+                 filter.data());
   }
   const Value test = args.Get(1, "test");
   if (test.AsString() != nullptr && !IsKnownTest(*test.AsString())) {
@@ -163,7 +169,7 @@ Result<Value> ByAttribute(std::string_view filter, const Value& value, const Arg
     if (test.AsString() != nullptr) {
       Arguments rest;
       if (args.positional.size() > 2) rest.positional.push_back(args.positional[2]);
-      ASSIGN_OR_RETURN(const Value result, ApplyTest(*test.AsString(), member, rest));
+      ASSIGN_OR_RETURN(const Value result, ApplyTest(*test.AsString(), member, rest, budget));
       keep = result.Truth();
     }
     if (keep == (filter == "selectattr")) out.push_back(item);
@@ -187,7 +193,8 @@ Result<Value> ToInt(const Value& value, const Arguments& args) {
 Result<Value> ToJson(const Value& value, const Arguments& args, Budget* budget) {
   const Value indent = FindMember(args.keywords, "indent");
   const int64_t spaces = indent.AsInt() == nullptr ? -1 : *indent.AsInt();
-  if (spaces > 16) return Error(DSOPT_E_UNSUPPORTED, "tojson with an indent of %lld", static_cast<long long>(spaces));
+  if (spaces > 16)
+    return Error(DSOPT_E_UNSUPPORTED, "tojson with an indent of %lld", static_cast<long long>(spaces));
   std::string out;
   RETURN_IF_ERROR(budget->Bytes(value.weight()));
   RETURN_IF_ERROR(AppendJson(value, spaces, 0, &out));
@@ -214,55 +221,6 @@ Result<Value> ListFilter(std::string_view name, const Value& value, Budget* budg
   return Join(joined, {}, budget);
 }
 
-Result<int64_t> Arithmetic(char op, int64_t a, int64_t b) {
-  int64_t out = 0;
-  bool overflow = false;
-  if (op == '+') overflow = __builtin_add_overflow(a, b, &out);
-  if (op == '-') overflow = __builtin_sub_overflow(a, b, &out);
-  if (op == '*') overflow = __builtin_mul_overflow(a, b, &out);
-  if (op == '/' || op == '%') {
-    if (b == 0) return Error(DSOPT_E_INVALID_ARGUMENT, "division by zero");
-    if (b == -1) {
-      overflow = op == '/' && __builtin_sub_overflow(int64_t{0}, a, &out);
-    } else {
-      const int64_t rest = a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b : a % b;  // rounds down as Python does
-      out = op == '%' ? rest : (a - rest) / b;
-    }
-  }
-  if (overflow) return Error(DSOPT_E_UNSUPPORTED, "a number beyond 64 bits");
-  return out;
-}
-
-Result<Value> Contains(const Value& element, const Value& container, Budget* budget) {
-  if (const std::string* text = container.AsString()) {
-    RETURN_IF_ERROR(budget->Bytes(text->size()));
-    if (element.AsString() == nullptr) return Wrong("operator", "in", element);
-    return Value(text->find(*element.AsString()) != std::string::npos);
-  }
-  if (const Dict* dict = container.AsDict()) {
-    return Value(element.AsString() != nullptr && !FindMember(*dict, *element.AsString()).IsUndefined());
-  }
-  if (container.IsUndefined()) return Value(false);
-  if (container.AsList() == nullptr) return Wrong("operator", "in", container);
-  RETURN_IF_ERROR(budget->Bytes(container.weight()));
-  return Value(std::any_of(container.AsList()->begin(), container.AsList()->end(),
-                           [&](const Value& v) { return Equal(v, element); }));
-}
-
-Result<Value> Add(const Value& a, const Value& b, Budget* budget) {
-  if (a.AsString() != nullptr && b.AsString() != nullptr) {
-    RETURN_IF_ERROR(budget->Bytes(a.AsString()->size() + b.AsString()->size()));
-    return Value(*a.AsString() + *b.AsString());
-  }
-  if (a.AsList() != nullptr && b.AsList() != nullptr) {
-    RETURN_IF_ERROR(budget->Step(a.AsList()->size() + b.AsList()->size()));
-    List out = *a.AsList();
-    out.insert(out.end(), b.AsList()->begin(), b.AsList()->end());
-    return MakeList(std::move(out));
-  }
-  return Error(DSOPT_E_INVALID_ARGUMENT, "cannot add a %s to a %s", b.TypeName(), a.TypeName());
-}
-
 }  // namespace
 
 bool IsKnownFilter(std::string_view name) {
@@ -275,8 +233,8 @@ bool IsKnownTest(std::string_view name) {
 Result<Value> MakeList(List list) {
   Value out = Value::FromList(std::move(list));
   if (out.depth() > kMaxValueDepth || out.weight() > kMaxValueWeight) {
-    return Error(DSOPT_E_UNSUPPORTED, "a list nested more than %u deep or of more than %llu bytes", kMaxValueDepth,
-                 static_cast<unsigned long long>(kMaxValueWeight));
+    return Error(DSOPT_E_UNSUPPORTED, "a list nested more than %u deep or of more than %llu bytes",
+                 kMaxValueDepth, static_cast<unsigned long long>(kMaxValueWeight));
   }
   return out;
 }
@@ -284,8 +242,8 @@ Result<Value> MakeList(List list) {
 Result<Value> MakeDict(Dict dict) {
   Value out = Value::FromDict(std::move(dict));
   if (out.depth() > kMaxValueDepth || out.weight() > kMaxValueWeight) {
-    return Error(DSOPT_E_UNSUPPORTED, "a dict nested more than %u deep or of more than %llu bytes", kMaxValueDepth,
-                 static_cast<unsigned long long>(kMaxValueWeight));
+    return Error(DSOPT_E_UNSUPPORTED, "a dict nested more than %u deep or of more than %llu bytes",
+                 kMaxValueDepth, static_cast<unsigned long long>(kMaxValueWeight));
   }
   return out;
 }
@@ -322,20 +280,22 @@ Result<Value> ApplyFilter(std::string_view name, const Value& value, const Argum
   if (name == "tojson") return ToJson(value, args, budget);
   if (name == "int") return ToInt(value, args);
   if (name == "join") return Join(value, args, budget);
-  if (name == "map" || name == "selectattr" || name == "rejectattr") return ByAttribute(name, value, args, budget);
+  if (name == "map" || name == "selectattr" || name == "rejectattr")
+    return ByAttribute(name, value, args, budget);
   if (name == "items") {
     if (value.IsUndefined()) return MakeList({});
     if (value.AsDict() == nullptr) return Wrong("filter", name, value);
     return Pairs(*value.AsDict(), "items");
   }
-  if (name == "first" || name == "last" || name == "list" || name == "reverse") return ListFilter(name, value, budget);
+  if (name == "first" || name == "last" || name == "list" || name == "reverse")
+    return ListFilter(name, value, budget);
   // The rest works on text.
   ASSIGN_OR_RETURN(std::string text, ToText(value));
   if (name == "string" || name == "safe") return Value(std::move(text));
   return StringMethod(name == "trim" ? "strip" : name, text, args, budget);
 }
 
-Result<Value> ApplyTest(std::string_view name, const Value& value, const Arguments& args) {
+Result<Value> ApplyTest(std::string_view name, const Value& value, const Arguments& args, Budget* budget) {
   const int64_t* number = value.AsInt();
   const Value argument = args.Get(0, "");
   if (name == "defined") return Value(!value.IsUndefined());
@@ -345,23 +305,22 @@ Result<Value> ApplyTest(std::string_view name, const Value& value, const Argumen
   if (name == "mapping") return Value(value.AsDict() != nullptr);
   if (name == "iterable" || name == "sequence") {
     const bool undefined_too = value.IsUndefined();  // Jinja's Undefined can be iterated and measured
-    return Value(value.AsString() != nullptr || value.AsList() != nullptr || value.AsDict() != nullptr || undefined_too);
+    return Value(value.AsString() != nullptr || value.AsList() != nullptr || value.AsDict() != nullptr ||
+                 undefined_too);
   }
   if (name == "number") return Value(number != nullptr || value.AsBool() != nullptr);
   if (name == "integer") return Value(number != nullptr);
   if (name == "boolean") return Value(value.AsBool() != nullptr);
-  if (name == "true" || name == "false") return Value(value.AsBool() != nullptr && *value.AsBool() == (name == "true"));
-  if (name == "eq" || name == "equalto") return Value(Equal(value, argument));
-  if (name == "ne") return Value(!Equal(value, argument));
-  if (name == "in") {
-    Budget budget;
-    return Contains(value, argument, &budget);
-  }
+  if (name == "true" || name == "false")
+    return Value(value.AsBool() != nullptr && *value.AsBool() == (name == "true"));
+  if (name == "eq" || name == "equalto") return ApplyBinary("==", value, argument, budget);
+  if (name == "ne") return ApplyBinary("!=", value, argument, budget);
+  if (name == "in") return ApplyBinary("in", value, argument, budget);
   if (number == nullptr) return Wrong("test", name, value);
   if (name == "divisibleby") {
     if (argument.AsInt() == nullptr) return Wrong("argument of", name, argument);
-    ASSIGN_OR_RETURN(const int64_t rest, Arithmetic('%', *number, *argument.AsInt()));
-    return Value(rest == 0);
+    ASSIGN_OR_RETURN(const Value rest, ApplyBinary("%", value, argument, budget));
+    return Value(!rest.Truth());
   }
   return Value((*number % 2 == 0) == (name == "even"));
 }
@@ -378,68 +337,8 @@ Result<Value> CallMethod(std::string_view name, const Value& object, const Argum
       return missing.IsUndefined() ? Value(None{}) : missing;
     }
   }
-  return Error(DSOPT_E_UNSUPPORTED, "method '%.*s' of a %s is not supported", static_cast<int>(name.size()), name.data(),
-               object.TypeName());
-}
-
-Result<Value> ApplyBinary(std::string_view op, const Value& a, const Value& b, Budget* budget) {
-  if (op != "~" && op != "+") RETURN_IF_ERROR(budget->Bytes(std::min(a.weight(), b.weight())));
-  if (op == "==") return Value(Equal(a, b));
-  if (op == "!=") return Value(!Equal(a, b));
-  if (op == "in" || op == "notin") {
-    ASSIGN_OR_RETURN(const Value found, Contains(a, b, budget));
-    return Value(found.Truth() == (op == "in"));
-  }
-  if (op == "~") {
-    ASSIGN_OR_RETURN(const std::string left, ToText(a));
-    ASSIGN_OR_RETURN(const std::string right, ToText(b));
-    RETURN_IF_ERROR(budget->Bytes(left.size() + right.size()));
-    return Value(left + right);
-  }
-  const auto number = [](const Value& v) -> std::optional<int64_t> {
-    if (v.AsInt() != nullptr) return *v.AsInt();
-    if (v.AsBool() != nullptr) return *v.AsBool() ? 1 : 0;
-    return std::nullopt;
-  };
-  const std::optional<int64_t> x = number(a), y = number(b);
-  int order = 0;
-  if (x && y) {
-    if (op == "+" || op == "-" || op == "*" || op == "//" || op == "%") {
-      ASSIGN_OR_RETURN(const int64_t out, Arithmetic(op[0], *x, *y));
-      return Value(out);
-    }
-    order = *x < *y ? -1 : *x > *y ? 1 : 0;
-  } else if (op == "+") {
-    return Add(a, b, budget);
-  } else if (a.AsString() != nullptr && b.AsString() != nullptr && (op[0] == '<' || op[0] == '>')) {
-    order = a.AsString()->compare(*b.AsString());
-  } else {
-    return Error(DSOPT_E_INVALID_ARGUMENT, "operator '%.*s' between a %s and a %s", static_cast<int>(op.size()),
-                 op.data(), a.TypeName(), b.TypeName());
-  }
-  return Value(op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0);
-}
-
-Result<Value> Slice(const Value& object, const Value& from, const Value& to, const Value& step, Budget* budget) {
-  if (object.AsList() == nullptr && object.AsString() == nullptr) return Wrong("operator", "slice", object);
-  ASSIGN_OR_RETURN(const List items, Elements(object, budget));
-  const auto count = static_cast<int64_t>(items.size());
-  const int64_t stride = step.AsInt() != nullptr ? *step.AsInt() : 1;
-  if (stride == 0) return Error(DSOPT_E_INVALID_ARGUMENT, "a slice with step 0");
-  const auto bound = [&](const Value& v, int64_t missing) {
-    if (v.AsInt() == nullptr) return missing;
-    const int64_t i = *v.AsInt() < 0 ? *v.AsInt() + count : *v.AsInt();
-    return std::clamp<int64_t>(i, stride > 0 ? 0 : -1, stride > 0 ? count : count - 1);
-  };
-  const int64_t begin = bound(from, stride > 0 ? 0 : count - 1), end = bound(to, stride > 0 ? count : -1);
-  List out;
-  for (int64_t i = begin; stride > 0 ? i < end : i > end;) {
-    out.push_back(items[static_cast<size_t>(i)]);
-    if (__builtin_add_overflow(i, stride, &i)) break;
-  }
-  ASSIGN_OR_RETURN(Value list, MakeList(std::move(out)));
-  if (object.AsString() == nullptr) return list;
-  return Join(list, {}, budget);
+  return Error(DSOPT_E_UNSUPPORTED, "method '%.*s' of a %s is not supported", static_cast<int>(name.size()),
+               name.data(), object.TypeName());
 }
 
 }  // namespace dsopt::jinja

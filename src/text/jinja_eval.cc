@@ -55,20 +55,29 @@ class Interpreter {
   Result<Flow> Statement(const Stmt& stmt, std::string* out) {
     RETURN_IF_ERROR(budget_.Step());
     switch (stmt.kind) {
-      case Stmt::kText: RETURN_IF_ERROR(Write(stmt.text, out)); return Flow::kNext;
+      case Stmt::kText:
+        RETURN_IF_ERROR(Write(stmt.text, out));
+        return Flow::kNext;
       case Stmt::kPrint: {
         ASSIGN_OR_RETURN(const Value value, Evaluate(*stmt.exprs[0]));
         ASSIGN_OR_RETURN(const std::string text, ToText(value));
         RETURN_IF_ERROR(Write(text, out));
         return Flow::kNext;
       }
-      case Stmt::kSet: return Set(stmt);
-      case Stmt::kSetMember: return SetMember(stmt);
-      case Stmt::kIf: return If(stmt, out);
-      case Stmt::kFor: return For(stmt, out);
-      case Stmt::kBreak: return Flow::kBreak;
-      case Stmt::kContinue: return Flow::kContinue;
-      case Stmt::kBlock: return Statements(stmt.blocks[0], out);
+      case Stmt::kSet:
+        return Set(stmt);
+      case Stmt::kSetMember:
+        return SetMember(stmt);
+      case Stmt::kIf:
+        return If(stmt, out);
+      case Stmt::kFor:
+        return For(stmt, out);
+      case Stmt::kBreak:
+        return Flow::kBreak;
+      case Stmt::kContinue:
+        return Flow::kContinue;
+      case Stmt::kBlock:
+        return Statements(stmt.blocks[0], out);
     }
     return Flow::kNext;
   }
@@ -88,7 +97,8 @@ class Interpreter {
     if (targets.size() == 1) return Assign(targets[0], value), Status();
     const List* list = value.AsList();
     if (list == nullptr || list->size() != targets.size()) {
-      return Error(DSOPT_E_INVALID_ARGUMENT, "a %s cannot be unpacked into %zu names", value.TypeName(), targets.size());
+      return Error(DSOPT_E_INVALID_ARGUMENT, "a %s cannot be unpacked into %zu names", value.TypeName(),
+                   targets.size());
     }
     for (size_t i = 0; i < targets.size(); ++i) Assign(targets[i], (*list)[i]);
     return {};
@@ -198,16 +208,21 @@ class Interpreter {
   Result<Value> EvaluateInner(const Expr& expr) {
     RETURN_IF_ERROR(budget_.Step());
     switch (expr.kind) {
-      case Expr::kLiteral: return expr.value;
+      case Expr::kLiteral:
+        return expr.value;
       case Expr::kName: {
         size_t variables = 0;
         for (const Dict& frame : frames_) variables += frame.size();
         RETURN_IF_ERROR(budget_.Step(variables / 32));
         return Lookup(expr.text);
       }
-      case Expr::kList: case Expr::kDict: return Collection(expr);
-      case Expr::kCall: return Call(expr);
-      case Expr::kAnd: case Expr::kOr: {
+      case Expr::kList:
+      case Expr::kDict:
+        return Collection(expr);
+      case Expr::kCall:
+        return Call(expr);
+      case Expr::kAnd:
+      case Expr::kOr: {
         ASSIGN_OR_RETURN(Value left, Evaluate(*expr.args[0]));
         if (left.Truth() == (expr.kind == Expr::kOr)) return left;
         return Evaluate(*expr.args[1]);
@@ -216,7 +231,8 @@ class Interpreter {
         ASSIGN_OR_RETURN(const Value condition, Evaluate(*expr.args[1]));
         return Evaluate(*expr.args[condition.Truth() ? 0 : 2]);
       }
-      default: return Operation(expr);
+      default:
+        return Operation(expr);
     }
   }
 
@@ -225,18 +241,25 @@ class Interpreter {
     ASSIGN_OR_RETURN(const Value first, Evaluate(*expr.args[0]));
     ASSIGN_OR_RETURN(const Arguments args, Arguments_(expr));
     switch (expr.kind) {
-      case Expr::kMember: return Member(first, expr.text, *expr.args[0]);
-      case Expr::kIndex: return Index(first, args.positional[0], *expr.args[0]);
+      case Expr::kMember:
+        return Member(first, expr.text, *expr.args[0]);
+      case Expr::kIndex:
+        return Index(first, args.positional[0], *expr.args[0]);
       case Expr::kSlice:
         return Slice(first, args.positional[0], args.positional[1], args.positional[2], &budget_);
-      case Expr::kFilter: return ApplyFilter(expr.text, first, args, &budget_);
-      case Expr::kTest: return ApplyTest(expr.text, first, args);
-      case Expr::kNot: return Value(!first.Truth());
+      case Expr::kFilter:
+        return ApplyFilter(expr.text, first, args, &budget_);
+      case Expr::kTest:
+        return ApplyTest(expr.text, first, args, &budget_);
+      case Expr::kNot:
+        return Value(!first.Truth());
       case Expr::kNegate: {
-        if (first.AsInt() == nullptr) return Error(DSOPT_E_INVALID_ARGUMENT, "cannot negate a %s", first.TypeName());
+        if (first.AsInt() == nullptr)
+          return Error(DSOPT_E_INVALID_ARGUMENT, "cannot negate a %s", first.TypeName());
         return ApplyBinary("-", Value(int64_t{0}), first, &budget_);
       }
-      default: return ApplyBinary(expr.text, first, args.positional[0], &budget_);
+      default:
+        return ApplyBinary(expr.text, first, args.positional[0], &budget_);
     }
   }
 
@@ -245,8 +268,10 @@ class Interpreter {
     for (size_t i = 1; i < expr.args.size(); ++i) {
       ASSIGN_OR_RETURN(Value value, Evaluate(*expr.args[i]));
       const size_t keywords_from = expr.args.size() - expr.names.size();
-      if (i < keywords_from) out.positional.push_back(std::move(value));
-      else out.keywords.emplace_back(expr.names[i - keywords_from], std::move(value));
+      if (i < keywords_from)
+        out.positional.push_back(std::move(value));
+      else
+        out.keywords.emplace_back(expr.names[i - keywords_from], std::move(value));
     }
     return out;
   }
@@ -288,7 +313,8 @@ class Interpreter {
     if (object.AsString() != nullptr) {
       ASSIGN_OR_RETURN(const List characters, Elements(object, &budget_));
       const int64_t i = *at < 0 ? *at + static_cast<int64_t>(characters.size()) : *at;
-      return i >= 0 && i < static_cast<int64_t>(characters.size()) ? characters[static_cast<size_t>(i)] : Value();
+      return i >= 0 && i < static_cast<int64_t>(characters.size()) ? characters[static_cast<size_t>(i)]
+                                                                   : Value();
     }
     return Value();
   }
@@ -328,14 +354,17 @@ class Interpreter {
     const size_t count = args.positional.size();
     for (size_t i = 0; i < count && i < 3; ++i) {
       const int64_t* value = args.positional[i].AsInt();
-      if (value == nullptr) return Error(DSOPT_E_INVALID_ARGUMENT, "range of a %s", args.positional[i].TypeName());
+      if (value == nullptr)
+        return Error(DSOPT_E_INVALID_ARGUMENT, "range of a %s", args.positional[i].TypeName());
       bounds[count == 1 ? 1 : i] = *value;
     }
     const auto [from, to, step] = bounds;
-    if (count == 0 || count > 3 || step == 0) return Error(DSOPT_E_INVALID_ARGUMENT, "range takes 1 to 3 numbers");
+    if (count == 0 || count > 3 || step == 0)
+      return Error(DSOPT_E_INVALID_ARGUMENT, "range takes 1 to 3 numbers");
     List out;
     for (int64_t i = from; step > 0 ? i < to : i > to;) {
-      if (out.size() >= kMaxRange) return Error(DSOPT_E_UNSUPPORTED, "a range of more than %lld", static_cast<long long>(kMaxRange));
+      if (out.size() >= kMaxRange)
+        return Error(DSOPT_E_UNSUPPORTED, "a range of more than %lld", static_cast<long long>(kMaxRange));
       out.push_back(Value(i));
       if (__builtin_add_overflow(i, step, &i)) break;
     }
@@ -351,6 +380,8 @@ class Interpreter {
 
 }  // namespace
 
-Result<std::string> Render(const Block& block, Dict globals) { return Interpreter(std::move(globals)).Run(block); }
+Result<std::string> Render(const Block& block, Dict globals) {
+  return Interpreter(std::move(globals)).Run(block);
+}
 
 }  // namespace dsopt::jinja

@@ -33,7 +33,8 @@ class Budget {
   Status Bytes(uint64_t count) {
     bytes_ += count;
     if (bytes_ <= kMaxBytes) return {};
-    return Error(DSOPT_E_UNSUPPORTED, "more than %llu bytes of text made", static_cast<unsigned long long>(kMaxBytes));
+    return Error(DSOPT_E_UNSUPPORTED, "more than %llu bytes of text made",
+                 static_cast<unsigned long long>(kMaxBytes));
   }
 
  private:
@@ -42,7 +43,7 @@ class Budget {
 };
 
 Result<Value> ApplyFilter(std::string_view name, const Value& value, const Arguments& args, Budget* budget);
-Result<Value> ApplyTest(std::string_view name, const Value& value, const Arguments& args);
+Result<Value> ApplyTest(std::string_view name, const Value& value, const Arguments& args, Budget* budget);
 Result<Value> CallMethod(std::string_view name, const Value& object, const Arguments& args, Budget* budget);
 Result<Value> ApplyBinary(std::string_view op, const Value& a, const Value& b, Budget* budget);
 Result<Value> Slice(const Value& object, const Value& from, const Value& to, const Value& step, Budget* budget);

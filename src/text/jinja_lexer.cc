@@ -154,7 +154,8 @@ class Lexer {
                      static_cast<unsigned>(static_cast<unsigned char>(c)));
       }
       if (c == '(' || c == '[' || c == '{') ++brackets_;
-      if ((c == ')' || c == ']' || c == '}') && brackets_-- == 0) return Fail("a bracket closes that was not opened");
+      if ((c == ')' || c == ']' || c == '}') && brackets_-- == 0)
+        return Fail("a bracket closes that was not opened");
       end = pos_ + (two ? 2 : 1);
       Add(Token::kOperator, source_.substr(pos_, end - pos_));
     }

@@ -21,23 +21,40 @@ bool IsStripped(std::string_view character, std::string_view chars) {
     return false;
   }
   const Utf8Char c = DecodeUtf8(character);
-  return c.length > 0 && ((UnicodeClass(c.code_point) & kClassSpace) != 0 || (c.code_point >= 0x1C && c.code_point <= 0x1F));
+  return c.length > 0 &&
+         ((UnicodeClass(c.code_point) & kClassSpace) != 0 || (c.code_point >= 0x1C && c.code_point <= 0x1F));
 }
 
 void AppendJsonString(std::string_view text, std::string* out) {
   *out += '"';
   for (const char c : text) {
     switch (c) {
-      case '"': *out += "\\\""; break;
-      case '\\': *out += "\\\\"; break;
-      case '\n': *out += "\\n"; break;
-      case '\r': *out += "\\r"; break;
-      case '\t': *out += "\\t"; break;
-      case '\b': *out += "\\b"; break;
-      case '\f': *out += "\\f"; break;
+      case '"':
+        *out += "\\\"";
+        break;
+      case '\\':
+        *out += "\\\\";
+        break;
+      case '\n':
+        *out += "\\n";
+        break;
+      case '\r':
+        *out += "\\r";
+        break;
+      case '\t':
+        *out += "\\t";
+        break;
+      case '\b':
+        *out += "\\b";
+        break;
+      case '\f':
+        *out += "\\f";
+        break;
       default:
-        if (static_cast<unsigned char>(c) < 0x20) *out += Format("\\u%04x", static_cast<unsigned>(c));
-        else *out += c;
+        if (static_cast<unsigned char>(c) < 0x20)
+          *out += Format("\\u%04x", static_cast<unsigned>(c));
+        else
+          *out += c;
     }
   }
   *out += '"';
@@ -93,15 +110,19 @@ bool Value::Truth() const {
 }
 
 const char* Value::TypeName() const {
-  static constexpr const char* kNames[] = {"undefined", "None", "bool", "int", "str", "list", "dict", "namespace"};
+  static constexpr const char* kNames[] = {"undefined", "None", "bool", "int",
+                                           "str",       "list", "dict", "namespace"};
   return kNames[data_.index()];
 }
 
 bool Equal(const Value& a, const Value& b) {
   const auto number = [](const Value& v, int64_t* out) {
-    if (const int64_t* i = v.AsInt()) *out = *i;
-    else if (const bool* t = v.AsBool()) *out = *t ? 1 : 0;
-    else return false;
+    if (const int64_t* i = v.AsInt())
+      *out = *i;
+    else if (const bool* t = v.AsBool())
+      *out = *t ? 1 : 0;
+    else
+      return false;
     return true;
   };
   int64_t x, y;
@@ -183,7 +204,8 @@ std::string_view StripText(std::string_view text, std::string_view chars, bool l
   }
   while (right && !text.empty()) {
     size_t start = text.size() - 1;
-    while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80)
+      --start;
     if (!IsStripped(text.substr(start), chars)) break;
     text.remove_suffix(text.size() - start);
   }

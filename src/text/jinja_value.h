@@ -27,10 +27,10 @@ struct Namespace;
 class Value {
  public:
   Value() = default;
-  Value(None) : data_(None{}) {}                                                    // NOLINT: implicit on purpose
-  Value(bool b) : data_(b) {}                                                       // NOLINT
-  Value(int64_t i) : data_(i) {}                                                    // NOLINT
-  Value(std::string s) : weight_(s.size() + kBaseWeight) {                          // NOLINT
+  Value(None) : data_(None{}) {}                            // NOLINT: implicit on purpose
+  Value(bool b) : data_(b) {}                               // NOLINT
+  Value(int64_t i) : data_(i) {}                            // NOLINT
+  Value(std::string s) : weight_(s.size() + kBaseWeight) {  // NOLINT
     data_ = std::make_shared<const std::string>(std::move(s));
   }
   static Value FromList(List list);

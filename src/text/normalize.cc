@@ -27,9 +27,8 @@ void OrderMarks(std::vector<utf8proc_int32_t>* text) {
     }
     auto end = it;
     while (end != text->end() && CombiningClass(*end) != 0) ++end;
-    std::stable_sort(it, end, [](utf8proc_int32_t a, utf8proc_int32_t b) {
-      return CombiningClass(a) < CombiningClass(b);
-    });
+    std::stable_sort(
+        it, end, [](utf8proc_int32_t a, utf8proc_int32_t b) { return CombiningClass(a) < CombiningClass(b); });
     it = end;
   }
 }
@@ -45,7 +44,8 @@ Result<std::string> ComposeUnicode(std::string_view text, bool compatibility) {
     utf8proc_int32_t parts[32];
     const utf8proc_ssize_t count =
         utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c.code_point), parts, 32, options, nullptr);
-    if (count < 0 || count > 32) return Error(DSOPT_E_INTERNAL, "text: U+%04X has no decomposition", c.code_point);
+    if (count < 0 || count > 32)
+      return Error(DSOPT_E_INTERNAL, "text: U+%04X has no decomposition", c.code_point);
     points.insert(points.end(), parts, parts + count);
   }
   OrderMarks(&points);

@@ -30,15 +30,16 @@ Status CheckAdded(const TokenizerSpec& spec) {
   for (size_t i = 0; i < spec.added.size(); ++i) {
     const uint32_t id = spec.added[i].id;
     if (id >= spec.pieces.size()) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer: added token %u, expected less than %zu", id, spec.pieces.size());
+      return Error(DSOPT_E_CORRUPT, "tokenizer: added token %u, expected less than %zu", id,
+                   spec.pieces.size());
     }
     if (i > 0 && id <= spec.added[i - 1].id) {
       return Error(DSOPT_E_CORRUPT, "tokenizer: added token %u after %u, expected rising ids", id,
                    spec.added[i - 1].id);
     }
     if (spec.pieces[id].size() > 1024) {
-      return Error(DSOPT_E_UNSUPPORTED, "tokenizer: added token %u has %zu bytes, at most 1024 are supported", id,
-                   spec.pieces[id].size());
+      return Error(DSOPT_E_UNSUPPORTED, "tokenizer: added token %u has %zu bytes, at most 1024 are supported",
+                   id, spec.pieces[id].size());
     }
     if (!IsValidUtf8(spec.pieces[id])) {
       return Error(DSOPT_E_CORRUPT, "tokenizer: added token %u is not valid UTF-8", id);
@@ -66,7 +67,8 @@ Status CheckModel(const TokenizerSpec& spec) {
   for (size_t i = 0; i < spec.merges.size(); ++i) {
     const auto& [a, b] = spec.merges[i];
     if (a >= pieces || b >= pieces) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer: merge %zu joins %u and %u, expected less than %zu", i, a, b, pieces);
+      return Error(DSOPT_E_CORRUPT, "tokenizer: merge %zu joins %u and %u, expected less than %zu", i, a, b,
+                   pieces);
     }
   }
   return {};
@@ -154,7 +156,8 @@ class TokenizerImpl final : public Tokenizer {
     const size_t before = tokens->size();
     const bool add = (flags & DSOPT_TOKENIZE_ADD_BOS) != 0;
     if (add) tokens->insert(tokens->end(), spec_.prefix.begin(), spec_.prefix.end());
-    if (Status status = EncodeSections(text, (flags & DSOPT_TOKENIZE_PARSE_SPECIAL) != 0, tokens); !status.ok()) {
+    if (Status status = EncodeSections(text, (flags & DSOPT_TOKENIZE_PARSE_SPECIAL) != 0, tokens);
+        !status.ok()) {
       tokens->resize(before);
       return status;
     }
@@ -239,14 +242,17 @@ class TokenizerImpl final : public Tokenizer {
         view = normalized;
       }
       if (view.size() > UINT32_MAX / 2) {
-        return Error(DSOPT_E_INVALID_ARGUMENT, "text: %zu bytes after normalization, at most %u can be tokenized",
-                     view.size(), UINT32_MAX / 2);
+        return Error(DSOPT_E_INVALID_ARGUMENT,
+                     "text: %zu bytes after normalization, at most %u can be tokenized", view.size(),
+                     UINT32_MAX / 2);
       }
       inner.clear();
       normalized_added_.Split(view, parse_special, &inner);
       for (const Section& part : inner) {
-        if (part.token >= 0) tokens->push_back(part.token);
-        else EncodePlain(part.text, first && part.text.data() == view.data(), &work, tokens);
+        if (part.token >= 0)
+          tokens->push_back(part.token);
+        else
+          EncodePlain(part.text, first && part.text.data() == view.data(), &work, tokens);
       }
     }
     return {};
@@ -269,8 +275,10 @@ class TokenizerImpl final : public Tokenizer {
   }
 
   void EncodePiece(std::string_view piece, Work* work, std::vector<int32_t>* tokens) const {
-    if (spec_.kind == TokenizerKind::kUnigram) unigram_.Encode(piece, tokens);
-    else bpe_.Encode(piece, &work->scratch, tokens);
+    if (spec_.kind == TokenizerKind::kUnigram)
+      unigram_.Encode(piece, tokens);
+    else
+      bpe_.Encode(piece, &work->scratch, tokens);
   }
 
   const TokenizerSpec spec_;

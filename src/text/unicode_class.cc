@@ -17,13 +17,19 @@ constexpr std::array<uint8_t, 128> MakeAscii() {
   std::array<uint8_t, 128> out{};
   for (uint32_t c = 0; c < 128; ++c) {
     uint8_t bits = 0;
-    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z')) bits = kClassLetter;
-    else if (c >= '0' && c <= '9') bits = kClassNumber;
-    else if (c == '\r' || c == '\n') bits = kClassSpace | kClassNewline;
-    else if ((c >= 9 && c <= 13) || c == ' ') bits = kClassSpace;
-    else if (c == '$' || c == '+' || c == '<' || c == '=' || c == '>' || c == '^' || c == '`' || c == '|' || c == '~')
+    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
+      bits = kClassLetter;
+    else if (c >= '0' && c <= '9')
+      bits = kClassNumber;
+    else if (c == '\r' || c == '\n')
+      bits = kClassSpace | kClassNewline;
+    else if ((c >= 9 && c <= 13) || c == ' ')
+      bits = kClassSpace;
+    else if (c == '$' || c == '+' || c == '<' || c == '=' || c == '>' || c == '^' || c == '`' || c == '|' ||
+             c == '~')
       bits = kClassSymbol;
-    else if (c > ' ' && c < 127) bits = kClassPunctuation;
+    else if (c > ' ' && c < 127)
+      bits = kClassPunctuation;
     out[c] = bits;
   }
   return out;

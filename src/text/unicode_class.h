@@ -9,13 +9,13 @@
 namespace dsopt {
 
 enum : uint8_t {
-  kClassLetter = 1,       // \p{L}
-  kClassNumber = 2,       // \p{N}
-  kClassSpace = 4,        // \s, the White_Space property
-  kClassNewline = 8,      // [\r\n]
-  kClassPunctuation = 16, // \p{P}
-  kClassSymbol = 32,      // \p{S}
-  kClassMark = 64,        // \p{M}
+  kClassLetter = 1,        // \p{L}
+  kClassNumber = 2,        // \p{N}
+  kClassSpace = 4,         // \s, the White_Space property
+  kClassNewline = 8,       // [\r\n]
+  kClassPunctuation = 16,  // \p{P}
+  kClassSymbol = 32,       // \p{S}
+  kClassMark = 64,         // \p{M}
 };
 
 uint8_t UnicodeClass(uint32_t code_point);

@@ -7,8 +7,9 @@ namespace {
 
 constexpr char kReplacement[] = "\xEF\xBF\xBD";
 
-// Bytes of the maximal invalid subpart at the start of `bytes` (Unicode 3.9, table 3-8): the longest prefix that
-// begins some valid character, at least one byte. DecodeUtf8 calls such a prefix incomplete when cut there.
+// Bytes of the maximal invalid subpart at the start of `bytes` (Unicode 3.9, table 3-8): the longest prefix
+// that begins some valid character, at least one byte. DecodeUtf8 calls such a prefix incomplete when cut
+// there.
 size_t InvalidLength(std::string_view bytes) {
   size_t length = 1;
   while (length < bytes.size() && length < 3 && DecodeUtf8(bytes.substr(0, length + 1)).incomplete) ++length;

@@ -15,7 +15,8 @@ using Json = nlohmann::json;
 Result<std::string> Render(const std::string& source, const Json& messages, bool add) {
   std::vector<ChatMessage> list;
   for (const Json& message : messages) {
-    list.push_back({message["role"].get_ref<const std::string&>(), message["content"].get_ref<const std::string&>()});
+    list.push_back(
+        {message["role"].get_ref<const std::string&>(), message["content"].get_ref<const std::string&>()});
   }
   auto parsed = ChatTemplate::Parse(source);
   if (!parsed.ok()) return parsed.status();
@@ -27,8 +28,8 @@ Result<std::string> Render(const std::string& source) { return Render(source, Js
 }  // namespace
 
 TEST_CASE("templates render as jinja2 renders them", "[text]") {
-  const Json cases = Json::parse(
-      ReadFile(std::filesystem::path(DSOPT_SOURCE_DIR) / "tests/unit/text/data/chat_cases.json"));
+  const Json cases =
+      Json::parse(ReadFile(std::filesystem::path(DSOPT_SOURCE_DIR) / "tests/unit/text/data/chat_cases.json"));
   REQUIRE(cases.size() > 140);
   for (const Json& c : cases) {
     const std::string name = c["name"], source = c["template"];
@@ -36,8 +37,10 @@ TEST_CASE("templates render as jinja2 renders them", "[text]") {
     const Result<std::string> out = Render(source, c["messages"], c["add"]);
     INFO(std::string(out.status().message()));
     REQUIRE(out.ok() == c["ok"].get<bool>());
-    if (out.ok()) CHECK(*out == c["expected"].get<std::string>());
-    else CHECK(std::string(out.status().message()).find(c["expected"].get<std::string>()) != std::string::npos);
+    if (out.ok())
+      CHECK(*out == c["expected"].get<std::string>());
+    else
+      CHECK(std::string(out.status().message()).find(c["expected"].get<std::string>()) != std::string::npos);
   }
 }
 
@@ -62,7 +65,8 @@ TEST_CASE("what leaves the subset is named with its line", "[text]") {
     CHECK(status.code() == DSOPT_E_UNSUPPORTED);
     CHECK(std::string(status.message()).find("line 2") != std::string::npos);
   }
-  for (const char* source : {"{% if %}", "{{ 'a }}", "{% for x %}", "{% endfor %}", "{{ (1 }}", "{{ 1", "{% if 1 %}", "{# "}) {
+  for (const char* source :
+       {"{% if %}", "{{ 'a }}", "{% for x %}", "{% endfor %}", "{{ (1 }}", "{{ 1", "{% if 1 %}", "{# "}) {
     CAPTURE(source);
     CHECK_FALSE(ChatTemplate::Parse(source).ok());
   }
@@ -71,9 +75,11 @@ TEST_CASE("what leaves the subset is named with its line", "[text]") {
 TEST_CASE("templates that would run or grow without bound are stopped", "[text]") {
   for (const char* source :
        {"{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ "
+        "ns.s }}",
         "{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor %}",
-        "{% set ns = namespace(l=['x']) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l == ns.l }}{{ ns.l|tojson|length }}",
+        "{% set ns = namespace(l=['x']) %}{% for i in range(30) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ "
+        "ns.l == ns.l }}{{ ns.l|tojson|length }}",
         "{% for i in range(1000000) %}{% endfor %}"}) {
     CAPTURE(source);
     CHECK(Render(source).status().code() == DSOPT_E_UNSUPPORTED);

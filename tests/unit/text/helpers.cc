@@ -45,8 +45,7 @@ std::unique_ptr<const Tokenizer> MakeTokenizer(Result<TokenizerSpec> spec) {
 
 std::unique_ptr<const Tokenizer> GgufTokenizer(const std::filesystem::path& path) {
   const std::string bytes = ReadFile(path);
-  const auto source =
-      MakeMemorySource({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  const auto source = MakeMemorySource({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
   return MakeTokenizer(ImportGgufVocab(*source));
 }
 

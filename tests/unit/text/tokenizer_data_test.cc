@@ -50,7 +50,8 @@ TEST_CASE("llama-3, llama-2, deepseek-llm and gpt-2 tokenize the llama.cpp cases
   CheckCases(*GgufTokenizer(folder / "gpt-2" / "vocab.gguf"), folder / "gpt-2");
 }
 
-TEST_CASE("gpt-2's tokenizer.json tokenizes the cases as published once its added runs of spaces are gone", "[text]") {
+TEST_CASE("gpt-2's tokenizer.json tokenizes the cases as published once its added runs of spaces are gone",
+          "[text]") {
   const auto data = DataFolder();
   if (!data) return;
   const auto folder = *data / "tokenizers" / "gpt-2";
@@ -81,7 +82,8 @@ TEST_CASE("tokenizers agree with the reference packages on varied text", "[text]
     for (size_t i = 0; i < reference["texts"].size(); ++i) {
       const std::string text = reference["texts"][i];
       CAPTURE(name, i, text);
-      CHECK(Encode(*tokenizer, text, sentencepiece ? 0 : DSOPT_TOKENIZE_PARSE_SPECIAL) == set["ids"][i].get<Ids>());
+      CHECK(Encode(*tokenizer, text, sentencepiece ? 0 : DSOPT_TOKENIZE_PARSE_SPECIAL) ==
+            set["ids"][i].get<Ids>());
     }
   }
 }
@@ -95,7 +97,8 @@ TEST_CASE("the checkpoints' prompts and texts have the ids of their golden files
     const Json golden = Json::parse(ReadFile(folder / "golden.json"));
     for (const Json& prompt : golden["prompts"]) {
       CAPTURE(name, prompt["text"].get<std::string>());
-      CHECK(Encode(*tokenizer, prompt["text"].get<std::string>(), DSOPT_TOKENIZE_ADD_BOS) == prompt["ids"].get<Ids>());
+      CHECK(Encode(*tokenizer, prompt["text"].get<std::string>(), DSOPT_TOKENIZE_ADD_BOS) ==
+            prompt["ids"].get<Ids>());
       CHECK(Decode(*tokenizer, prompt["greedy_ids"].get<Ids>()) == prompt["greedy_text"].get<std::string>());
     }
     for (const auto& [file, entry] : golden["perplexity"].items()) {
@@ -114,7 +117,8 @@ TEST_CASE("tinystories and stories260k have the ids of their golden files", "[te
   const auto folder = *data / "checkpoints";
   const Json golden = Json::parse(ReadFile(folder / "tinystories-656k" / "golden.json"));
   const auto tiny = MakeTokenizer(ImportTokenizer(folder / "tinystories-656k"));
-  CHECK(Encode(*tiny, golden["story_text"].get<std::string>(), DSOPT_TOKENIZE_ADD_BOS) == golden["story_ids"].get<Ids>());
+  CHECK(Encode(*tiny, golden["story_text"].get<std::string>(), DSOPT_TOKENIZE_ADD_BOS) ==
+        golden["story_ids"].get<Ids>());
   CHECK(tiny->IsEnd(2));
   const Json stories = Json::parse(ReadFile(folder / "stories260k" / "golden.json"));
   const auto gguf = GgufTokenizer(folder / "stories260k" / "stories260K.gguf");

@@ -24,11 +24,13 @@ dsopt_code GgufCode(const std::string& bytes) {
 
 TEST_CASE("tokenizer.json with unknown parts is unsupported and says which", "[text]") {
   CHECK(JsonCode(Model("")) == DSOPT_OK);
-  for (const char* rest : {R"(,"normalizer":{"type":"Lowercase"})", R"(,"pre_tokenizer":{"type":"Whitespace"})",
-                           R"(,"decoder":{"type":"WordPiece"})", R"(,"post_processor":{"type":"RobertaProcessing"})",
-                           R"(,"normalizer":{"type":"Replace","pattern":{"Regex":" +"},"content":" "})",
-                           R"(,"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"NFC"}]})",
-                           R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"x+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})"}) {
+  for (
+      const char* rest :
+      {R"(,"normalizer":{"type":"Lowercase"})", R"(,"pre_tokenizer":{"type":"Whitespace"})",
+       R"(,"decoder":{"type":"WordPiece"})", R"(,"post_processor":{"type":"RobertaProcessing"})",
+       R"(,"normalizer":{"type":"Replace","pattern":{"Regex":" +"},"content":" "})",
+       R"(,"normalizer":{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"▁"},{"type":"NFC"}]})",
+       R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"x+"},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})"}) {
     CAPTURE(rest);
     CHECK(JsonCode(Model(rest)) == DSOPT_E_UNSUPPORTED);
   }
@@ -38,14 +40,15 @@ TEST_CASE("tokenizer.json with unknown parts is unsupported and says which", "[t
 }
 
 TEST_CASE("malformed tokenizer.json is corrupt", "[text]") {
-  for (const char* text : {"", "[]", "{", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}",
-                           R"({"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}})",
-                           R"({"model":{"type":"BPE","vocab":{"a":16000000},"merges":[]}})",
-                           R"({"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}})",
-                           R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a c"]}})",
-                           R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}})",
-                           R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"added_tokens":[{"id":0,"content":"z"}]})",
-                           R"({"model":{"type":"Unigram","vocab":[["a"]]}})"}) {
+  for (const char* text :
+       {"", "[]", "{", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}",
+        R"({"model":{"type":"BPE","vocab":{"a":-1},"merges":[]}})",
+        R"({"model":{"type":"BPE","vocab":{"a":16000000},"merges":[]}})",
+        R"({"model":{"type":"BPE","vocab":{"a":0,"b":0},"merges":[]}})",
+        R"({"model":{"type":"BPE","vocab":{"a":0},"merges":["a c"]}})",
+        R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[["a"]]}})",
+        R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"added_tokens":[{"id":0,"content":"z"}]})",
+        R"({"model":{"type":"Unigram","vocab":[["a"]]}})"}) {
     CAPTURE(text);
     CHECK(JsonCode(text) == DSOPT_E_CORRUPT);
   }
@@ -65,8 +68,10 @@ TEST_CASE("malformed rank files, models and GGUF files are refused", "[text]") {
   CHECK(ImportSentencePiece("").status().code() == DSOPT_E_CORRUPT);
   CHECK(ImportSentencePiece("\x0A\xFF\xFF\xFF\xFF\x0F").status().code() == DSOPT_E_CORRUPT);
   CHECK(GgufCode("GGUF") == DSOPT_E_CORRUPT);
-  CHECK(GgufCode(std::string("GGUF\x01\0\0\0", 8) + std::string(16, '\0')) == DSOPT_E_UNSUPPORTED);  // version 1
-  CHECK(GgufCode(std::string("GGUF\x03\0\0\0", 8) + std::string(8, '\0') + std::string(8, '\xFF')) == DSOPT_E_CORRUPT);
+  CHECK(GgufCode(std::string("GGUF\x01\0\0\0", 8) + std::string(16, '\0')) ==
+        DSOPT_E_UNSUPPORTED);  // version 1
+  CHECK(GgufCode(std::string("GGUF\x03\0\0\0", 8) + std::string(8, '\0') + std::string(8, '\xFF')) ==
+        DSOPT_E_CORRUPT);
 }
 
 TEST_CASE("published tokenizers cut off or damaged anywhere never crash an importer", "[text]") {
@@ -74,14 +79,17 @@ TEST_CASE("published tokenizers cut off or damaged anywhere never crash an impor
   if (!data) return;
   std::mt19937 random(11);
   const std::string model = ReadFile(*data / "checkpoints" / "stories260k" / "tok512.model");
-  const std::string gguf = ReadFile(*data / "checkpoints" / "stories260k" / "stories260K.gguf").substr(0, 20000);
+  const std::string gguf =
+      ReadFile(*data / "checkpoints" / "stories260k" / "stories260K.gguf").substr(0, 20000);
   size_t refused = 0;
   for (int i = 0; i < 400; ++i) {
     std::string bytes = model.substr(0, i % 2 == 0 ? random() % model.size() : model.size());
     if (i % 2 == 1) bytes[random() % bytes.size()] = static_cast<char>(random());
     auto spec = ImportSentencePiece(bytes);
-    if (!spec.ok()) ++refused;
-    else (void)Tokenizer::Create(*std::move(spec)).ok();
+    if (!spec.ok())
+      ++refused;
+    else
+      (void)Tokenizer::Create(*std::move(spec)).ok();
     bytes = gguf.substr(0, i % 2 == 0 ? random() % gguf.size() : gguf.size());
     for (int k = 0; i % 2 == 1 && k < 3; ++k) bytes[random() % 2000] = static_cast<char>(random());
     refused += GgufCode(bytes) == DSOPT_OK ? 0 : 1;

@@ -59,7 +59,8 @@ TokenizerSpec ScoreSpec(TokenizerKind kind) {
 }
 
 std::string RandomText(std::mt19937* random, size_t characters) {
-  static constexpr uint32_t kCommon[] = {' ', '\n', 'a', 'b', '\'', 's', '7', '.', 0xE9, 0x301, 0x4E2D, 0x1F600, 0x3000};
+  static constexpr uint32_t kCommon[] = {' ', '\n', 'a',   'b',    '\'',    's',   '7',
+                                         '.', 0xE9, 0x301, 0x4E2D, 0x1F600, 0x3000};
   std::string out;
   for (size_t i = 0; i < characters; ++i) {
     auto cp = static_cast<uint32_t>((*random)() % 0x110000);
@@ -78,9 +79,10 @@ double Seconds(const Tokenizer& tokenizer, const std::string& text) {
   return seconds;
 }
 
-constexpr PreTokenizer kAllPreTokenizers[] = {
-    PreTokenizer::kNone,          PreTokenizer::kGpt2,  PreTokenizer::kLlama3,         PreTokenizer::kDeepseekLlm,
-    PreTokenizer::kDeepseekCoder, PreTokenizer::kQwen2, PreTokenizer::kMetaspaceSplit, PreTokenizer::kDeepseekV3};
+constexpr PreTokenizer kAllPreTokenizers[] = {PreTokenizer::kNone,           PreTokenizer::kGpt2,
+                                              PreTokenizer::kLlama3,         PreTokenizer::kDeepseekLlm,
+                                              PreTokenizer::kDeepseekCoder,  PreTokenizer::kQwen2,
+                                              PreTokenizer::kMetaspaceSplit, PreTokenizer::kDeepseekV3};
 
 }  // namespace
 
@@ -161,7 +163,8 @@ TEST_CASE("a spec that does not fit together is refused", "[text]") {
   CHECK(refused([](TokenizerSpec*) {}) == DSOPT_OK);
   CHECK(refused([](TokenizerSpec* s) { s->kind = TokenizerKind::kNone; }) == DSOPT_E_UNSUPPORTED);
   CHECK(refused([](TokenizerSpec* s) { s->kind = static_cast<TokenizerKind>(9); }) == DSOPT_E_UNSUPPORTED);
-  CHECK(refused([](TokenizerSpec* s) { s->pre_tokenizer = static_cast<PreTokenizer>(99); }) == DSOPT_E_UNSUPPORTED);
+  CHECK(refused([](TokenizerSpec* s) { s->pre_tokenizer = static_cast<PreTokenizer>(99); }) ==
+        DSOPT_E_UNSUPPORTED);
   CHECK(refused([](TokenizerSpec* s) { s->pieces.clear(); }) == DSOPT_E_CORRUPT);
   CHECK(refused([](TokenizerSpec* s) { s->piece_flags.resize(3); }) == DSOPT_E_CORRUPT);
   CHECK(refused([](TokenizerSpec* s) { s->merges.emplace_back(0, 1u << 30); }) == DSOPT_E_CORRUPT);

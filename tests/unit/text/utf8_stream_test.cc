@@ -42,8 +42,10 @@ TEST_CASE("each maximal invalid subpart becomes one replacement character", "[te
     // Table 3-8 of the Unicode standard, and its neighbours 3-9 to 3-11.
     CHECK(Stream("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64", step) ==
           "a" + bad + bad + bad + "b" + bad + "c" + bad + bad + "d");
-    CHECK(Stream("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", step) == bad + bad + bad + bad + bad + bad + bad + bad + "A");
-    CHECK(Stream("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", step) == bad + bad + bad + bad + bad + bad + bad + bad + "A");
+    CHECK(Stream("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", step) ==
+          bad + bad + bad + bad + bad + bad + bad + bad + "A");
+    CHECK(Stream("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", step) ==
+          bad + bad + bad + bad + bad + bad + bad + bad + "A");
     CHECK(Stream("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", step) == bad + bad + bad + bad + "A");
     CHECK(Stream("x\xF0\x9F\x98", step) == "x" + bad);
   }
@@ -54,8 +56,10 @@ TEST_CASE("how bytes are cut into calls never changes the text", "[text]") {
   for (int round = 0; round < 500; ++round) {
     std::string bytes;
     for (int i = 0; i < 40; ++i) {
-      if (random() % 2 == 0) AppendUtf8(static_cast<uint32_t>(random() % 0xD000 + 1), &bytes);
-      else bytes += static_cast<char>(random());
+      if (random() % 2 == 0)
+        AppendUtf8(static_cast<uint32_t>(random() % 0xD000 + 1), &bytes);
+      else
+        bytes += static_cast<char>(random());
     }
     const std::string whole = Stream(bytes, bytes.size());
     REQUIRE(IsValidUtf8(whole));
