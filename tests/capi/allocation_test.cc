@@ -12,13 +12,14 @@ std::atomic<uint64_t> g_news{0}, g_host_allocs{0};
 
 }  // namespace
 
-void* operator new(size_t size) {
+// Not inlined: gcc would compare the malloc and free inside with new and delete.
+[[gnu::noinline]] void* operator new(size_t size) {
   g_news.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace dsopt::testing {
 namespace {

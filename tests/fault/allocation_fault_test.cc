@@ -27,7 +27,8 @@ std::atomic<int64_t> g_live_news{0};
 
 }  // namespace
 
-void* operator new(size_t size) {
+// Not inlined: gcc would compare the malloc and free inside with new and delete.
+[[gnu::noinline]] void* operator new(size_t size) {
   if (g_new_fault.Fails()) throw std::bad_alloc();
   if (void* memory = std::malloc(size > 0 ? size : 1)) {
     g_live_news.fetch_add(1, std::memory_order_relaxed);
@@ -35,11 +36,11 @@ void* operator new(size_t size) {
   }
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   if (memory != nullptr) g_live_news.fetch_sub(1, std::memory_order_relaxed);
   std::free(memory);
 }
-void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
 
 namespace dsopt::testing {
 namespace {
