@@ -148,20 +148,29 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   __syncthreads();
   if (ticket != static_cast<uint32_t>(splits - 1)) return;
   __threadfence();
+  // First the splits' factors, so that the outputs' loads wait for nothing.
   const float* all = a.partial + work * splits * G::kPartial;
+  float* factors = reinterpret_cast<float*>(smem);  // [head][splits], then 1 / sum of the head
+  for (int head = warp; head < heads; head += kWarps) {
+    float m = -INFINITY, l = 0;
+    for (int s = lane; s < splits; s += 32) m = fmaxf(m, __ldcg(all + s * G::kPartial + kHeads * kDim + head));
+    m = WarpMax(m);
+    for (int s = lane; s < splits; s += 32) {
+      const float* p = all + s * G::kPartial + kHeads * kDim + head;
+      const float peak = __ldcg(p), f = peak == -INFINITY ? 0.0f : Exp2((peak - m) * c);
+      factors[head * splits + s] = f;
+      l = fmaf(__ldcg(p + kHeads), f, l);
+    }
+    l = WarpSum(l);
+    if (lane == 0) factors[kHeads * splits + head] = 1.0f / l;
+  }
+  __syncthreads();
   for (int e = threadIdx.x; e < heads * kDim; e += 32 * kWarps) {
     const int head = e / kDim, d = e % kDim;
-    float m = -INFINITY, l = 0, o = 0;
-    for (int s = 0; s < splits; ++s) {
-      const float* p = all + s * G::kPartial;
-      const float peak = __ldcg(p + kHeads * kDim + head);
-      if (peak == -INFINITY) continue;
-      const float next = fmaxf(m, peak), fade = Exp2((m - next) * c), f = Exp2((peak - next) * c);
-      l = l * fade + __ldcg(p + kHeads * kDim + kHeads + head) * f;
-      o = o * fade + __ldcg(p + e) * f;
-      m = next;
-    }
-    store(head, d, o / l);
+    float o = 0;
+#pragma unroll 8
+    for (int s = 0; s < splits; ++s) o = fmaf(__ldcg(all + s * G::kPartial + e), factors[head * splits + s], o);
+    store(head, d, o * factors[kHeads * splits + head]);
   }
   if (threadIdx.x == 0) a.arrived[work] = 0;
 }

@@ -148,41 +148,41 @@ __global__ __launch_bounds__(kThreads) void attention_mla_paged(AttentionArgs a)
 
 // Merges the splits of a (row, head) pair.
 // bytes  splits * 2056 per pair (L2)     bound: latency
-// grid   (pair tiles x 8, row tiles) x 256 threads, one warp per pair
+// grid   (pair tiles x 64, row tiles) x 256 threads, one CTA per pair, two outputs per thread
 __global__ __launch_bounds__(256) void mla_merge(AttentionArgs a, int splits, int pair_tiles) {
+  __shared__ float factors[1024];
+  __shared__ float inverse;
   LetNextStart();
   WaitForPrevious();
   const int4 tile = a.tiles[blockIdx.y];
-  const int pair_tile = blockIdx.x / 8, r = blockIdx.x % 8 * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int pair = pair_tile * kPairs + r;
+  const int pair = blockIdx.x, pair_tile = pair / kPairs, lane = threadIdx.x % 32;
   if (pair >= tile.y * a.q_heads) return;
   const float c = a.scale * 1.4426950408889634f;
-  const float* all = a.partial + ((static_cast<int64_t>(blockIdx.y) * pair_tiles + pair_tile) * splits * kPairs + r) * kPartial;
-  // Lane s holds maximum and sum of split s (and s + 32, ..), so that the outputs' loads wait for nothing.
-  float m = -INFINITY, l = 0, o[16] = {};
-  for (int s = lane; s < splits; s += 32) m = fmaxf(m, all[static_cast<int64_t>(s) * kPairs * kPartial + kLatent]);
-  m = WarpMax(m);
-  for (int s0 = 0; s0 < splits; s0 += 32) {
-    float mine = 0;
-    if (s0 + lane < splits) {
-      const float* p = all + static_cast<int64_t>(s0 + lane) * kPairs * kPartial;
-      const float peak = p[kLatent];
-      mine = peak == -INFINITY ? 0.0f : Exp2((peak - m) * c);
-      l = fmaf(p[kLatent + 1], mine, l);
+  const int64_t step = static_cast<int64_t>(kPairs) * kPartial;
+  const float* all = a.partial + (static_cast<int64_t>(blockIdx.y) * pair_tiles + pair_tile) * splits * step +
+                     pair % kPairs * kPartial;
+  if (threadIdx.x < 32) {
+    float m = -INFINITY, l = 0;
+    for (int s = lane; s < splits; s += 32) m = fmaxf(m, all[s * step + kLatent]);
+    m = WarpMax(m);
+    for (int s = lane; s < splits; s += 32) {
+      const float peak = all[s * step + kLatent], f = peak == -INFINITY ? 0.0f : Exp2((peak - m) * c);
+      factors[s] = f;
+      l = fmaf(all[s * step + kLatent + 1], f, l);
     }
-    const int count = min(32, splits - s0);
-#pragma unroll 2
-    for (int s = 0; s < count; ++s) {
-      const float f = __shfl_sync(~0u, mine, s);
-      const float* p = all + static_cast<int64_t>(s0 + s) * kPairs * kPartial;
-#pragma unroll
-      for (int j = 0; j < 16; ++j) o[j] = fmaf(p[32 * j + lane], f, o[j]);
-    }
+    l = WarpSum(l);
+    if (lane == 0) inverse = 1.0f / l;
   }
-  l = WarpSum(l);
-  bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(tile.x) * a.q_heads + pair) * kLatent;
-#pragma unroll
-  for (int j = 0; j < 16; ++j) to[32 * j + lane] = __float2bfloat16(o[j] / l);
+  __syncthreads();
+  float o0 = 0, o1 = 0;
+#pragma unroll 8
+  for (int s = 0; s < splits; ++s) {
+    const float2 p = *reinterpret_cast<const float2*>(all + s * step + 2 * threadIdx.x);
+    o0 = fmaf(p.x, factors[s], o0);
+    o1 = fmaf(p.y, factors[s], o1);
+  }
+  uint32_t* to = reinterpret_cast<uint32_t*>(static_cast<bf16*>(a.out) + (static_cast<int64_t>(tile.x) * a.q_heads + pair) * kLatent);
+  to[threadIdx.x] = PackBf16(o0 * inverse, o1 * inverse);
 }
 
 }  // namespace
@@ -205,12 +205,13 @@ cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args) {
   int splits = launch.limits->sms / (works > 0 ? works : 1);
   const int useful = (args.longest_decode + 2 * kKeys - 1) / (2 * kKeys);
   if (splits > useful) splits = useful;
+  if (splits > 1024) splits = 1024;  // mla_merge keeps their factors in shared memory
   if (splits < 1) splits = 1;
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(pair_tiles),
                   static_cast<unsigned>(args.tile_count));
   const cudaError_t error = StartLarge(launch, attention_mla_paged, grid, dim3(kThreads), kShared, args);
   if (error != cudaSuccess || splits == 1) return error;
-  return Start(launch, mla_merge, dim3(static_cast<unsigned>(pair_tiles * 8), static_cast<unsigned>(args.tile_count)),
+  return Start(launch, mla_merge, dim3(static_cast<unsigned>(pair_tiles * kPairs), static_cast<unsigned>(args.tile_count)),
                dim3(256), 0, args, splits, pair_tiles);
 }
 

@@ -52,26 +52,53 @@ __global__ void embed_rows(const T* table, const int* tokens, int hidden, float 
   for (int i = threadIdx.x; i < hidden; i += blockDim.x) x[static_cast<int64_t>(row) * hidden + i] = ToFloat(src[i]) * scale;
 }
 
+constexpr int kNormThreads = 512, kNormVectors = 4;  // rows of up to 8192 values stay in registers
+
 // out = in * rsqrt(mean(in^2) + eps) * gain     f32 in and sums, T out
-// bytes  rows * cols * (8 + element); the second read of a row comes from L1    bound: latency for few rows
-// grid   rows x 256 threads
-__global__ __launch_bounds__(256) void rmsnorm_rows(NormArgs a) {
+// bytes  rows * cols * (4 + element)      bound: latency for few rows, L2 for many
+// grid   rows x 512 threads; a row is read once when cols % 4 == 0 and cols <= 8192, else twice
+__global__ __launch_bounds__(kNormThreads) void rmsnorm_rows(NormArgs a) {
   __shared__ float scratch[33];
   LetNextStart();
-  WaitForPrevious();
   const int row = blockIdx.x;
+  const int64_t base = static_cast<int64_t>(row) * a.cols;
+  WaitForPrevious();
   const float* in = a.in + (a.row_list != nullptr ? a.row_list[row] : row) * a.in_stride;
   float sum = 0;
-  for (int i = threadIdx.x; i < a.cols; i += 256) {
-    const float v = in[i];
-    sum = fmaf(v, v, sum);
+  if (a.cols % 4 != 0 || a.in_stride % 4 != 0 || a.cols > kNormThreads * kNormVectors * 4) {
+    for (int i = threadIdx.x; i < a.cols; i += kNormThreads) {
+      const float v = in[i];
+      sum = fmaf(v, v, sum);
+    }
+    const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.cols) + a.eps);
+    for (int i = threadIdx.x; i < a.cols; i += kNormThreads) {
+      const float v = in[i] * rstd * a.gain[i];
+      StoreAs(a.out, base + i, v, a.out_bf16);
+      if (a.out_f32 != nullptr) a.out_f32[base + i] = v;
+    }
+    return;
   }
+  float4 x[kNormVectors], gain[kNormVectors];
+#pragma unroll
+  for (int j = 0; j < kNormVectors; ++j) {
+    const int i = threadIdx.x + j * kNormThreads;
+    const bool valid = 4 * i < a.cols;
+    x[j] = valid ? reinterpret_cast<const float4*>(in)[i] : float4{0, 0, 0, 0};
+    gain[j] = valid ? __ldg(reinterpret_cast<const float4*>(a.gain) + i) : float4{0, 0, 0, 0};
+  }
+#pragma unroll
+  for (int j = 0; j < kNormVectors; ++j)
+    sum = fmaf(x[j].x, x[j].x, fmaf(x[j].y, x[j].y, fmaf(x[j].z, x[j].z, fmaf(x[j].w, x[j].w, sum))));
   const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.cols) + a.eps);
-  const int64_t base = static_cast<int64_t>(row) * a.cols;
-  for (int i = threadIdx.x; i < a.cols; i += 256) {
-    const float v = in[i] * rstd * a.gain[i];
-    StoreAs(a.out, base + i, v, a.out_bf16);
-    if (a.out_f32 != nullptr) a.out_f32[base + i] = v;
+#pragma unroll
+  for (int j = 0; j < kNormVectors; ++j) {
+    const int i = threadIdx.x + j * kNormThreads;
+    if (4 * i >= a.cols) continue;
+    const float4 y = {x[j].x * rstd * gain[j].x, x[j].y * rstd * gain[j].y, x[j].z * rstd * gain[j].z,
+                      x[j].w * rstd * gain[j].w};
+    if (a.out_bf16) *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + base + 4 * i) = {PackBf16(y.x, y.y), PackBf16(y.z, y.w)};
+    else reinterpret_cast<float4*>(static_cast<float*>(a.out) + base)[i] = y;
+    if (a.out_f32 != nullptr) reinterpret_cast<float4*>(a.out_f32 + base)[i] = y;
   }
 }
 
@@ -191,7 +218,7 @@ cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int*
 }
 
 cudaError_t RmsNorm(const Launch& launch, const NormArgs& args) {
-  return Start(launch, rmsnorm_rows, dim3(static_cast<unsigned>(args.rows)), dim3(256), 0, args);
+  return Start(launch, rmsnorm_rows, dim3(static_cast<unsigned>(args.rows)), dim3(kNormThreads), 0, args);
 }
 
 cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out) {

@@ -112,36 +112,36 @@ __global__ __launch_bounds__(32) void route_choose(RouteArgs a) {
   ChooseExperts(a, blockIdx.x, threadIdx.x);
 }
 
-// Norm, logits and choice of one row in one kernel.
-// bytes  experts * hidden * 4 + hidden * 8 per CTA (L2)      bound: latency
-// grid   (experts / 8) x 256 threads, one warp per expert; the last CTA to arrive chooses
+// Norm, logits and choice of one row in one kernel: logit = rstd sum x gain w, with the squares summed in the same pass.
+// bytes  hidden * 12 per CTA (L2; the router's weights are read once)      bound: latency
+// grid   experts x 256 threads; the last CTA to arrive chooses; hidden % 4 == 0
 __global__ __launch_bounds__(256) void route_one(RouteArgs a) {
   __shared__ float scratch[33];
   __shared__ uint32_t ticket;
   LetNextStart();
+  const float4* w = reinterpret_cast<const float4*>(a.router + static_cast<int64_t>(blockIdx.x) * a.hidden);
+  const float4* gain = reinterpret_cast<const float4*>(a.norm_gain);
   WaitForPrevious();
-  const int expert = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
-  const float rstd = InverseRms(a.h, a.hidden, a.norm_eps, scratch);
-  if (expert < a.experts) {
-    const float* w = a.router + static_cast<int64_t>(expert) * a.hidden;
-    float sum = 0;
+  float sum = 0, squares = 0;
 #pragma unroll 4
-    for (int i = lane * 4; i < a.hidden; i += 128) {
-      const float4 x = __ldcg(reinterpret_cast<const float4*>(a.h + i));
-      const float4 g = __ldg(reinterpret_cast<const float4*>(a.norm_gain + i)), v = __ldg(reinterpret_cast<const float4*>(w + i));
-      sum = fmaf(x.x * rstd * g.x, v.x, fmaf(x.y * rstd * g.y, v.y, fmaf(x.z * rstd * g.z, v.z, fmaf(x.w * rstd * g.w, v.w, sum))));
-    }
-    sum = WarpSum(sum);
-    if (lane == 0) a.logits[expert] = sum;
+  for (int i = threadIdx.x; i < a.hidden / 4; i += 256) {
+    const float4 x = __ldcg(reinterpret_cast<const float4*>(a.h) + i), g = __ldg(gain + i), v = __ldg(w + i);
+    squares = fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, fmaf(x.w, x.w, squares))));
+    sum = fmaf(x.x * g.x, v.x, fmaf(x.y * g.y, v.y, fmaf(x.z * g.z, v.z, fmaf(x.w * g.w, v.w, sum))));
   }
+  squares = BlockSum(squares, scratch);
+  sum = BlockSum(sum, scratch);
+  if (threadIdx.x >= 32) return;
+  if (threadIdx.x == 0) {
+    a.logits[blockIdx.x] = sum * rsqrtf(squares / static_cast<float>(a.hidden) + a.norm_eps);
+    __threadfence();
+    ticket = atomicAdd(a.arrived, 1);
+  }
+  __syncwarp();
+  if (ticket != gridDim.x - 1) return;
   __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) ticket = atomicAdd(a.arrived, 1);
-  __syncthreads();
-  if (ticket != gridDim.x - 1 || threadIdx.x >= 32) return;
-  __threadfence();
-  if (lane == 0) *a.arrived = 0;
-  ChooseExperts(a, 0, lane);
+  if (threadIdx.x == 0) *a.arrived = 0;
+  ChooseExperts(a, 0, threadIdx.x);
 }
 
 // sorted_slots: slots by expert; tiles: (expert, first, count), count 0 beyond the last
@@ -194,7 +194,7 @@ __global__ __launch_bounds__(256) void moe_combine(const float* y, const float* 
 cudaError_t Route(const Launch& launch, const RouteArgs& args) {
   if (args.experts > kMaxExperts) return cudaErrorInvalidValue;
   if (args.norm_gain != nullptr)
-    return Start(launch, route_one, dim3(static_cast<unsigned>((args.experts + 7) / 8)), dim3(256), 0, args);
+    return Start(launch, route_one, dim3(static_cast<unsigned>(args.experts)), dim3(256), 0, args);
   const unsigned rows = static_cast<unsigned>(args.rows);
   const cudaError_t error =
       Start(launch, route_logits, dim3(static_cast<unsigned>((args.experts + 7) / 8), rows), dim3(256), 0, args);

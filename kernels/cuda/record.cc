@@ -12,8 +12,8 @@ using namespace dsopt_cuda;
 
 namespace {
 
-// From so many rows on the library's kernels beat ours.
-constexpr int kLibraryRows = 128;
+// From so many rows on the library's kernels beat ours: those for few rows read the activations from L2 too often.
+constexpr int kLibraryRows = 17;
 // Up to so many slots a mixture's experts are read slot by slot; beyond, slots are sorted and share the reads.
 constexpr int kUnsortedSlots = 16;
 
@@ -52,10 +52,11 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
   if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
     return args.sorted_slots != nullptr ? LinearTiles(launch_, args) : LinearSkinny(launch_, args);
-  if (args.rows <= kSkinnyRows) return LinearSkinny(launch_, args);
+  const bool library = device->cublas_lt != nullptr && args.rows >= kLibraryRows && args.batch == 1 &&
+                       args.bias == nullptr;
+  if (args.rows <= kSkinnyRows && !library) return LinearSkinny(launch_, args);
   const bool pairs = args.epilogue == Epilogue::kGateUp;
-  if (device->cublas_lt != nullptr && args.rows >= kLibraryRows && args.batch == 1 && args.bias == nullptr &&
-      (!pairs || wide != nullptr)) {
+  if (library && (!pairs || wide != nullptr)) {
     LinearArgs plain = args;
     if (pairs) {
       plain.epilogue = Epilogue::kStore;
@@ -69,7 +70,7 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
       return GateUpPairs(launch_, wide, args.rows, args.n / 2, args.gelu, args.out);
     }
   }
-  return LinearTiles(launch_, args);
+  return args.rows <= kSkinnyRows ? LinearSkinny(launch_, args) : LinearTiles(launch_, args);
 }
 
 cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain,
