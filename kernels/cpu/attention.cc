@@ -117,67 +117,129 @@ bool CutUnit(const dsopt_be_program* p, const AttentionOp& op, uint32_t unit, ui
   return u->first < u->last;
 }
 
-// Rows of activations (queries or probabilities) against one 64-wide tile of f32.
-void Multiply(const Kernels& k, const float* tile, uint32_t steps, const void* const* in, uint32_t count, float* acc,
-              uint32_t ld, uint32_t flags) {
-  for (uint32_t i = 0; i < count; i += k.micro_rows) {
-    k.linear[kF32](tile, steps, in + i, Min(k.micro_rows, count - i), acc + uint64_t{i} * ld, ld, flags);
+// Rows of activations (queries or probabilities) against one 64-wide tile of keys or values.
+void Multiply(const Kernels& k, bool half, const void* tile, uint32_t depth, const void* const* in, uint32_t count,
+              float* acc, uint32_t ld, uint32_t flags) {
+  const LinearFn function = half ? k.linear_bf16 : k.linear[kF32];
+  const uint32_t steps = half ? depth / 2 : depth;
+  const uint32_t calls = static_cast<uint32_t>(DivUp(count, k.micro_rows));
+  const uint32_t rows = static_cast<uint32_t>(DivUp(count, calls));  // evenly: a lone row wastes the registers
+  for (uint32_t i = 0; i < count; i += rows) {
+    function(tile, steps, in + i, Min(rows, count - i), acc + uint64_t{i} * ld, ld, flags);
+  }
+}
+
+// One unit of a span while it is computed. Pages [first_page, last_page); `in` are the unit's (row, head) pairs.
+struct SpanWork {
+  const dsopt_be_program* program;
+  const AttentionOp* op;
+  const Kernels* k;
+  Scratch* scratch;
+  UnitRows u;
+  uint32_t span, base, first_page, last_page, count;
+  uint64_t cache_head;
+  const void* in[kMaxUnitRows];
+};
+
+const uint8_t* PageKeys(const SpanWork& w, uint32_t page) {
+  return CachePage(w.program, w.u.seq, page, w.op->cache_offset) + w.cache_head * w.op->cache_head_bytes;
+}
+
+void ComputeScores(SpanWork* w) {
+  const AttentionOp& op = *w->op;
+  for (uint32_t i = 0; i < w->count; ++i) {
+    const float* q = op.q + (w->u.first_row + i / w->u.heads) * op.q_row_floats +
+                     (w->u.first_head + i % w->u.heads) * op.q_head_floats;
+    w->in[i] = q;
+    if (!op.half) continue;
+    uint16_t* half = w->scratch->halves + uint64_t{i} * op.kd;
+    w->k->convert(q, op.kd, kBf16, half);
+    w->in[i] = half;
+  }
+  for (uint32_t page = w->first_page; page < w->last_page; ++page) {
+    const uint8_t* keys = PageKeys(*w, page);
+    if (op.half) {
+      const size_t stride = size_t{op.token_values} * 2;
+      for (uint32_t t = 0; t < kPageTokens; t += 16) {
+        w->k->pack16(reinterpret_cast<const uint32_t*>(keys + t * stride), stride, op.kd / 2,
+                     reinterpret_cast<uint32_t*>(w->scratch->keys) + t);
+      }
+    } else {
+      w->k->load_keys(keys, KvStorage(w->program), op.token_values, op.kd, w->scratch->keys);
+    }
+    Multiply(*w->k, op.half, w->scratch->keys, op.kd, w->in, w->count,
+             w->scratch->scores + (page * kPageTokens - w->base), kSpanTokens, 0);
+  }
+}
+
+// Scores to probabilities; (m, l) of each pair into its partial.
+void ComputeProbabilities(SpanWork* w) {
+  const AttentionOp& op = *w->op;
+  const uint32_t end = w->last_page * kPageTokens - w->base;
+  for (uint32_t i = 0; i < w->count; ++i) {
+    const uint64_t row = w->u.first_row + i / w->u.heads;
+    const uint32_t position = static_cast<uint32_t>(w->program->positions[row]);
+    const uint32_t first = Max(FirstSeen(position, op.window), w->base), last = Min(position + 1, w->base + kSpanTokens);
+    float* s = w->scratch->scores + uint64_t{i} * kSpanTokens;
+    w->in[i] = s;
+    if (first >= last) {  // this row sees nothing here: its partial is not merged, but its sums are computed
+      std::memset(s, 0, end * sizeof(float));
+    } else {
+      float* part = Part(op, w->program->geometry, row, w->u.first_head + i % w->u.heads, w->span);
+      w->k->softmax_span(s, first - w->base, last - w->base, end, &part[0], &part[1]);
+    }
+    if (!op.half) continue;
+    uint16_t* half = w->scratch->halves + uint64_t{i} * kSpanTokens;
+    w->k->convert(s, end, kBf16, half);
+    w->in[i] = half;
+  }
+}
+
+void ComputeSums(SpanWork* w) {
+  const AttentionOp& op = *w->op;
+  const uint64_t value_bytes = op.half ? 2 : 4;
+  for (uint32_t page = w->first_page; page < w->last_page; ++page) {
+    const uint8_t* values = PageKeys(*w, page) + op.value_offset;
+    const uint32_t start = page * kPageTokens;
+    const uint32_t first = w->u.first > start ? w->u.first - start : 0, last = Min(w->u.last - start, kPageTokens);
+    if (op.half) {
+      w->k->pair_values(reinterpret_cast<const uint16_t*>(values), op.token_values, op.vd, first, last,
+                        reinterpret_cast<uint32_t*>(w->scratch->values));
+    } else {
+      w->k->load_values(values, KvStorage(w->program), op.token_values, op.vd, first, last, w->scratch->values);
+    }
+    const void* probabilities[kMaxUnitRows];
+    for (uint32_t i = 0; i < w->count; ++i) {
+      probabilities[i] = static_cast<const uint8_t*>(w->in[i]) + (start - w->base) * value_bytes;
+    }
+    for (uint32_t c = 0; c < op.vd_padded; c += 64) {
+      const uint8_t* tile = reinterpret_cast<const uint8_t*>(w->scratch->values) + c * kPageTokens * value_bytes;
+      Multiply(*w->k, op.half, tile, kPageTokens, probabilities, w->count, w->scratch->sums + c, op.vd_padded,
+               page == w->first_page ? 0u : kAccumulate);
+    }
   }
 }
 
 void RunPartials(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch* scratch) {
   const AttentionOp& op = *phase.attention;
   const Geometry& g = p->geometry;
-  const Kernels& k = *p->device->kernels;
-  const uint32_t span = g.first_span + unit % g.span_count;
-  UnitRows u;
-  if (!CutUnit(p, op, unit / g.span_count, span, &u)) return;
-  const Storage storage = KvStorage(p);
-  const uint32_t count = u.rows * u.heads;
-  const uint64_t cache_head = u.first_head / op.group;
-  const uint32_t base = span * kSpanTokens;
-  const uint32_t first_page = u.first / kPageTokens, last_page = (u.last - 1) / kPageTokens + 1;
-
-  const void* in[kMaxUnitRows];
-  for (uint32_t i = 0; i < count; ++i) {
-    in[i] = op.q + (u.first_row + i / u.heads) * op.q_row_floats + (u.first_head + i % u.heads) * op.q_head_floats;
-  }
-  for (uint32_t page = first_page; page < last_page; ++page) {
-    const uint8_t* keys = CachePage(p, u.seq, page, op.cache_offset) + cache_head * op.cache_head_bytes;
-    k.load_keys(keys, storage, op.token_values, op.kd, scratch->keys);
-    Multiply(k, scratch->keys, op.kd, in, count, scratch->scores + (page * kPageTokens - base), kSpanTokens, 0);
-  }
-
-  const uint32_t end = last_page * kPageTokens - base;
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint64_t row = u.first_row + i / u.heads;
-    const uint32_t position = static_cast<uint32_t>(p->positions[row]);
-    const uint32_t first = Max(FirstSeen(position, op.window), base), last = Min(position + 1, base + kSpanTokens);
-    float* s = scratch->scores + uint64_t{i} * kSpanTokens;
-    in[i] = s;
-    if (first >= last) {  // this row sees nothing here: its partial is not merged, but its sums are computed
-      std::memset(s, 0, end * sizeof(float));
-      continue;
-    }
-    float* part = Part(op, g, row, u.first_head + i % u.heads, span);
-    k.softmax_span(s, first - base, last - base, end, &part[0], &part[1]);
-  }
-
-  for (uint32_t page = first_page; page < last_page; ++page) {
-    const uint8_t* values =
-        CachePage(p, u.seq, page, op.cache_offset) + cache_head * op.cache_head_bytes + op.value_offset;
-    const uint32_t start = page * kPageTokens;
-    k.load_values(values, storage, op.token_values, op.vd, u.first > start ? u.first - start : 0,
-                  Min(u.last - start, kPageTokens), scratch->values);
-    const void* probabilities[kMaxUnitRows];
-    for (uint32_t i = 0; i < count; ++i) probabilities[i] = static_cast<const float*>(in[i]) + (start - base);
-    for (uint32_t c = 0; c < op.vd_padded; c += 64) {
-      Multiply(k, scratch->values + uint64_t{c} * kPageTokens, kPageTokens, probabilities, count, scratch->sums + c,
-               op.vd_padded, page == first_page ? 0u : kAccumulate);
-    }
-  }
-  for (uint32_t i = 0; i < count; ++i) {
-    float* part = Part(op, g, u.first_row + i / u.heads, u.first_head + i % u.heads, span);
+  SpanWork w;
+  w.program = p;
+  w.op = &op;
+  w.k = p->device->kernels;
+  w.scratch = scratch;
+  w.span = g.first_span + unit % g.span_count;
+  if (!CutUnit(p, op, unit / g.span_count, w.span, &w.u)) return;
+  w.base = w.span * kSpanTokens;
+  w.first_page = w.u.first / kPageTokens;
+  w.last_page = (w.u.last - 1) / kPageTokens + 1;
+  w.count = w.u.rows * w.u.heads;
+  w.cache_head = w.u.first_head / op.group;
+  ComputeScores(&w);
+  ComputeProbabilities(&w);
+  ComputeSums(&w);
+  for (uint32_t i = 0; i < w.count; ++i) {
+    float* part = Part(op, g, w.u.first_row + i / w.u.heads, w.u.first_head + i % w.u.heads, w.span);
     std::memcpy(part + 2, scratch->sums + uint64_t{i} * op.vd_padded, op.vd * sizeof(float));
   }
 }
@@ -232,6 +294,7 @@ bool AgainMerge(dsopt_be_program* p, const Phase&) {
 }  // namespace
 
 void Builder::AddAttentionPhases(AttentionOp* op) {
+  op->half = fast() && desc_.kv_dtype == DSOPT_BF16 && kernels().linear_bf16 != nullptr;
   op->vd_padded = static_cast<uint32_t>(RoundUp(op->vd, 64));
   const uint64_t pair_flops = uint64_t{kSpanTokens} * (op->kd + op->vd) * 2;  // one row, one head, one span
   const uint64_t pairs = Min<uint64_t>(Max<uint64_t>(kernels().unit_flops / pair_flops, kMicroRows), kMaxUnitRows);
@@ -242,7 +305,7 @@ void Builder::AddAttentionPhases(AttentionOp* op) {
   op->state = reinterpret_cast<float*>(Buffer(kBufState, uint64_t{max_rows()} * op->heads, entry_bytes));
   op->parts = reinterpret_cast<float*>(Buffer(kBufParts, op->partials, entry_bytes));
   NeedScratch(uint64_t{op->kd} * kPageTokens, uint64_t{op->vd_padded} * kPageTokens,
-              uint64_t{kMaxUnitRows} * op->vd_padded);
+              uint64_t{kMaxUnitRows} * op->vd_padded, uint64_t{kMaxUnitRows} * Max(op->kd, kSpanTokens));
   Phase* phase = Add();
   phase->prepare = PreparePartials;
   phase->run = RunPartials;

@@ -43,12 +43,6 @@ AttentionOp* Builder::AddAttention() {
   return op;
 }
 
-void Builder::NeedScratch(uint64_t keys, uint64_t values, uint64_t sums) {
-  scratch_keys = Max(scratch_keys, keys);
-  scratch_values = Max(scratch_values, values);
-  scratch_sums = Max(scratch_sums, sums);
-}
-
 Storage Builder::Staging(const dsopt_be_weight* weight) const {
   return fast() && kernels().linear_bf16 != nullptr && weight->storage == kBf16 ? kBf16 : kF32;
 }

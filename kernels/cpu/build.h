@@ -18,7 +18,12 @@ class Builder {
   uint8_t* Buffer(BufferId id, uint64_t rows, uint64_t row_bytes);
   Phase* Add();                  // the next phase, zeroed but for block
   AttentionOp* AddAttention();
-  void NeedScratch(uint64_t keys, uint64_t values, uint64_t sums);
+  void NeedScratch(uint64_t keys, uint64_t values, uint64_t sums, uint64_t halves) {
+    scratch_keys = Max(scratch_keys, keys);
+    scratch_values = Max(scratch_values, values);
+    scratch_sums = Max(scratch_sums, sums);
+    scratch_halves = Max(scratch_halves, halves);
+  }
 
   // How activations that go into `weight` are staged, and the bytes of a row of them.
   Storage Staging(const dsopt_be_weight* weight) const;
@@ -52,7 +57,7 @@ class Builder {
   uint64_t buffer_bytes[kBufCount] = {};
   uint32_t phase_count = 0;
   uint32_t attention_count = 0;
-  uint64_t scratch_keys = 0, scratch_values = 0, scratch_sums = 0;  // floats
+  uint64_t scratch_keys = 0, scratch_values = 0, scratch_sums = 0, scratch_halves = 0;  // values
   uint64_t max_slots = 0, max_experts = 0;                          // MoE
 
  private:

@@ -77,11 +77,12 @@ void WriteReport(dsopt_be_device* device, const char* variant) {
                 "cpu threads: %u including the caller\n"
                 "cpu linear, bf16 weights, fast: %s, %s (the machine has %s; %s)\n"
                 "cpu linear, reference precision and f16/f32 weights: %s, f32 multiply-add\n"
-                "cpu attention: %s, f32 sums, spans of %u positions\n"
+                "cpu attention: %s, %s, f32 sums over spans of %u positions\n"
                 "cpu norm, softmax, sampling: %s\n",
                 device->pool->threads(), k->name,
                 k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best, cap,
-                k->name, k->name, kSpanTokens, k->name);
+                k->name, k->name, k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products",
+                kSpanTokens, k->name);
 }
 
 }  // namespace

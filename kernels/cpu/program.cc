@@ -103,6 +103,7 @@ void LayOutWorkspace(const dsopt_program_desc& d, const Builder& b, uint32_t thr
     s.values = arena->Take<float>(b.scratch_values);
     s.scores = arena->Take<float>(kMaxUnitRows * kSpanTokens);
     s.sums = arena->Take<float>(b.scratch_sums);
+    s.halves = arena->Take<uint16_t>(b.scratch_halves);
     s.probs = arena->Take<float>(d.vocab);
     s.logits = arena->Take<float>(d.vocab);
     s.typical = arena->Take<float>(d.vocab);

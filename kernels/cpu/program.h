@@ -52,6 +52,7 @@ struct AttentionOp {
   uint32_t heads, group;    // query heads; how many of them share one cache head
   uint32_t kd, vd, vd_padded;
   uint32_t window;
+  bool half;                // bf16 products of queries, keys, probabilities and values
   uint32_t token_values;    // of one position in a page of one cache head
   uint64_t cache_offset, cache_head_bytes, value_offset;  // value_offset: from keys to values of a page
   uint8_t* out;             // [rows, heads, vd]
@@ -90,6 +91,7 @@ struct Scratch {
   float* values;   // a page of values
   float* scores;   // [unit rows, span]
   float* sums;     // [unit rows, vd_padded]
+  uint16_t* halves;  // [unit rows, max(kd, span)] queries, then probabilities, in bf16
   float* probs;    // [vocab]
   float* logits;   // [vocab] adjusted copy
   float* typical;  // [vocab]

@@ -63,6 +63,8 @@ struct Kernels {
   void (*load_keys)(const void* src, Storage storage, uint32_t stride, uint32_t kd, float* kt);
   void (*load_values)(const void* src, Storage storage, uint32_t stride, uint32_t vd, uint32_t first,
                       uint32_t last, float* v);
+  // The same page for linear_bf16: values paired by token, [vd / 64][32][64][2]. NULL with linear_bf16. (Keys: pack16.)
+  void (*pair_values)(const uint16_t* src, uint32_t stride, uint32_t vd, uint32_t first, uint32_t last, uint32_t* v);
   // s[j] = exp(s[j] - m) inside [first, last), 0 elsewhere below end; m: the maximum, l: the sum.
   void (*softmax_span)(float* s, uint32_t first, uint32_t last, uint32_t end, float* m, float* l);
   // (m, l, o) = the softmax state after one more partial; both o have count values.
