@@ -20,6 +20,14 @@ std::atomic<uint64_t> g_news{0}, g_host_allocs{0};
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+// The sanitizers have one of their own otherwise, which does not match the delete above.
+[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 
 namespace dsopt::testing {
 namespace {

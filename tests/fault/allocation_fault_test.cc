@@ -41,6 +41,14 @@ std::atomic<int64_t> g_live_news{0};
   std::free(memory);
 }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
+// The sanitizers have one of their own otherwise, which does not match the delete above.
+[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 
 namespace dsopt::testing {
 namespace {
