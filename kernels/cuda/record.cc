@@ -13,7 +13,7 @@ using namespace dsopt_cuda;
 namespace {
 
 // From so many rows on the library's kernels beat ours: those for few rows read the activations from L2 too often.
-constexpr int kLibraryRows = 17;
+constexpr int kLibraryRows = 5;
 // Up to so many slots a mixture's experts are read slot by slot; beyond, slots are sorted and share the reads.
 constexpr int kUnsortedSlots = 16;
 
