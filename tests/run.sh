@@ -29,12 +29,12 @@ for part in "${parts[@]}"; do
   echo "== $part"
   case $part in
     release) build release; check release ;;
-    asan) build asan; check asan -LE "slow|cli" ;;
-    tsan) build tsan; check tsan -L tsan ;;
-    fuzz) build fuzz; check fuzz -L fuzz ;;
+    asan) build asan; check asan -LE "slow|cli|model" ;;
+    tsan) build tsan --target capi_threads_test runtime_test; check tsan -L tsan ;;
+    fuzz) build fuzz --target dsopt_fuzzers; check fuzz -L fuzz ;;
     cuda)
       if command -v nvcc >/dev/null; then
-        build cuda; check cuda -L gpu
+        build cuda --target dsopt_cuda dsopt_cuda_kernel_test; check cuda -L cuda
       else
         echo "skipped: nvcc is absent, the CUDA plugin is not built"
       fi ;;
