@@ -151,10 +151,10 @@ void dsopt_be_device::WriteReport() {
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, dense bf16 models: %s\n"
-                "linear, up to 64 rows: mma.sync streaming; more rows: %s\n"
+                "linear, one row: registers straight from memory; few rows: mma.sync with weights as A; from %s\n"
                 "attention: split over the GPU and merged in the kernel (decode), mma.sync tiles (prefill)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token" : "kernel by kernel (no sm_90a)",
-                cublas_lt != nullptr ? "cublasLt" : "mma.sync tiles (cublasLt not found)");
+                cublas_lt != nullptr ? "5 rows on: cublasLt" : "65 rows on: mma.sync tiles (cublasLt not found)");
 }
