@@ -1,4 +1,5 @@
 #include <catch2/catch.hpp>
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -113,7 +114,7 @@ TEST_CASE("the byte planes of any 16-bit values join to the same values", "[form
     std::vector<uint8_t> low(count), high(count), joined(2 * count, 0xAA);
     SplitPlanes(raw.data(), count, low.data(), high.data());
     JoinPlanes(low.data(), high.data(), count, joined.data());
-    CHECK(std::memcmp(joined.data(), raw.data(), 2 * count) == 0);
+    CHECK(std::equal(joined.begin(), joined.end(), raw.begin()));
   }
   std::vector<uint8_t> low(65536), high(65536);
   SplitPlanes(raw.data(), 65536, low.data(), high.data());
