@@ -294,9 +294,15 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
   if (sliced) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slice_started_, stream_), "submitting"));
   slice_blocks_ = 0;
   if (persistent_batch_) {
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordPersistent(), "launching the persistent kernel"));
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
-    next_block_ = count;
+    const cudaError_t error = RecordPersistent();
+    if (error == cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
+      cudaGetLastError();
+      plan.persistent = persistent_batch_ = false;
+    } else {
+      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));
+      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
+      next_block_ = count;
+    }
   }
   while (next_block_ < count) {
     DSOPT_CUDA_RETURN_IF_ERROR(Record(next_block_));
