@@ -1,8 +1,8 @@
 // attention.cc - grouped-query attention over the paged cache, and the attention phases that MLA shares.
 //
-// A row sees its positions in spans of 256 at absolute multiples. Each span gives a partial (m, l, o); partials are
-// merged in ascending order. Which partials are computed side by side (a wave) depends on the batch; what they
-// contain and the order of merging does not.
+// A row sees its positions in spans of 256 at absolute multiples. Each span gives a partial (m, l, o); partials
+// are merged in ascending order. Which partials are computed side by side (a wave) depends on the batch; what
+// they contain and the order of merging does not.
 #include <cmath>
 #include <cstring>
 
@@ -56,7 +56,8 @@ float* Part(const AttentionOp& op, const Geometry& g, uint64_t row, uint64_t hea
 
 void SetWave(dsopt_be_program* p, const AttentionOp& op, uint32_t first_span) {
   uint32_t last = 0;
-  for (uint32_t r = 0; r < Rows(p); ++r) last = Max(last, static_cast<uint32_t>(p->positions[r]) / kSpanTokens + 1);
+  for (uint32_t r = 0; r < Rows(p); ++r)
+    last = Max(last, static_cast<uint32_t>(p->positions[r]) / kSpanTokens + 1);
   const uint32_t room = Max<uint32_t>(op.partials / (Rows(p) * op.heads), 1);
   p->geometry.first_span = first_span;
   p->geometry.span_count = Min(last - first_span, room);
@@ -118,8 +119,8 @@ bool CutUnit(const dsopt_be_program* p, const AttentionOp& op, uint32_t unit, ui
 }
 
 // Rows of activations (queries or probabilities) against one 64-wide tile of keys or values.
-void Multiply(const Kernels& k, bool half, const void* tile, uint32_t depth, const void* const* in, uint32_t count,
-              float* acc, uint32_t ld, uint32_t flags) {
+void Multiply(const Kernels& k, bool half, const void* tile, uint32_t depth, const void* const* in,
+              uint32_t count, float* acc, uint32_t ld, uint32_t flags) {
   const LinearFn function = half ? k.linear_bf16 : k.linear[kF32];
   const uint32_t steps = half ? depth / 2 : depth;
   const uint32_t calls = static_cast<uint32_t>(DivUp(count, k.micro_rows));
@@ -129,7 +130,8 @@ void Multiply(const Kernels& k, bool half, const void* tile, uint32_t depth, con
   }
 }
 
-// One unit of a span while it is computed. Pages [first_page, last_page); `in` are the unit's (row, head) pairs.
+// One unit of a span while it is computed. Pages [first_page, last_page); `in` are the unit's (row, head)
+// pairs.
 struct SpanWork {
   const dsopt_be_program* program;
   const AttentionOp* op;
@@ -179,7 +181,8 @@ void ComputeProbabilities(SpanWork* w) {
   for (uint32_t i = 0; i < w->count; ++i) {
     const uint64_t row = w->u.first_row + i / w->u.heads;
     const uint32_t position = static_cast<uint32_t>(w->program->positions[row]);
-    const uint32_t first = Max(FirstSeen(position, op.window), w->base), last = Min(position + 1, w->base + kSpanTokens);
+    const uint32_t first = Max(FirstSeen(position, op.window), w->base),
+                   last = Min(position + 1, w->base + kSpanTokens);
     float* s = w->scratch->scores + uint64_t{i} * kSpanTokens;
     w->in[i] = s;
     if (first >= last) {  // this row sees nothing here: its partial is not merged, but its sums are computed
@@ -201,7 +204,8 @@ void ComputeSums(SpanWork* w) {
   for (uint32_t page = w->first_page; page < w->last_page; ++page) {
     const uint8_t* values = PageKeys(*w, page) + op.value_offset;
     const uint32_t start = page * kPageTokens;
-    const uint32_t first = w->u.first > start ? w->u.first - start : 0, last = Min(w->u.last - start, kPageTokens);
+    const uint32_t first = w->u.first > start ? w->u.first - start : 0,
+                   last = Min(w->u.last - start, kPageTokens);
     if (op.half) {
       w->k->pair_values(reinterpret_cast<const uint16_t*>(values), op.token_values, op.vd, first, last,
                         reinterpret_cast<uint32_t*>(w->scratch->values));
@@ -213,7 +217,8 @@ void ComputeSums(SpanWork* w) {
       probabilities[i] = static_cast<const uint8_t*>(w->in[i]) + (start - w->base) * value_bytes;
     }
     for (uint32_t c = 0; c < op.vd_padded; c += 64) {
-      const uint8_t* tile = reinterpret_cast<const uint8_t*>(w->scratch->values) + c * kPageTokens * value_bytes;
+      const uint8_t* tile =
+          reinterpret_cast<const uint8_t*>(w->scratch->values) + c * kPageTokens * value_bytes;
       Multiply(*w->k, op.half, tile, kPageTokens, probabilities, w->count, w->scratch->sums + c, op.vd_padded,
                page == w->first_page ? 0u : kAccumulate);
     }
@@ -280,7 +285,8 @@ void RunMerge(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch*) 
       }
     }
     if (position / kSpanTokens < g.first_span + g.span_count && end > g.first_span) {
-      k.finish(state + 2, state[1], op.vd, op.out_storage, op.out + row * op.out_row_bytes + head * op.out_head_bytes);
+      k.finish(state + 2, state[1], op.vd, op.out_storage,
+               op.out + row * op.out_row_bytes + head * op.out_head_bytes);
     }
   }
 }
@@ -297,7 +303,8 @@ void Builder::AddAttentionPhases(AttentionOp* op) {
   op->half = fast() && desc_.kv_dtype == DSOPT_BF16 && kernels().linear_bf16 != nullptr;
   op->vd_padded = static_cast<uint32_t>(RoundUp(op->vd, 64));
   const uint64_t pair_flops = uint64_t{kSpanTokens} * (op->kd + op->vd) * 2;  // one row, one head, one span
-  const uint64_t pairs = Min<uint64_t>(Max<uint64_t>(kernels().unit_flops / pair_flops, kMicroRows), kMaxUnitRows);
+  const uint64_t pairs =
+      Min<uint64_t>(Max<uint64_t>(kernels().unit_flops / pair_flops, kMicroRows), kMaxUnitRows);
   op->unit_heads = static_cast<uint32_t>(Min<uint64_t>(op->group, pairs));
   op->unit_rows = static_cast<uint32_t>(Max<uint64_t>(1, pairs / op->unit_heads));
   const uint64_t entry_bytes = (2 + uint64_t{op->vd_padded}) * 4;

@@ -12,15 +12,37 @@
 extern "C" dsopt_status dsopt_cpu_backend_entry(const dsopt_host_api* host, uint32_t* abi,
                                                 const dsopt_backend_api** out) {
   using namespace dsopt_cpu;
-  static constexpr dsopt_backend_api kTable = {
-      sizeof(dsopt_backend_api), DSOPT_BACKEND_ABI, "cpu", DSOPT_BUILD_ID,
-      DeviceCount, DeviceInfo, DeviceOpen, DeviceClose, DeviceReport,
-      WeightBytes, WeightCreate, WeightWrite, WeightFill, WeightFinish, WeightDestroy,
-      ProgramPlan, ProgramCreate, ProgramDestroy, ProgramBegin, ProgramAdvance, ProgramResult, ProgramCancel,
-      ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead};
+  static constexpr dsopt_backend_api kTable = {sizeof(dsopt_backend_api),
+                                               DSOPT_BACKEND_ABI,
+                                               "cpu",
+                                               DSOPT_BUILD_ID,
+                                               DeviceCount,
+                                               DeviceInfo,
+                                               DeviceOpen,
+                                               DeviceClose,
+                                               DeviceReport,
+                                               WeightBytes,
+                                               WeightCreate,
+                                               WeightWrite,
+                                               WeightFill,
+                                               WeightFinish,
+                                               WeightDestroy,
+                                               ProgramPlan,
+                                               ProgramCreate,
+                                               ProgramDestroy,
+                                               ProgramBegin,
+                                               ProgramAdvance,
+                                               ProgramResult,
+                                               ProgramCancel,
+                                               ProgramReadLogits,
+                                               ProgramCopyPage,
+                                               ProgramReadPage,
+                                               ProgramWritePage,
+                                               MeasureRead};
   if (abi == nullptr || out == nullptr) return DSOPT_E_INVALID_ARGUMENT;
   if (*abi < DSOPT_BACKEND_ABI) {
-    return Fail(host, DSOPT_E_VERSION, "cpu backend: it speaks ABI %d, the core at most %u", DSOPT_BACKEND_ABI, *abi);
+    return Fail(host, DSOPT_E_VERSION, "cpu backend: it speaks ABI %d, the core at most %u", DSOPT_BACKEND_ABI,
+                *abi);
   }
   *abi = DSOPT_BACKEND_ABI;
   *out = &kTable;

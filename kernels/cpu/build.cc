@@ -1,5 +1,5 @@
-// build.cc - the shared part of building phases: buffers, norms, gated projections. One block each: attention.cc,
-// mla.cc, mlp.cc, moe.cc, head.cc, embed.cc.
+// build.cc - the shared part of building phases: buffers, norms, gated projections. One block each:
+// attention.cc, mla.cc, mlp.cc, moe.cc, head.cc, embed.cc.
 #include "build.h"
 
 namespace dsopt_cpu {
@@ -12,13 +12,26 @@ void Builder::BuildAll() {
   for (uint32_t i = 0; i < desc_.block_count; ++i) {
     block_ = &desc_.blocks[i];
     switch (block_->kind) {
-      case DSOPT_BLOCK_EMBED: BuildEmbed(block_->u.embed); break;
-      case DSOPT_BLOCK_ATTENTION: BuildAttention(block_->u.attention); break;
-      case DSOPT_BLOCK_MLA: BuildMla(block_->u.mla); break;
-      case DSOPT_BLOCK_MLP: BuildMlp(block_->u.mlp); break;
-      case DSOPT_BLOCK_MOE: BuildMoe(block_->u.moe); break;
-      case DSOPT_BLOCK_HEAD: BuildHead(block_->u.head); break;
-      default: break;  // CheckDesc has refused it
+      case DSOPT_BLOCK_EMBED:
+        BuildEmbed(block_->u.embed);
+        break;
+      case DSOPT_BLOCK_ATTENTION:
+        BuildAttention(block_->u.attention);
+        break;
+      case DSOPT_BLOCK_MLA:
+        BuildMla(block_->u.mla);
+        break;
+      case DSOPT_BLOCK_MLP:
+        BuildMlp(block_->u.mlp);
+        break;
+      case DSOPT_BLOCK_MOE:
+        BuildMoe(block_->u.moe);
+        break;
+      case DSOPT_BLOCK_HEAD:
+        BuildHead(block_->u.head);
+        break;
+      default:
+        break;  // CheckDesc has refused it
     }
   }
 }
@@ -75,15 +88,15 @@ void RunNorm(dsopt_be_program* p, const Phase& phase, uint32_t unit, Scratch*) {
       full = staged;
       staged = nullptr;
     }
-    p->device->kernels->rms_norm(ResidualRow(p, row), op.gain, op.eps, hidden, padded, reinterpret_cast<float*>(full),
-                                 reinterpret_cast<uint16_t*>(staged));
+    p->device->kernels->rms_norm(ResidualRow(p, row), op.gain, op.eps, hidden, padded,
+                                 reinterpret_cast<float*>(full), reinterpret_cast<uint16_t*>(staged));
   }
 }
 
 }  // namespace
 
-const uint8_t* Builder::AddNorm(const dsopt_be_weight* gain, float eps, const dsopt_be_weight* consumer, bool want_f32,
-                                RowSet rows) {
+const uint8_t* Builder::AddNorm(const dsopt_be_weight* gain, float eps, const dsopt_be_weight* consumer,
+                                bool want_f32, RowSet rows) {
   const uint64_t count = rows == RowSet::kLogits ? desc_.max_logit_rows : max_rows();
   Phase* phase = Add();
   phase->prepare = PrepareNorm;
@@ -102,7 +115,8 @@ const uint8_t* Builder::AddNorm(const dsopt_be_weight* gain, float eps, const ds
   return op.out;
 }
 
-LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows) {
+LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes,
+                             RowSet rows) {
   Phase* phase = Add();
   phase->prepare = PrepareLinear;
   phase->run = RunLinear;

@@ -16,7 +16,7 @@ class Builder {
 
   // Room in a shared buffer for rows of row_bytes.
   uint8_t* Buffer(BufferId id, uint64_t rows, uint64_t row_bytes);
-  Phase* Add();                  // the next phase, zeroed but for block
+  Phase* Add();  // the next phase, zeroed but for block
   AttentionOp* AddAttention();
   void NeedScratch(uint64_t keys, uint64_t values, uint64_t sums, uint64_t halves) {
     scratch_keys = Max(scratch_keys, keys);
@@ -34,10 +34,12 @@ class Builder {
                          RowSet rows);
   // A linear phase from staged input; the caller completes out and epilogue.
   LinearOp* AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows);
-  LinearOp* AddResidual(const dsopt_be_weight* weight, const uint8_t* in, const dsopt_be_weight* bias, RowSet rows);
+  LinearOp* AddResidual(const dsopt_be_weight* weight, const uint8_t* in, const dsopt_be_weight* bias,
+                        RowSet rows);
   // gate, up and activation, then the input of `down`.
-  const uint8_t* AddGated(const dsopt_be_weight* gate_up, const dsopt_be_weight* bias, const dsopt_be_weight* down,
-                          dsopt_activation activation, const uint8_t* in, RowSet rows, uint64_t rows_max);
+  const uint8_t* AddGated(const dsopt_be_weight* gate_up, const dsopt_be_weight* bias,
+                          const dsopt_be_weight* down, dsopt_activation activation, const uint8_t* in,
+                          RowSet rows, uint64_t rows_max);
 
   void BuildEmbed(const dsopt_embed_block& b);
   void BuildAttention(const dsopt_attention_block& b);
@@ -58,7 +60,7 @@ class Builder {
   uint32_t phase_count = 0;
   uint32_t attention_count = 0;
   uint64_t scratch_keys = 0, scratch_values = 0, scratch_sums = 0, scratch_halves = 0;  // values
-  uint64_t max_slots = 0, max_experts = 0;                          // MoE
+  uint64_t max_slots = 0, max_experts = 0;                                              // MoE
 
  private:
   const dsopt_be_device* device_;

@@ -1,5 +1,5 @@
-// check_batch.cc - refuses a batch that would read or write anything it should not. Changes nothing that a later
-// batch could notice.
+// check_batch.cc - refuses a batch that would read or write anything it should not. Changes nothing that a
+// later batch could notice.
 #include <cmath>
 
 #include "program.h"
@@ -31,8 +31,10 @@ class BatchCheck {
 
   dsopt_status Counts() const {
     const dsopt_program_desc& d = p_->desc;
-    if (b_.rows == 0 || b_.rows > d.max_rows) return Wrong("batch: %u rows, 1 to %u expected", b_.rows, d.max_rows);
-    if (b_.seqs == 0 || b_.seqs > d.max_seqs) return Wrong("batch: %u sequences, 1 to %u expected", b_.seqs, d.max_seqs);
+    if (b_.rows == 0 || b_.rows > d.max_rows)
+      return Wrong("batch: %u rows, 1 to %u expected", b_.rows, d.max_rows);
+    if (b_.seqs == 0 || b_.seqs > d.max_seqs)
+      return Wrong("batch: %u sequences, 1 to %u expected", b_.seqs, d.max_seqs);
     if (b_.logit_rows > d.max_logit_rows) {
       return Wrong("batch: %u logit rows, at most %u expected", b_.logit_rows, d.max_logit_rows);
     }
@@ -91,7 +93,8 @@ class BatchCheck {
   // The pages that rows [first, last] of one sequence read or write.
   dsopt_status Pages(uint32_t first, uint32_t last) const {
     const uint32_t seq = static_cast<uint32_t>(b_.row_seq[first]);
-    const uint32_t from = static_cast<uint32_t>(b_.positions[first]), to = static_cast<uint32_t>(b_.positions[last]);
+    const uint32_t from = static_cast<uint32_t>(b_.positions[first]),
+                   to = static_cast<uint32_t>(b_.positions[last]);
     const uint32_t window = p_->needed_window;
     const uint32_t seen = window != 0 ? (from + 1 > window ? from + 1 - window : 0) : 0;
     const int32_t* table = b_.page_table + uint64_t{seq} * b_.page_table_stride;
@@ -121,7 +124,8 @@ class BatchCheck {
       return Wrong("batch: sample entry %u has mode %d", i, static_cast<int>(s.mode));
     }
     if (s.mode == DSOPT_SCORE && (s.target < 0 || static_cast<uint32_t>(s.target) >= p_->desc.vocab)) {
-      return Wrong("batch: sample entry %u scores token %d, the vocabulary has %u", i, s.target, p_->desc.vocab);
+      return Wrong("batch: sample entry %u scores token %d, the vocabulary has %u", i, s.target,
+                   p_->desc.vocab);
     }
     if (s.top_logprobs > DSOPT_MAX_TOP_LOGPROBS) {
       return Wrong("batch: sample entry %u wants %u top logprobs, at most %d expected", i, s.top_logprobs,
@@ -130,7 +134,8 @@ class BatchCheck {
     if (s.adjust_first > b_.adjust_count || s.adjust_count > b_.adjust_count - s.adjust_first ||
         s.history_first > b_.history_count || s.history_count > b_.history_count - s.history_first) {
       return Wrong("batch: sample entry %u has adjustments [%u, +%u) of %u, history [%u, +%u) of %u", i,
-                   s.adjust_first, s.adjust_count, b_.adjust_count, s.history_first, s.history_count, b_.history_count);
+                   s.adjust_first, s.adjust_count, b_.adjust_count, s.history_first, s.history_count,
+                   b_.history_count);
     }
     const float wanted[] = {s.temperature, s.top_p, s.min_p, s.typical_p, s.top_n_sigma, s.repeat_penalty};
     for (float value : wanted) {
@@ -148,7 +153,8 @@ class BatchCheck {
   dsopt_status Lists() const {
     for (uint32_t i = 0; i < b_.adjust_count; ++i) {
       if (b_.adjust_tokens[i] < 0 || static_cast<uint32_t>(b_.adjust_tokens[i]) >= p_->desc.vocab) {
-        return Wrong("batch: adjustment %u is of token %d, the vocabulary has %u", i, b_.adjust_tokens[i], p_->desc.vocab);
+        return Wrong("batch: adjustment %u is of token %d, the vocabulary has %u", i, b_.adjust_tokens[i],
+                     p_->desc.vocab);
       }
     }
     for (uint32_t i = 0; i < b_.history_count; ++i) {

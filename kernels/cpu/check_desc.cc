@@ -78,39 +78,44 @@ class DescCheck {
       return Wrong(DSOPT_E_UNSUPPORTED, "page_tokens is %u, %u expected", d_.page_tokens, kPageTokens);
     }
     if (d_.page_bytes == 0 || d_.page_bytes % 256 != 0 || d_.page_bytes > (uint64_t{1} << 40)) {
-      return Wrong(bad, "page_bytes is %llu, a multiple of 256 expected", static_cast<unsigned long long>(d_.page_bytes));
+      return Wrong(bad, "page_bytes is %llu, a multiple of 256 expected",
+                   static_cast<unsigned long long>(d_.page_bytes));
     }
     if (d_.kv_dtype != DSOPT_F32 && d_.kv_dtype != DSOPT_BF16) {
       return Wrong(DSOPT_E_UNSUPPORTED, "kv_dtype %d, F32 or BF16 expected", static_cast<int>(d_.kv_dtype));
     }
-    if (d_.rope_count != 0 && d_.ropes == nullptr) return Wrong(bad, "ropes is NULL, rope_count is %u", d_.rope_count);
+    if (d_.rope_count != 0 && d_.ropes == nullptr)
+      return Wrong(bad, "ropes is NULL, rope_count is %u", d_.rope_count);
     return DSOPT_OK;
   }
 
   dsopt_status Ropes() const {
     for (uint32_t i = 0; i < d_.rope_count; ++i) {
       const dsopt_rope& r = d_.ropes[i];
-      if (r.dim == 0 || r.dim % 2 != 0 || r.dim > kMaxHeadDim || r.inv_freq == nullptr || !std::isfinite(r.scale)) {
-        return Wrong(DSOPT_E_INVALID_ARGUMENT, "rope %u: dim %u (even, at most %u expected), scale %g, inv_freq %s", i,
-                     r.dim, kMaxHeadDim, static_cast<double>(r.scale), r.inv_freq == nullptr ? "NULL" : "given");
+      if (r.dim == 0 || r.dim % 2 != 0 || r.dim > kMaxHeadDim || r.inv_freq == nullptr ||
+          !std::isfinite(r.scale)) {
+        return Wrong(DSOPT_E_INVALID_ARGUMENT,
+                     "rope %u: dim %u (even, at most %u expected), scale %g, inv_freq %s", i, r.dim,
+                     kMaxHeadDim, static_cast<double>(r.scale), r.inv_freq == nullptr ? "NULL" : "given");
       }
     }
     return DSOPT_OK;
   }
 
   // A weight that must be there, of one kind and shape.
-  dsopt_status Need(const dsopt_be_weight* w, const char* what, dsopt_weight_kind kind, uint64_t batch, uint64_t rows,
-                    uint64_t cols) const {
+  dsopt_status Need(const dsopt_be_weight* w, const char* what, dsopt_weight_kind kind, uint64_t batch,
+                    uint64_t rows, uint64_t cols) const {
     if (w == nullptr) return WrongBlock("%s is NULL", what);
     if (w->device != device_) return WrongBlock("%s ('%.60s') belongs to another device", what, w->name);
     if (w->kind != kind || w->batch != batch || w->rows != rows || w->cols != cols) {
-      return WrongBlock("%s ('%.60s') is kind %d [%llu, %llu, %llu], kind %d [%llu, %llu, %llu] expected", what, w->name,
-                        static_cast<int>(w->kind), Long(w->batch), Long(w->rows), Long(w->cols),
+      return WrongBlock("%s ('%.60s') is kind %d [%llu, %llu, %llu], kind %d [%llu, %llu, %llu] expected", what,
+                        w->name, static_cast<int>(w->kind), Long(w->batch), Long(w->rows), Long(w->cols),
                         static_cast<int>(kind), Long(batch), Long(rows), Long(cols));
     }
     return DSOPT_OK;
   }
-  dsopt_status NeedVector(const dsopt_be_weight* w, const char* what, uint64_t count, bool optional = false) const {
+  dsopt_status NeedVector(const dsopt_be_weight* w, const char* what, uint64_t count,
+                          bool optional = false) const {
     if (w == nullptr && optional) return DSOPT_OK;
     return Need(w, what, DSOPT_WEIGHT_VECTOR, 1, 1, count);
   }
@@ -119,8 +124,8 @@ class DescCheck {
   dsopt_status CacheFits(uint64_t offset, uint64_t values) const {
     const uint64_t bytes = values * (d_.kv_dtype == DSOPT_BF16 ? 2 : 4);
     if (offset % 16 != 0 || offset > d_.page_bytes || bytes > d_.page_bytes - offset) {
-      return WrongBlock("cache [%llu, +%llu) does not fit a page of %llu bytes, at multiples of 16", Long(offset),
-                        Long(bytes), Long(d_.page_bytes));
+      return WrongBlock("cache [%llu, +%llu) does not fit a page of %llu bytes, at multiples of 16",
+                        Long(offset), Long(bytes), Long(d_.page_bytes));
     }
     return DSOPT_OK;
   }
@@ -130,19 +135,26 @@ class DescCheck {
     if (!first && b.kind == DSOPT_BLOCK_EMBED) return WrongBlock("EMBED must be the first block");
     if (!last && b.kind == DSOPT_BLOCK_HEAD) return WrongBlock("HEAD must be the last block");
     switch (b.kind) {
-      case DSOPT_BLOCK_EMBED: return Embed(b.u.embed);
-      case DSOPT_BLOCK_ATTENTION: return Attention(b.u.attention);
-      case DSOPT_BLOCK_MLA: return Mla(b.u.mla);
-      case DSOPT_BLOCK_MLP: return Mlp(b.u.mlp);
-      case DSOPT_BLOCK_MOE: return Moe(b.u.moe);
-      case DSOPT_BLOCK_HEAD: return Head(b.u.head);
-      default: return WrongBlock("kind %d is unknown", static_cast<int>(b.kind));
+      case DSOPT_BLOCK_EMBED:
+        return Embed(b.u.embed);
+      case DSOPT_BLOCK_ATTENTION:
+        return Attention(b.u.attention);
+      case DSOPT_BLOCK_MLA:
+        return Mla(b.u.mla);
+      case DSOPT_BLOCK_MLP:
+        return Mlp(b.u.mlp);
+      case DSOPT_BLOCK_MOE:
+        return Moe(b.u.moe);
+      case DSOPT_BLOCK_HEAD:
+        return Head(b.u.head);
+      default:
+        return WrongBlock("kind %d is unknown", static_cast<int>(b.kind));
     }
   }
 
-#define DSOPT_CHECK(call)                        \
-  do {                                           \
-    const dsopt_status check_status = (call);    \
+#define DSOPT_CHECK(call)                              \
+  do {                                                 \
+    const dsopt_status check_status = (call);          \
     if (check_status != DSOPT_OK) return check_status; \
   } while (false)
 
@@ -158,12 +170,14 @@ class DescCheck {
   dsopt_status Attention(const dsopt_attention_block& b) const {
     if (b.q_heads == 0 || b.kv_heads == 0 || b.q_heads > kMaxHeads || b.kv_heads > kMaxHeads ||
         b.q_heads % b.kv_heads != 0) {
-      return WrongBlock("%u query heads, %u cache heads: a multiple, at most %u, expected", b.q_heads, b.kv_heads, kMaxHeads);
+      return WrongBlock("%u query heads, %u cache heads: a multiple, at most %u, expected", b.q_heads,
+                        b.kv_heads, kMaxHeads);
     }
     if (b.head_dim == 0 || b.head_dim % 2 != 0 || b.head_dim > kMaxHeadDim) {
       return WrongBlock("head_dim %u, an even number up to %u expected", b.head_dim, kMaxHeadDim);
     }
-    if (d_.rope_count != 0 && b.rope >= d_.rope_count) return WrongBlock("rope %u of %u", b.rope, d_.rope_count);
+    if (d_.rope_count != 0 && b.rope >= d_.rope_count)
+      return WrongBlock("rope %u of %u", b.rope, d_.rope_count);
     if (d_.rope_count != 0 && d_.ropes[b.rope].dim > b.head_dim) {
       return WrongBlock("rope of %u dimensions in heads of %u", d_.ropes[b.rope].dim, b.head_dim);
     }
@@ -206,7 +220,8 @@ class DescCheck {
     DSOPT_CHECK(Need(b.v_up, "v_up", DSOPT_WEIGHT_MATRIX, b.heads, b.v_dim, b.latent));
     DSOPT_CHECK(Need(b.out, "out", DSOPT_WEIGHT_MATRIX, 1, d_.hidden, uint64_t{b.heads} * b.v_dim));
     DSOPT_CHECK(NeedVector(b.out_bias, "out_bias", d_.hidden, true));
-    if (!std::isfinite(b.scale) || b.scale == 0.0f) return WrongBlock("scale is %g", static_cast<double>(b.scale));
+    if (!std::isfinite(b.scale) || b.scale == 0.0f)
+      return WrongBlock("scale is %g", static_cast<double>(b.scale));
     DSOPT_CHECK(Finite(b.norm_eps, "norm_eps"));
     DSOPT_CHECK(Finite(b.latent_eps, "latent_eps"));
     return CacheFits(b.cache_offset, keys * kPageTokens);
@@ -234,9 +249,10 @@ class DescCheck {
     }
     if (b.groups > 1) {
       const uint64_t allowed = uint64_t{b.experts / b.groups} * b.top_groups;
-      if (b.groups > 256 || b.experts % b.groups != 0 || b.top_groups == 0 || b.top_groups > b.groups || allowed < b.top_k) {
-        return WrongBlock("%u experts in %u groups (at most 256, evenly), %u of them, top_k %u", b.experts, b.groups,
-                          b.top_groups, b.top_k);
+      if (b.groups > 256 || b.experts % b.groups != 0 || b.top_groups == 0 || b.top_groups > b.groups ||
+          allowed < b.top_k) {
+        return WrongBlock("%u experts in %u groups (at most 256, evenly), %u of them, top_k %u", b.experts,
+                          b.groups, b.top_groups, b.top_k);
       }
     }
     if (b.inner == 0 || b.inner > kMaxSide || b.shared_inner > kMaxSide) {
@@ -250,7 +266,8 @@ class DescCheck {
       return WrongBlock("one of shared_gate_up and shared_down is NULL");
     }
     if (b.shared_gate_up != nullptr) {
-      DSOPT_CHECK(Need(b.shared_gate_up, "shared_gate_up", DSOPT_WEIGHT_GATE_UP, 1, 2 * uint64_t{b.shared_inner}, d_.hidden));
+      DSOPT_CHECK(Need(b.shared_gate_up, "shared_gate_up", DSOPT_WEIGHT_GATE_UP, 1,
+                       2 * uint64_t{b.shared_inner}, d_.hidden));
       DSOPT_CHECK(Need(b.shared_down, "shared_down", DSOPT_WEIGHT_MATRIX, 1, d_.hidden, b.shared_inner));
       if (b.shared_gate_up->storage != b.gate_up->storage) {
         return Wrong(DSOPT_E_UNSUPPORTED, "block %u: gate_up and shared_gate_up have different dtypes", block_);
@@ -265,7 +282,8 @@ class DescCheck {
     DSOPT_CHECK(NeedVector(b.norm, "norm", d_.hidden));
     if (b.weight != nullptr && b.weight->kind == DSOPT_WEIGHT_EMBEDDING) {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_EMBEDDING, 1, d_.vocab, d_.hidden));
-      if (b.weight->tied == 0) return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied", b.weight->name);
+      if (b.weight->tied == 0)
+        return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied", b.weight->name);
     } else {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_MATRIX, 1, d_.vocab, d_.hidden));
     }
@@ -280,6 +298,8 @@ class DescCheck {
 
 }  // namespace
 
-dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& desc) { return DescCheck(device, desc).All(); }
+dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& desc) {
+  return DescCheck(device, desc).All();
+}
 
 }  // namespace dsopt_cpu

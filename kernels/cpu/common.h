@@ -11,14 +11,21 @@
 namespace dsopt_cpu {
 
 // Hands "one line" to the host and returns code.
-[[gnu::format(printf, 3, 4)]] dsopt_status Fail(const dsopt_host_api* host, dsopt_status code, const char* format, ...);
+[[gnu::format(printf, 3, 4)]] dsopt_status Fail(const dsopt_host_api* host, dsopt_status code,
+                                                const char* format, ...);
 
-constexpr uint64_t RoundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr uint64_t RoundUp(uint64_t value, uint64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 constexpr uint64_t DivUp(uint64_t value, uint64_t by) { return (value + by - 1) / by; }
 template <typename T>
-constexpr T Min(T a, T b) { return a < b ? a : b; }
+constexpr T Min(T a, T b) {
+  return a < b ? a : b;
+}
 template <typename T>
-constexpr T Max(T a, T b) { return a > b ? a : b; }
+constexpr T Max(T a, T b) {
+  return a > b ? a : b;
+}
 
 inline uint64_t StorageBytes(Storage storage) { return storage == kF32 ? 4 : 2; }
 
@@ -37,7 +44,7 @@ uint64_t NowNs();  // CLOCK_MONOTONIC
 
 uint16_t Bf16FromFloat(float value);  // nearest even
 float FloatFromBf16(uint16_t value);
-uint16_t F16FromFloat(float value);   // nearest even
+uint16_t F16FromFloat(float value);  // nearest even
 float FloatFromF16(uint16_t value);
 
 }  // namespace dsopt_cpu

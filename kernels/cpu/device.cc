@@ -80,8 +80,9 @@ void WriteReport(dsopt_be_device* device, const char* variant) {
                 "cpu attention: %s, %s, f32 sums over spans of %u positions\n"
                 "cpu norm, softmax, sampling: %s\n",
                 device->pool->threads(), k->name,
-                k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best, cap,
-                k->name, k->name, k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products",
+                k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best,
+                cap, k->name, k->name,
+                k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products",
                 kSpanTokens, k->name);
 }
 
@@ -152,10 +153,12 @@ const char* DeviceReport(dsopt_be_device* device) { return device->report; }
 
 dsopt_status Charge(dsopt_be_device* device, uint64_t bytes, const char* what) {
   const uint64_t before = device->used_bytes.fetch_add(bytes);
-  if (device->max_bytes == 0 || (before <= device->max_bytes && bytes <= device->max_bytes - before)) return DSOPT_OK;
+  if (device->max_bytes == 0 || (before <= device->max_bytes && bytes <= device->max_bytes - before))
+    return DSOPT_OK;
   Refund(device, bytes);
-  return Fail(device->host, DSOPT_E_DEVICE_MEMORY, "%s: %llu bytes, but %llu of the device's cap of %llu are in use",
-              what, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(before),
+  return Fail(device->host, DSOPT_E_DEVICE_MEMORY,
+              "%s: %llu bytes, but %llu of the device's cap of %llu are in use", what,
+              static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(before),
               static_cast<unsigned long long>(device->max_bytes));
 }
 

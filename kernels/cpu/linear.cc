@@ -66,7 +66,8 @@ void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uin
   if (e.bias != nullptr) e.bias += column;
   if (e.bias_up != nullptr) e.bias_up += column;
   const uint8_t* in_base = op.in + (list != nullptr ? 0 : matrix * op.in_matrix_bytes);
-  uint8_t* out_base = op.out + (list != nullptr ? 0 : matrix * op.out_matrix_bytes) + column * StorageBytes(e.out);
+  uint8_t* out_base =
+      op.out + (list != nullptr ? 0 : matrix * op.out_matrix_bytes) + column * StorageBytes(e.out);
   const void* weights = Tile(&w, matrix, tile);
   const uint32_t step = p->device->kernels->micro_rows;
   for (uint64_t i = first; i < last; i += step) {

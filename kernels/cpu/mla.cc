@@ -1,5 +1,6 @@
-// mla.cc - multi-head latent attention, always absorbed: scores and mixing happen in the latent space, so prefill
-// and decode do the same arithmetic and the cache holds latent + rope values per position, nothing per head.
+// mla.cc - multi-head latent attention, always absorbed: scores and mixing happen in the latent space, so
+// prefill and decode do the same arithmetic and the cache holds latent + rope values per position, nothing per
+// head.
 #include <cstring>
 
 #include "build.h"
@@ -9,8 +10,8 @@ namespace {
 
 uint32_t PrepareRows(dsopt_be_program* p, const Phase&) { return Rows(p); }
 
-// Per row: the query's low-rank part normalised for q_up, the latent normalised and appended with its rotated key.
-// norm.out: staged q (NULL: no q_rank); linear.out: the output of down.
+// Per row: the query's low-rank part normalised for q_up, the latent normalised and appended with its rotated
+// key. norm.out: staged q (NULL: no q_rank); linear.out: the output of down.
 void RunLatent(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
   const dsopt_mla_block& b = phase.block->u.mla;
   const Kernels& k = *p->device->kernels;
@@ -20,7 +21,8 @@ void RunLatent(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) 
     uint8_t* staged = phase.norm.out + row * phase.norm.out_row_bytes;
     const bool half = phase.norm.staging == kBf16;
     k.rms_norm(a, Values(b.q_norm), b.latent_eps, b.q_rank, static_cast<uint32_t>(RoundUp(b.q_rank, 2)),
-               half ? nullptr : reinterpret_cast<float*>(staged), half ? reinterpret_cast<uint16_t*>(staged) : nullptr);
+               half ? nullptr : reinterpret_cast<float*>(staged),
+               half ? reinterpret_cast<uint16_t*>(staged) : nullptr);
   }
   float* latent = a + q_part;
   k.rms_norm(latent, Values(b.latent_norm), b.latent_eps, b.latent, b.latent, latent, nullptr);
@@ -29,7 +31,8 @@ void RunLatent(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) 
   uint8_t* page = CachePage(p, static_cast<uint32_t>(p->row_seq[row]), position / kPageTokens, b.cache_offset);
   const Storage storage = KvStorage(p);
   const uint32_t values = b.latent + b.rope_dim;
-  k.convert(latent, values, storage, page + (position % kPageTokens) * uint64_t{values} * StorageBytes(storage));
+  k.convert(latent, values, storage,
+            page + (position % kPageTokens) * uint64_t{values} * StorageBytes(storage));
 }
 
 // Per row: scaled q_nope staged for the key up-projection, scaled and rotated q_pe into the absorbed query.

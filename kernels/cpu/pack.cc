@@ -34,9 +34,12 @@ void Locate(const dsopt_be_weight& w, uint64_t output, uint64_t* tile, uint64_t*
 // Bytes from the tile's start to (lane, input).
 uint64_t Offset(Storage storage, uint64_t lane, uint64_t input) {
   switch (storage) {
-    case kF32: return (input * kTileRows + lane) * 4;
-    case kF16: return (input * kTileRows + lane) * 2;
-    default: return ((input / 2 * kTileRows + lane) * 2 + input % 2) * 2;
+    case kF32:
+      return (input * kTileRows + lane) * 4;
+    case kF16:
+      return (input * kTileRows + lane) * 2;
+    default:
+      return ((input / 2 * kTileRows + lane) * 2 + input % 2) * 2;
   }
 }
 
@@ -58,7 +61,8 @@ void PackRow(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t inpu
     }
     return;
   }
-  for (uint64_t i = 0; i < count; ++i) std::memcpy(base + Offset(w->storage, lane, input + i), src + i * bytes, bytes);
+  for (uint64_t i = 0; i < count; ++i)
+    std::memcpy(base + Offset(w->storage, lane, input + i), src + i * bytes, bytes);
 }
 
 // Sixteen whole rows from `output` on, when they are neighbours in one tile. False: take the slow way.
@@ -71,7 +75,8 @@ bool PackRows16(dsopt_be_weight* w, uint64_t matrix, uint64_t output, const uint
   const uint64_t row_bytes = w->inputs * StorageBytes(w->storage);
   const uint64_t words = row_bytes / 4;
   uint32_t* dst = reinterpret_cast<uint32_t*>(TileOf(w, matrix, tile)) + lane;
-  w->device->kernels->pack16(reinterpret_cast<const uint32_t*>(src), row_bytes, static_cast<uint32_t>(words), dst);
+  w->device->kernels->pack16(reinterpret_cast<const uint32_t*>(src), row_bytes, static_cast<uint32_t>(words),
+                             dst);
   if (w->storage == kBf16 && w->inputs % 2 != 0) {
     for (uint64_t r = 0; r < 16; ++r) {
       std::memcpy(dst + words * kTileRows + r, src + r * row_bytes + words * 4, 2);
@@ -112,7 +117,8 @@ void PackElements(dsopt_be_weight* w, uint64_t first, uint64_t count, const void
     uint64_t done = Min(w->cols - col, count);
     if (w->kind == DSOPT_WEIGHT_TRANSPOSED) {
       PackColumn(w, matrix, row_in, col, done, src);
-    } else if (col == 0 && count >= 16 * w->cols && row_in + 16 <= w->rows && PackRows16(w, matrix, row_in, src)) {
+    } else if (col == 0 && count >= 16 * w->cols && row_in + 16 <= w->rows &&
+               PackRows16(w, matrix, row_in, src)) {
       done = 16 * w->cols;
     } else {
       PackRow(w, matrix, row_in, col, done, src);

@@ -55,8 +55,8 @@ dsopt_status Pool::Create(const dsopt_host_api* host, uint32_t threads, Pool** o
   }
   if (error != 0) {
     Destroy(pool);
-    return Fail(host, DSOPT_E_OUT_OF_MEMORY, "thread pool: pthread_create failed with error %d, %u threads wanted",
-                error, threads);
+    return Fail(host, DSOPT_E_OUT_OF_MEMORY,
+                "thread pool: pthread_create failed with error %d, %u threads wanted", error, threads);
   }
   *out = pool;
   return DSOPT_OK;

@@ -51,7 +51,7 @@ class Pool {
   alignas(64) std::atomic<bool> busy_{false};
   alignas(64) std::atomic<uint32_t> epoch_{0};  // futex: one more per Run
   std::atomic<uint32_t> sleepers_{0};
-  alignas(64) std::atomic<uint64_t> gate_{0};   // epoch << 32 | open | workers inside
+  alignas(64) std::atomic<uint64_t> gate_{0};  // epoch << 32 | open | workers inside
 };
 
 }  // namespace dsopt_cpu

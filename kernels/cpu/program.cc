@@ -127,8 +127,9 @@ dsopt_status MakePlan(dsopt_be_device* device, const dsopt_program_desc& d, cons
   if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &plan->cache_bytes) ||
       plan->cache_bytes > (uint64_t{1} << 60) || plan->workspace_bytes > (uint64_t{1} << 60) ||
       plan->host_bytes > (uint64_t{1} << 60)) {
-    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "program: %u pages of %llu bytes and %u rows need more than 2^60 bytes",
-                d.page_count, static_cast<unsigned long long>(d.page_bytes), d.max_rows);
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
+                "program: %u pages of %llu bytes and %u rows need more than 2^60 bytes", d.page_count,
+                static_cast<unsigned long long>(d.page_bytes), d.max_rows);
   }
   return DSOPT_OK;
 }
@@ -157,7 +158,8 @@ dsopt_status AllocateProgram(dsopt_be_device* device, const dsopt_program_desc& 
   p->desc = d;
   LayOutHost(d, sizes, &arena, p);
   status = Allocate(device->host, plan.cache_bytes, "program: KV cache", &p->cache);
-  if (status == DSOPT_OK) status = Allocate(device->host, plan.workspace_bytes, "program: workspace", &p->workspace);
+  if (status == DSOPT_OK)
+    status = Allocate(device->host, plan.workspace_bytes, "program: workspace", &p->workspace);
   if (status != DSOPT_OK) {
     ProgramDestroy(p);
     return status;
@@ -173,8 +175,8 @@ dsopt_status CheckPage(const dsopt_be_program* p, uint32_t page, const void* mem
     return Fail(p->device->host, DSOPT_E_INVALID_STATE, "%s: a batch is in flight", what);
   }
   if (page >= p->desc.page_count || memory == nullptr) {
-    return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "%s: page %u of %u%s", what, page, p->desc.page_count,
-                memory == nullptr ? ", memory is NULL" : "");
+    return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "%s: page %u of %u%s", what, page,
+                p->desc.page_count, memory == nullptr ? ", memory is NULL" : "");
   }
   return DSOPT_OK;
 }
@@ -183,7 +185,8 @@ uint8_t* PageData(dsopt_be_program* p, uint32_t page) { return p->cache.data + p
 
 }  // namespace
 
-dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc, dsopt_program_memory* memory) {
+dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc,
+                         dsopt_program_memory* memory) {
   dsopt_program_desc d;
   if (!CopyStruct(desc, &d) || memory == nullptr || memory->struct_size < sizeof(uint32_t)) {
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "program_plan: a struct is NULL or has no size");
@@ -195,7 +198,8 @@ dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc
   Plan plan;
   status = MakePlan(device, d, sizes, &plan);
   if (status != DSOPT_OK) return status;
-  const dsopt_program_memory full = {memory->struct_size, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes};
+  const dsopt_program_memory full = {memory->struct_size, 0, plan.cache_bytes, plan.workspace_bytes,
+                                     plan.host_bytes};
   std::memcpy(memory, &full, Min<size_t>(full.struct_size, sizeof(full)));
   return DSOPT_OK;
 }
@@ -203,7 +207,8 @@ dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc
 dsopt_status ProgramCreate(dsopt_be_device* device, const dsopt_program_desc* desc, dsopt_be_program** out) {
   dsopt_program_desc d;
   if (!CopyStruct(desc, &d) || out == nullptr) {
-    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "program_create: a pointer is NULL or the struct has no size");
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
+                "program_create: a pointer is NULL or the struct has no size");
   }
   *out = nullptr;
   dsopt_status status = CheckDesc(device, d);
@@ -252,7 +257,8 @@ void ProgramDestroy(dsopt_be_program* p) {
 dsopt_status ProgramBegin(dsopt_be_program* p, const dsopt_batch* batch) {
   dsopt_batch b;
   if (p->state == dsopt_be_program::kRunning) {
-    return Fail(p->device->host, DSOPT_E_INVALID_STATE, "program_begin: the previous batch is neither finished nor cancelled");
+    return Fail(p->device->host, DSOPT_E_INVALID_STATE,
+                "program_begin: the previous batch is neither finished nor cancelled");
   }
   if (!CopyStruct(batch, &b)) {
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_begin: the batch is NULL or has no size");
@@ -292,8 +298,9 @@ dsopt_status ProgramResult(dsopt_be_program* p, dsopt_batch_result* result) {
   if (result == nullptr || result->struct_size < sizeof(uint32_t)) {
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_result: the result is NULL or has no size");
   }
-  const dsopt_batch_result full = {result->struct_size, p->batch.logit_rows,    p->result_tokens,
-                                   p->result_logprobs,  p->result_top_tokens, p->result_top_logprobs, p->busy_ns};
+  const dsopt_batch_result full = {result->struct_size, p->batch.logit_rows,  p->result_tokens,
+                                   p->result_logprobs,  p->result_top_tokens, p->result_top_logprobs,
+                                   p->busy_ns};
   std::memcpy(result, &full, Min<size_t>(full.struct_size, sizeof(full)));
   return DSOPT_OK;
 }
@@ -311,7 +318,8 @@ dsopt_status ProgramReadLogits(dsopt_be_program* p, uint32_t index, float* dst) 
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_read_logits: entry %u of %u%s", index,
                 p->batch.logit_rows, dst == nullptr ? ", dst is NULL" : "");
   }
-  const float* logits = reinterpret_cast<const float*>(p->buffers[kBufLogits]) + uint64_t{index} * p->desc.vocab;
+  const float* logits =
+      reinterpret_cast<const float*>(p->buffers[kBufLogits]) + uint64_t{index} * p->desc.vocab;
   std::memcpy(dst, logits, p->desc.vocab * sizeof(float));
   return DSOPT_OK;
 }

@@ -25,12 +25,12 @@ struct LinearOp {
   const dsopt_be_weight* weight;
   LinearFn function;
   RowSet rows;
-  bool in_per_row;          // kExperts: the input is one per row, not one per (row, choice)
-  const uint8_t* in;        // bf16 or f32, as function wants
+  bool in_per_row;    // kExperts: the input is one per row, not one per (row, choice)
+  const uint8_t* in;  // bf16 or f32, as function wants
   uint64_t in_row_bytes, in_matrix_bytes;
   uint8_t* out;
   uint64_t out_row_bytes, out_matrix_bytes;
-  Epilogue epilogue;        // columns and bias pointers are those of the whole matrix
+  Epilogue epilogue;  // columns and bias pointers are those of the whole matrix
 };
 
 // Staged rmsnorm of the residual rows.
@@ -41,27 +41,28 @@ struct NormOp {
   Storage staging;
   uint8_t* out;
   uint64_t out_row_bytes;
-  uint8_t* full;            // also in f32; NULL: not wanted
+  uint8_t* full;  // also in f32; NULL: not wanted
   uint64_t full_row_bytes;
 };
 
-// Causal attention over the cache, grouped heads. MLA: one cache head whose values are the first vd of its keys.
+// Causal attention over the cache, grouped heads. MLA: one cache head whose values are the first vd of its
+// keys.
 struct AttentionOp {
-  const float* q;           // scaled and rotated
+  const float* q;  // scaled and rotated
   uint64_t q_row_floats, q_head_floats;
-  uint32_t heads, group;    // query heads; how many of them share one cache head
+  uint32_t heads, group;  // query heads; how many of them share one cache head
   uint32_t kd, vd, vd_padded;
   uint32_t window;
-  bool half;                // bf16 products of queries, keys, probabilities and values
-  uint32_t token_values;    // of one position in a page of one cache head
+  bool half;              // bf16 products of queries, keys, probabilities and values
+  uint32_t token_values;  // of one position in a page of one cache head
   uint64_t cache_offset, cache_head_bytes, value_offset;  // value_offset: from keys to values of a page
-  uint8_t* out;             // [rows, heads, vd]
+  uint8_t* out;                                           // [rows, heads, vd]
   Storage out_storage;
   uint64_t out_row_bytes, out_head_bytes;
   uint32_t unit_heads, unit_rows;  // heads of a group and rows of a sequence in one unit
-  uint32_t partials;        // how many (row, head, span) results the buffers hold
-  float* state;             // [rows, heads] x (m, l, o[vd])
-  float* parts;             // [partials] x (m, l, o[vd])
+  uint32_t partials;               // how many (row, head, span) results the buffers hold
+  float* state;                    // [rows, heads] x (m, l, o[vd])
+  float* parts;                    // [partials] x (m, l, o[vd])
 };
 
 // Counts for the current phase, made by its prepare.
@@ -86,33 +87,46 @@ struct Phase {
 
 // Of one thread.
 struct Scratch {
-  float* acc;      // [kMicroRows, 64]
-  float* keys;     // a page of transposed keys
-  float* values;   // a page of values
-  float* scores;   // [unit rows, span]
-  float* sums;     // [unit rows, vd_padded]
+  float* acc;        // [kMicroRows, 64]
+  float* keys;       // a page of transposed keys
+  float* values;     // a page of values
+  float* scores;     // [unit rows, span]
+  float* sums;       // [unit rows, vd_padded]
   uint16_t* halves;  // [unit rows, max(kd, span)] queries, then probabilities, in bf16
-  float* probs;    // [vocab]
-  float* logits;   // [vocab] adjusted copy
-  float* typical;  // [vocab]
-  int32_t* ids;    // [vocab]
-  int32_t* order;  // [vocab]
+  float* probs;      // [vocab]
+  float* logits;     // [vocab] adjusted copy
+  float* typical;    // [vocab]
+  int32_t* ids;      // [vocab]
+  int32_t* order;    // [vocab]
 };
 
 constexpr uint32_t kMaxUnitRows = 64;  // (row, head) pairs in one unit of attention
 
 // Buffers of the workspace; blocks share them.
 enum BufferId : uint32_t {
-  kBufX, kBufNorm, kBufNorm32, kBufProjected, kBufQuery, kBufNope, kBufAbsorbed, kBufMixed, kBufInner, kBufSlots,
-  kBufState, kBufParts, kBufRouter, kBufLogits, kBufCount
+  kBufX,
+  kBufNorm,
+  kBufNorm32,
+  kBufProjected,
+  kBufQuery,
+  kBufNope,
+  kBufAbsorbed,
+  kBufMixed,
+  kBufInner,
+  kBufSlots,
+  kBufState,
+  kBufParts,
+  kBufRouter,
+  kBufLogits,
+  kBufCount
 };
 
-struct Mixture {               // routing of the current MoE block
-  float* weights;              // [rows, top_k]
-  int32_t* experts;            // [rows, top_k]
-  uint32_t* order;             // (row, choice) slots sorted by expert
-  uint32_t* first;             // [experts + 1] into order
-  uint32_t* unit_first;        // [experts + 1]
+struct Mixture {         // routing of the current MoE block
+  float* weights;        // [rows, top_k]
+  int32_t* experts;      // [rows, top_k]
+  uint32_t* order;       // (row, choice) slots sorted by expert
+  uint32_t* first;       // [experts + 1] into order
+  uint32_t* unit_first;  // [experts + 1]
 };
 
 }  // namespace dsopt_cpu
@@ -120,9 +134,9 @@ struct Mixture {               // routing of the current MoE block
 struct dsopt_be_program {
   using Memory = dsopt_cpu::Memory;
   dsopt_be_device* device;
-  dsopt_program_desc desc;     // with pointers into this program's memory
+  dsopt_program_desc desc;  // with pointers into this program's memory
   bool has_rope;
-  Memory memory;               // this struct and the arrays below
+  Memory memory;  // this struct and the arrays below
   Memory cache;
   Memory workspace;
   uint64_t charged;
@@ -130,28 +144,28 @@ struct dsopt_be_program {
   dsopt_cpu::Phase* phases;
   uint32_t phase_count;
   dsopt_cpu::AttentionOp* attentions;
-  dsopt_cpu::Scratch* scratch;           // [threads]
+  dsopt_cpu::Scratch* scratch;  // [threads]
   uint8_t* buffers[dsopt_cpu::kBufCount];
-  float* rope_table;                     // [ropes][rows] x (cos[dim / 2], sin[dim / 2])
-  uint64_t* rope_first;                  // [ropes] floats into rope_table
+  float* rope_table;     // [ropes][rows] x (cos[dim / 2], sin[dim / 2])
+  uint64_t* rope_first;  // [ropes] floats into rope_table
   dsopt_cpu::Mixture mixture;
-  uint32_t needed_window;                // positions back that some layer may still read; 0: all
+  uint32_t needed_window;  // positions back that some layer may still read; 0: all
 
   // The batch: copies.
   dsopt_batch batch;
   int32_t* tokens;
   int32_t* positions;
   int32_t* row_seq;
-  int32_t* page_table;                   // [seqs, max_pages_per_seq]
+  int32_t* page_table;  // [seqs, max_pages_per_seq]
   dsopt_sample_row* sample;
   int32_t* adjust_tokens;
   float* adjust_bias;
   int32_t* history_tokens;
   uint32_t* history_counts;
-  uint32_t* seq_first_row;               // [seqs + 1]
-  uint32_t* seq_first_unit;              // [seqs + 1] row groups of the current attention phase
-  uint32_t* page_writer;                 // [page_count] begin's stamp of the last batch that wrote the page
-  uint32_t* page_seq;                    // [page_count] the sequence that did
+  uint32_t* seq_first_row;   // [seqs + 1]
+  uint32_t* seq_first_unit;  // [seqs + 1] row groups of the current attention phase
+  uint32_t* page_writer;     // [page_count] begin's stamp of the last batch that wrote the page
+  uint32_t* page_seq;        // [page_count] the sequence that did
   uint32_t stamp;
 
   // Results.

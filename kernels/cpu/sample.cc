@@ -1,4 +1,5 @@
-// sample.cc - see sample.h. Nothing is sorted but the bucket of logits in which a running sum crosses its target.
+// sample.cc - see sample.h. Nothing is sorted but the bucket of logits in which a running sum crosses its
+// target.
 #include "sample.h"
 
 #include <algorithm>
@@ -137,8 +138,8 @@ void KeepSigma(Survivors* s, const float* logits, uint32_t vocab, float max, flo
 }
 
 // -log p of a token is log(total) - d, d = (logit - max) / temperature.
-void KeepTypical(Survivors* s, const float* logits, float max, float inv_t, const float* weights, float mass, float* key,
-                 int32_t* order) {
+void KeepTypical(Survivors* s, const float* logits, float max, float inv_t, const float* weights, float mass,
+                 float* key, int32_t* order) {
   const double total = TotalWeight(*s, weights), log_total = std::log(total);
   const auto surprise = [=](int32_t id) { return log_total - static_cast<double>((logits[id] - max) * inv_t); };
   double entropy = 0.0;
@@ -203,7 +204,8 @@ uint32_t LikelyTokens(const float* probs, uint32_t vocab, int32_t* ids) {
   return count;
 }
 
-int32_t Draw(const Kernels& k, const SampleInput& in, const SampleScratch& scratch, const float* logits, float max) {
+int32_t Draw(const Kernels& k, const SampleInput& in, const SampleScratch& scratch, const float* logits,
+             float max) {
   const dsopt_sample_row& row = *in.row;
   k.exp_scaled(logits, in.vocab, max, 1.0f / row.temperature, scratch.probs);
   Survivors s{scratch.ids, LikelyTokens(scratch.probs, in.vocab, scratch.ids)};
@@ -213,7 +215,8 @@ int32_t Draw(const Kernels& k, const SampleInput& in, const SampleScratch& scrat
   }
   if (row.top_n_sigma > 0.0f) KeepSigma(&s, logits, in.vocab, max, row.top_n_sigma);
   if (row.typical_p > 0.0f && row.typical_p < 1.0f) {
-    KeepTypical(&s, logits, max, 1.0f / row.temperature, scratch.probs, row.typical_p, scratch.typical, scratch.order);
+    KeepTypical(&s, logits, max, 1.0f / row.temperature, scratch.probs, row.typical_p, scratch.typical,
+                scratch.order);
   }
   if (row.top_p > 0.0f && row.top_p < 1.0f) {
     const double target = static_cast<double>(row.top_p) * TotalWeight(s, scratch.probs);
@@ -242,8 +245,9 @@ void TopLogprobs(const SampleInput& in, float max, double log_sum, SampleOutput*
   }
   for (uint32_t i = 0; i < DSOPT_MAX_TOP_LOGPROBS; ++i) {
     if (i >= count) out->top_tokens[i] = -1;
-    out->top_logprobs[i] = i < count ? static_cast<float>(static_cast<double>(best[i]) - static_cast<double>(max) - log_sum)
-                                     : -INFINITY;
+    out->top_logprobs[i] =
+        i < count ? static_cast<float>(static_cast<double>(best[i]) - static_cast<double>(max) - log_sum)
+                  : -INFINITY;
   }
 }
 
@@ -259,9 +263,11 @@ void SampleRow(const Kernels& k, const SampleInput& in, const SampleScratch& scr
     const float* logits = Adjust(in, scratch.logits);
     float top = max;
     if (logits != in.logits) k.max(logits, in.vocab, &top);
-    out->token = in.row->temperature == 0.0f ? ArgMax(k, logits, in.vocab, top) : Draw(k, in, scratch, logits, top);
+    out->token =
+        in.row->temperature == 0.0f ? ArgMax(k, logits, in.vocab, top) : Draw(k, in, scratch, logits, top);
   }
-  out->logprob = static_cast<float>(static_cast<double>(in.logits[out->token]) - static_cast<double>(max) - log_sum);
+  out->logprob =
+      static_cast<float>(static_cast<double>(in.logits[out->token]) - static_cast<double>(max) - log_sum);
   TopLogprobs(in, max, log_sum, out);
 }
 

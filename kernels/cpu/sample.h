@@ -1,5 +1,5 @@
-// sample.h - one row of logits to a token: what dsopt_sample_row means, to the letter. Other backends are compared
-// with this file. Where the interface leaves a choice, it is made here:
+// sample.h - one row of logits to a token: what dsopt_sample_row means, to the letter. Other backends are
+// compared with this file. Where the interface leaves a choice, it is made here:
 //   * The probabilities of steps 6 to 9 are renormalised over the tokens that the steps before have left.
 //   * top_n_sigma: the deviation is taken over all finite logits after steps 1 and 2, whatever top_k left.
 //   * typical_p: equal distances keep the lower id first.

@@ -1,6 +1,6 @@
 // schedule.cc - runs the phases of a batch: threads claim units from one counter, the last to finish a phase
-// prepares the next. Everything that a claim needs is in program->next, so stopping at a deadline and going on later
-// is nothing but not claiming for a while. No allocation, no lock.
+// prepares the next. Everything that a claim needs is in program->next, so stopping at a deadline and going on
+// later is nothing but not claiming for a while. No allocation, no lock.
 #include "program.h"
 
 namespace dsopt_cpu {
@@ -10,8 +10,8 @@ constexpr uint64_t kClosed = UINT32_MAX;  // as next unit: nothing to claim
 
 // Publishes the first phase from `index` on that has units, or the end of the batch.
 void Publish(dsopt_be_program* p, uint32_t index) {
-  // A thread that still looks at the finished phase must not claim with the count of the next one: whoever sees the
-  // new count also sees that next has moved on.
+  // A thread that still looks at the finished phase must not claim with the count of the next one: whoever sees
+  // the new count also sees that next has moved on.
   const uint64_t sequence = p->next.load(std::memory_order_relaxed) >> 32;
   p->next.store((sequence + 1) << 32 | kClosed, std::memory_order_relaxed);
   uint32_t units = 0;
@@ -34,8 +34,8 @@ void FinishPhase(dsopt_be_program* p) {
   Publish(p, again ? p->phase_index - phase.back : p->phase_index + 1);
 }
 
-// Works until the batch is done or the deadline has passed. The caller's thread (slot 0) does at least one unit, so
-// that every advance makes progress; a worker never starts one late.
+// Works until the batch is done or the deadline has passed. The caller's thread (slot 0) does at least one
+// unit, so that every advance makes progress; a worker never starts one late.
 void Work(void* context, uint32_t slot) {
   dsopt_be_program* p = static_cast<dsopt_be_program*>(context);
   bool must = slot == 0;

@@ -16,10 +16,17 @@ constexpr uint64_t kMaxSide = uint64_t{1} << 28;
 
 bool ToStorage(dsopt_dtype dtype, Storage* storage) {
   switch (dtype) {
-    case DSOPT_F32: *storage = kF32; return true;
-    case DSOPT_F16: *storage = kF16; return true;
-    case DSOPT_BF16: *storage = kBf16; return true;
-    default: return false;
+    case DSOPT_F32:
+      *storage = kF32;
+      return true;
+    case DSOPT_F16:
+      *storage = kF16;
+      return true;
+    case DSOPT_BF16:
+      *storage = kBf16;
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -27,19 +34,24 @@ const char* CheckShape(const dsopt_weight_desc& d, Storage storage) {
   if (d.batch == 0 || d.rows == 0 || d.cols == 0) return "no side may be 0";
   if (d.batch > kMaxSide || d.rows > kMaxSide || d.cols > kMaxSide) return "a side is beyond 2^28";
   uint64_t elements;
-  if (__builtin_mul_overflow(d.batch, d.rows, &elements) || __builtin_mul_overflow(elements, d.cols, &elements) ||
-      elements > kMaxElements) {
+  if (__builtin_mul_overflow(d.batch, d.rows, &elements) ||
+      __builtin_mul_overflow(elements, d.cols, &elements) || elements > kMaxElements) {
     return "more than 2^44 elements";
   }
   switch (d.kind) {
-    case DSOPT_WEIGHT_VECTOR: return d.batch == 1 && d.rows == 1 ? nullptr : "a vector has batch 1 and rows 1";
-    case DSOPT_WEIGHT_GATE_UP: return d.rows % 2 == 0 ? nullptr : "gate and up need an even number of rows";
+    case DSOPT_WEIGHT_VECTOR:
+      return d.batch == 1 && d.rows == 1 ? nullptr : "a vector has batch 1 and rows 1";
+    case DSOPT_WEIGHT_GATE_UP:
+      return d.rows % 2 == 0 ? nullptr : "gate and up need an even number of rows";
     case DSOPT_WEIGHT_EMBEDDING:
-    case DSOPT_WEIGHT_ROUTER: return d.batch == 1 ? nullptr : "batch 1 expected";
+    case DSOPT_WEIGHT_ROUTER:
+      return d.batch == 1 ? nullptr : "batch 1 expected";
     case DSOPT_WEIGHT_MATRIX:
     case DSOPT_WEIGHT_TRANSPOSED:
-    case DSOPT_WEIGHT_EXPERTS: break;
-    default: return "unknown kind";
+    case DSOPT_WEIGHT_EXPERTS:
+      break;
+    default:
+      return "unknown kind";
   }
   (void)storage;
   return nullptr;
@@ -48,15 +60,16 @@ const char* CheckShape(const dsopt_weight_desc& d, Storage storage) {
 // Fills everything of *w but memory. Fails with a message.
 dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight* w) {
   dsopt_weight_desc d;
-  if (!CopyStruct(desc, &d)) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight: the description has no size");
+  if (!CopyStruct(desc, &d))
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight: the description has no size");
   std::snprintf(w->name, sizeof(w->name), "%s", d.name != nullptr ? d.name : "(no name)");
   if (!ToStorage(d.dtype, &w->written)) {
     return Fail(device->host, DSOPT_E_UNSUPPORTED, "weight '%s': dtype %d, F32, F16 or BF16 expected", w->name,
                 static_cast<int>(d.dtype));
   }
   if (const char* wrong = CheckShape(d, w->written)) {
-    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s", w->name,
-                static_cast<int>(d.kind), static_cast<unsigned long long>(d.batch),
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s",
+                w->name, static_cast<int>(d.kind), static_cast<unsigned long long>(d.batch),
                 static_cast<unsigned long long>(d.rows), static_cast<unsigned long long>(d.cols), wrong);
   }
   w->device = device;
@@ -96,7 +109,8 @@ dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc,
   dsopt_be_weight w = {};
   const dsopt_status status = Describe(device, desc, &w);
   if (status != DSOPT_OK) return status;
-  if (bytes == nullptr) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': bytes is NULL", w.name);
+  if (bytes == nullptr)
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': bytes is NULL", w.name);
   *bytes = w.bytes;
   return DSOPT_OK;
 }
@@ -146,9 +160,13 @@ struct FillJob {
 };
 
 void Encode(float value, float* dst) { *dst = value; }
-struct Half { uint16_t bits; };
+struct Half {
+  uint16_t bits;
+};
 void Encode(float value, Half* dst) { dst->bits = F16FromFloat(value); }
-struct Brain { uint16_t bits; };
+struct Brain {
+  uint16_t bits;
+};
 void Encode(float value, Brain* dst) {  // finite: no NaN to keep
   uint32_t bits;
   std::memcpy(&bits, &value, 4);

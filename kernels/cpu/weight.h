@@ -15,18 +15,18 @@
 struct dsopt_be_weight {
   dsopt_be_device* device;
   dsopt_weight_kind kind;
-  dsopt_cpu::Storage written;   // of the data that weight_write brings
-  dsopt_cpu::Storage storage;   // in memory
+  dsopt_cpu::Storage written;  // of the data that weight_write brings
+  dsopt_cpu::Storage storage;  // in memory
   bool packed;
   uint32_t tied;
-  uint64_t batch, rows, cols;   // logical shape
-  uint64_t outputs, inputs;     // of one matrix
-  uint64_t tiles;               // of one matrix
-  uint64_t steps;               // of a tile: pairs of inputs (BF16), else inputs
+  uint64_t batch, rows, cols;  // logical shape
+  uint64_t outputs, inputs;    // of one matrix
+  uint64_t tiles;              // of one matrix
+  uint64_t steps;              // of a tile: pairs of inputs (BF16), else inputs
   uint64_t tile_bytes, matrix_bytes;
-  uint64_t bytes;               // all of it
+  uint64_t bytes;  // all of it
   uint8_t* data;
-  dsopt_cpu::Memory memory;     // this struct
+  dsopt_cpu::Memory memory;  // this struct
   dsopt_cpu::Memory values;
   char name[96];
 };

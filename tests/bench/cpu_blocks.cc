@@ -57,7 +57,9 @@ struct Bench {
     dsopt_be_weight* w = nullptr;
     Must(api->weight_create(device, &d, &w), "weight_create");
     const bool vector = kind == DSOPT_WEIGHT_VECTOR;
-    Must(api->weight_fill(w, seed++, vector ? 1.0f : 0.0f, vector ? 0.1f : 1.0f / std::sqrt(static_cast<float>(cols))), "fill");
+    Must(api->weight_fill(w, seed++, vector ? 1.0f : 0.0f,
+                          vector ? 0.1f : 1.0f / std::sqrt(static_cast<float>(cols))),
+         "fill");
     if (streamed) weight_bytes += rows * cols * 2;
     return w;
   }
@@ -99,7 +101,8 @@ struct Bench {
     b.kind = DSOPT_BLOCK_HEAD;
     b.u.head = {Add(DSOPT_WEIGHT_VECTOR, 1, kHidden), Add(DSOPT_WEIGHT_MATRIX, kVocab, kHidden), 1e-5f, 0};
     blocks.push_back(b);
-    for (uint32_t i = 0; i < kHeadDim / 2; ++i) frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / kHeadDim));
+    for (uint32_t i = 0; i < kHeadDim / 2; ++i)
+      frequencies.push_back(std::pow(10000.0f, -2.0f * static_cast<float>(i) / kHeadDim));
     rope = {kHeadDim, 0, 1.0f, 0, frequencies.data()};
     dsopt_program_desc d = {};
     d.struct_size = sizeof(d);
@@ -120,7 +123,8 @@ struct Bench {
     Must(api->program_create(device, &d, &program), "program_create");
   }
 
-  // Seconds of one batch of rows tokens from position on. slice_us != 0: cut so, *overrun_us is the worst overrun.
+  // Seconds of one batch of rows tokens from position on. slice_us != 0: cut so, *overrun_us is the worst
+  // overrun.
   double cpu_seconds = 0.0;  // of the calling thread in the last Run
   double Run(uint32_t position, uint32_t rows, uint64_t slice_us = 0, double* overrun_us = nullptr) {
     std::vector<int32_t> tokens(rows), positions(rows), row_seq(rows, 0);
@@ -148,7 +152,8 @@ struct Bench {
       const dsopt_status status = api->program_advance(program, deadline, &wait);
       Must(status, "program_advance");
       if (status == DSOPT_OK) break;
-      if (overrun_us != nullptr) *overrun_us = std::max(*overrun_us, (Now() - static_cast<double>(deadline) * 1e-9) * 1e6);
+      if (overrun_us != nullptr)
+        *overrun_us = std::max(*overrun_us, (Now() - static_cast<double>(deadline) * 1e-9) * 1e6);
     }
     cpu_seconds = CpuNow() - cpu_start;
     return Now() - start;
@@ -169,7 +174,9 @@ int main(int argc, char** argv) {
   const uint32_t context = argc > 4 ? static_cast<uint32_t>(std::atoi(argv[4])) : 256;
   dsopt_allocator allocator = {};
   allocator.struct_size = sizeof(allocator);
-  allocator.alloc = [](void*, size_t size, size_t align) { return std::aligned_alloc(align, (size + align - 1) / align * align); };
+  allocator.alloc = [](void*, size_t size, size_t align) {
+    return std::aligned_alloc(align, (size + align - 1) / align * align);
+  };
   allocator.free = [](void*, void* ptr, size_t, size_t) { std::free(ptr); };
   dsopt_host_api host = {};
   host.struct_size = sizeof(host);
@@ -188,11 +195,13 @@ int main(int argc, char** argv) {
   std::printf("%s", bench.api->device_report(bench.device));
   double start = Now();
   bench.Build(layers, context);
-  std::printf("weights: %.2f GB streamed per token, filled in %.1f s\n", static_cast<double>(bench.weight_bytes) * 1e-9, Now() - start);
+  std::printf("weights: %.2f GB streamed per token, filled in %.1f s\n",
+              static_cast<double>(bench.weight_bytes) * 1e-9, Now() - start);
 
   for (uint32_t p = 0; p + kPrompt <= context; p += kPrompt) {
     const double seconds = bench.Run(p, kPrompt);
-    std::printf("prefill at %5u: %7.1f tok/s (%.1f per processor second)\n", p, kPrompt / seconds, kPrompt / bench.cpu_seconds);
+    std::printf("prefill at %5u: %7.1f tok/s (%.1f per processor second)\n", p, kPrompt / seconds,
+                kPrompt / bench.cpu_seconds);
   }
   for (int repeat = 0; repeat < 3; ++repeat) {
     double read = 0.0;
@@ -206,8 +215,11 @@ int main(int argc, char** argv) {
     const double rate = static_cast<double>(bench.weight_bytes) / step;
     double after = 0.0;
     Must(bench.api->measure_read(bench.device, uint64_t{1} << 30, &after), "measure_read");
-    std::printf("decode at %u: median %.2f ms (best %.2f; processor %.2f), %.1f tok/s, %.2f GB/s; read ceiling %.2f and %.2f GB/s: %.3f of the mean\n",
-                context, step * 1e3, best * 1e3, Median(cpu) * 1e3, 1.0 / step, rate * 1e-9, read * 1e-9, after * 1e-9, rate / (read + after) * 2);
+    std::printf(
+        "decode at %u: median %.2f ms (best %.2f; processor %.2f), %.1f tok/s, %.2f GB/s; read ceiling %.2f "
+        "and %.2f GB/s: %.3f of the mean\n",
+        context, step * 1e3, best * 1e3, Median(cpu) * 1e3, 1.0 / step, rate * 1e-9, read * 1e-9, after * 1e-9,
+        rate / (read + after) * 2);
   }
   std::vector<double> times;
   for (int i = 0; i < 3; ++i) times.push_back(bench.Run(0, kPrompt));

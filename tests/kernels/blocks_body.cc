@@ -15,7 +15,11 @@ std::vector<ModelShape> AllShapes() {
       {"one attention head", 64, 97, {attention({1, 1, 64})}},
       {"three heads of 96, biases", 72, 101, {attention({3, 3, 96, 0, true})}, DSOPT_BF16, true},
       {"grouped heads of 128, short window", 65, 131, {attention({6, 2, 128, 7})}, DSOPT_F16},
-      {"eight heads share one, partial interleaved rotation", 64, 70, {attention({8, 1, 64, 0, false, 32, true})}, DSOPT_F32},
+      {"eight heads share one, partial interleaved rotation",
+       64,
+       70,
+       {attention({8, 1, 64, 0, false, 32, true})},
+       DSOPT_F32},
       {"dense mlp, odd sizes", 63, 1007, {Block(MlpShape{77})}, DSOPT_BF16, true, 3.5f},
       {"gelu mlp with biases", 130, 66, {Block(MlpShape{32, DSOPT_ACT_GELU_TANH, true})}, DSOPT_F16},
       {"f32 mlp", 50, 64, {Block(MlpShape{33, DSOPT_ACT_SILU, true})}, DSOPT_F32, true},
@@ -23,8 +27,15 @@ std::vector<ModelShape> AllShapes() {
       {"latent attention, plain queries", 64, 80, {Block(MlaShape{2, 0, 64, 32, 32, 64})}, DSOPT_F32},
       {"mixture, renormalised", 64, 88, {Block(MoeShape{8, 2, 48})}},
       {"grouped mixture with shared expert", 70, 60, {Block(MoeShape{16, 4, 33, 37, 4, 2, false, 2.0f})}},
-      {"f16 mixture, gelu", 64, 60, {Block(MoeShape{5, 3, 20, 20, 0, 0, true, 1.0f, DSOPT_ACT_GELU_TANH})}, DSOPT_F16},
-      {"two layers", 128, 300, {attention({4, 2, 32}), Block(MlpShape{160}), attention({4, 2, 32, 20}), Block(MlpShape{160})}},
+      {"f16 mixture, gelu",
+       64,
+       60,
+       {Block(MoeShape{5, 3, 20, 20, 0, 0, true, 1.0f, DSOPT_ACT_GELU_TANH})},
+       DSOPT_F16},
+      {"two layers",
+       128,
+       300,
+       {attention({4, 2, 32}), Block(MlpShape{160}), attention({4, 2, 32, 20}), Block(MlpShape{160})}},
   };
 }
 
@@ -42,10 +53,11 @@ double Rms(const std::vector<double>& v) {
   return std::sqrt(sum / static_cast<double>(v.size()));
 }
 
-// Errors of the logits are, to a good approximation, normal; a bound of 8 deviations holds for millions of them.
-// One staged activation rounded to bf16 is off by 2^-9 / sqrt(3) of itself at most; a block rounds about 5 times on
-// the way (norm, intermediate, keys, values, head input) and errors of independent values add in quadrature, relative
-// to the logits' own size. In f32 what is left is the sums: 2^-24 times the root of the terms of a chain.
+// Errors of the logits are, to a good approximation, normal; a bound of 8 deviations holds for millions of
+// them. One staged activation rounded to bf16 is off by 2^-9 / sqrt(3) of itself at most; a block rounds about
+// 5 times on the way (norm, intermediate, keys, values, head input) and errors of independent values add in
+// quadrature, relative to the logits' own size. In f32 what is left is the sums: 2^-24 times the root of the
+// terms of a chain.
 double Tolerance(const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv) {
   const double roundings = 5.0 * static_cast<double>(shape.blocks.size()) + 1.0;
   const bool coarse = (precision == DSOPT_PRECISION_FAST && shape.dtype != DSOPT_F32) || kv == DSOPT_BF16;
@@ -154,14 +166,18 @@ void CheckBatchInvariance(const Target& target, const ModelShape& shape) {
     size_t done_a = 0, done_b = 0;
     while (done_a < a.size() || done_b < b.size()) {
       std::vector<TestProgram::Part> parts;
-      const size_t next_a = std::min(a.size(), done_a + random() % 9), next_b = std::min(b.size(), done_b + random() % 17);
-      if (next_a > done_a) parts.push_back({0, {a.begin() + static_cast<long>(done_a), a.begin() + static_cast<long>(next_a)}});
-      if (next_b > done_b) parts.push_back({1, {b.begin() + static_cast<long>(done_b), b.begin() + static_cast<long>(next_b)}});
+      const size_t next_a = std::min(a.size(), done_a + random() % 9),
+                   next_b = std::min(b.size(), done_b + random() % 17);
+      if (next_a > done_a)
+        parts.push_back({0, {a.begin() + static_cast<long>(done_a), a.begin() + static_cast<long>(next_a)}});
+      if (next_b > done_b)
+        parts.push_back({1, {b.begin() + static_cast<long>(done_b), b.begin() + static_cast<long>(next_b)}});
       if (parts.empty()) continue;
       const auto found = program.Run(parts, random() % 4 == 0);
       size_t row = 0;
       for (; done_a < next_a; ++done_a) RequireSame(found[row++], expected[done_a], "chunked", done_a);
-      for (; done_b < next_b; ++done_b) RequireSame(found[row++], expected[a.size() + done_b], "chunked", done_b);
+      for (; done_b < next_b; ++done_b)
+        RequireSame(found[row++], expected[a.size() + done_b], "chunked", done_b);
     }
   }
 }
@@ -169,8 +185,11 @@ void CheckBatchInvariance(const Target& target, const ModelShape& shape) {
 void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
   Random random(Seed() + 2);
   INFO("seed " << Seed() << ", " << target.Name() << ", window " << window << ", " << length << " tokens");
-  ModelShape shape{"long", 64, 40, {Block(AttentionShape{2, 1, 64, window}), Block(MlpShape{40}),
-                                    Block(AttentionShape{2, 2, 32, window})}};
+  ModelShape shape{
+      "long",
+      64,
+      40,
+      {Block(AttentionShape{2, 1, 64, window}), Block(MlpShape{40}), Block(AttentionShape{2, 2, 32, window})}};
   if (window == 0) shape.blocks.push_back(Block(MlaShape{2, 0, 32, 16, 16, 16}));
   TestDevice device(target);
   TestModel model(&device, shape, &random);
@@ -190,7 +209,8 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
   TestProgram program(&model, options, &random);
   for (size_t done = 0; done < length;) {
     const size_t next = std::min<size_t>(length, done + 1 + random() % 48);
-    const auto found = program.Run({{0, {tokens.begin() + static_cast<long>(done), tokens.begin() + static_cast<long>(next)}}});
+    const auto found = program.Run(
+        {{0, {tokens.begin() + static_cast<long>(done), tokens.begin() + static_cast<long>(next)}}});
     for (size_t row = 0; done < next; ++done, ++row) RequireSame(found[row], expected[done], "chunked", done);
   }
 }

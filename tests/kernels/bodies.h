@@ -1,4 +1,5 @@
-// bodies.h - what every backend must do, as functions over a target. A driver (cpu_test.cc) wraps them in test cases.
+// bodies.h - what every backend must do, as functions over a target. A driver (cpu_test.cc) wraps them in test
+// cases.
 #ifndef DSOPT_TESTS_KERNELS_BODIES_H_
 #define DSOPT_TESTS_KERNELS_BODIES_H_
 

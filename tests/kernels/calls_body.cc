@@ -60,7 +60,8 @@ void CheckFill(const Target& target) {
       for (int i = 0; i < 64; ++i) mean_square += x[i] * x[i] / 64;
       for (uint32_t t = 0; t < shape.vocab; ++t) {
         double expected = 0.0;
-        for (int i = 0; i < 64; ++i) expected += x[i] / std::sqrt(mean_square) * norm.values[i] * head->values[t * 64 + i];
+        for (int i = 0; i < 64; ++i)
+          expected += x[i] / std::sqrt(mean_square) * norm.values[i] * head->values[t * 64 + i];
         CAPTURE(dtype, r, t, expected, logits[r][t]);
         REQUIRE(std::fabs(static_cast<double>(logits[r][t]) - expected) < 1e-4);
       }
@@ -104,7 +105,8 @@ void CheckRepeatedCalls(const Target& target) {
   CHECK(api->program_read_page(program.handle, 9, other.data()) == DSOPT_OK);
   CHECK(page == other);
   CHECK(api->program_copy_page(program.handle, 9, program.desc.page_count) == DSOPT_E_INVALID_ARGUMENT);
-  CHECK(api->program_write_page(program.handle, program.desc.page_count, page.data()) == DSOPT_E_INVALID_ARGUMENT);
+  CHECK(api->program_write_page(program.handle, program.desc.page_count, page.data()) ==
+        DSOPT_E_INVALID_ARGUMENT);
 
   dsopt_program_memory memory = {};
   memory.struct_size = sizeof(memory);
@@ -134,7 +136,8 @@ void CheckHostileInput(const Target& target) {
 
   // Programs.
   const dsopt_program_desc good = MakeDesc(&model, {});
-  const auto program_with = [&](const char* what, const std::function<void(dsopt_program_desc*, dsopt_block*)>& change) {
+  const auto program_with = [&](const char* what,
+                                const std::function<void(dsopt_program_desc*, dsopt_block*)>& change) {
     dsopt_program_desc d = good;
     std::vector<dsopt_block> blocks(good.blocks, good.blocks + good.block_count);
     d.blocks = blocks.data();
@@ -152,7 +155,8 @@ void CheckHostileInput(const Target& target) {
   program_with("NULL blocks", [](dsopt_program_desc* d, dsopt_block*) { d->blocks = nullptr; });
   program_with("no embed", [](dsopt_program_desc*, dsopt_block* b) { b[0].kind = DSOPT_BLOCK_MLP; });
   program_with("two heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].kind = DSOPT_BLOCK_HEAD; });
-  program_with("kind", [](dsopt_program_desc*, dsopt_block* b) { b[1].kind = static_cast<dsopt_block_kind>(77); });
+  program_with("kind",
+               [](dsopt_program_desc*, dsopt_block* b) { b[1].kind = static_cast<dsopt_block_kind>(77); });
   program_with("hidden", [](dsopt_program_desc* d, dsopt_block*) { d->hidden = 65; });
   program_with("hidden 0", [](dsopt_program_desc* d, dsopt_block*) { d->hidden = 0; });
   program_with("vocab", [](dsopt_program_desc* d, dsopt_block*) { d->vocab = UINT32_MAX; });
@@ -160,7 +164,10 @@ void CheckHostileInput(const Target& target) {
   program_with("seqs", [](dsopt_program_desc* d, dsopt_block*) { d->max_seqs = 0; });
   program_with("logit rows", [](dsopt_program_desc* d, dsopt_block*) { d->max_logit_rows = UINT32_MAX; });
   program_with("pages", [](dsopt_program_desc* d, dsopt_block*) { d->page_count = UINT32_MAX; });
-  program_with("all pages", [](dsopt_program_desc* d, dsopt_block*) { d->page_count = 1 << 30; d->page_bytes = uint64_t{1} << 39; });
+  program_with("all pages", [](dsopt_program_desc* d, dsopt_block*) {
+    d->page_count = 1 << 30;
+    d->page_bytes = uint64_t{1} << 39;
+  });
   program_with("page bytes", [](dsopt_program_desc* d, dsopt_block*) { d->page_bytes = 100; });
   program_with("page too small", [](dsopt_program_desc* d, dsopt_block*) { d->page_bytes = 256; });
   program_with("page tokens", [](dsopt_program_desc* d, dsopt_block*) { d->page_tokens = 32; });
@@ -168,16 +175,22 @@ void CheckHostileInput(const Target& target) {
   program_with("ropes", [](dsopt_program_desc* d, dsopt_block*) { d->ropes = nullptr; });
   program_with("adjust", [](dsopt_program_desc* d, dsopt_block*) { d->max_adjust = UINT32_MAX; });
   program_with("NULL weight", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.qkv = nullptr; });
-  program_with("wrong weight", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.qkv = b[1].u.attention.out; });
+  program_with("wrong weight",
+               [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.qkv = b[1].u.attention.out; });
   program_with("heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.q_heads = 3; });
   program_with("no heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.kv_heads = 0; });
-  program_with("huge heads", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.q_heads = b[1].u.attention.kv_heads = UINT32_MAX; });
+  program_with("huge heads", [](dsopt_program_desc*, dsopt_block* b) {
+    b[1].u.attention.q_heads = b[1].u.attention.kv_heads = UINT32_MAX;
+  });
   program_with("head dim", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.head_dim = 0; });
   program_with("rope", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.rope = 9; });
-  program_with("cache offset", [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.cache_offset = UINT64_MAX - 15; });
+  program_with("cache offset",
+               [](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.cache_offset = UINT64_MAX - 15; });
   program_with("eps", [nan](dsopt_program_desc*, dsopt_block* b) { b[1].u.attention.norm_eps = nan; });
   program_with("inner", [](dsopt_program_desc*, dsopt_block* b) { b[2].u.mlp.inner = 41; });
-  program_with("activation", [](dsopt_program_desc*, dsopt_block* b) { b[2].u.mlp.activation = static_cast<dsopt_activation>(5); });
+  program_with("activation", [](dsopt_program_desc*, dsopt_block* b) {
+    b[2].u.mlp.activation = static_cast<dsopt_activation>(5);
+  });
   program_with("head", [](dsopt_program_desc*, dsopt_block* b) { b[3].u.head.weight = b[0].u.embed.table; });
 
   // Weights.
@@ -189,10 +202,13 @@ void CheckHostileInput(const Target& target) {
     refused(api->weight_bytes(device.device, &d, &bytes), what);
   };
   weight_with("dtype", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_U8, 0, 1, 4, 4, "w"});
-  weight_with("kind", {sizeof(dsopt_weight_desc), static_cast<dsopt_weight_kind>(99), DSOPT_F32, 0, 1, 4, 4, "w"});
+  weight_with("kind",
+              {sizeof(dsopt_weight_desc), static_cast<dsopt_weight_kind>(99), DSOPT_F32, 0, 1, 4, 4, "w"});
   weight_with("zero", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 0, 4, "w"});
-  weight_with("huge", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, UINT64_MAX, UINT64_MAX, 4, nullptr});
-  weight_with("large", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1 << 20, 1 << 20, 1 << 20, "w"});
+  weight_with("huge", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, UINT64_MAX, UINT64_MAX, 4,
+                       nullptr});
+  weight_with("large",
+              {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1 << 20, 1 << 20, 1 << 20, "w"});
   weight_with("vector", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_VECTOR, DSOPT_F32, 0, 1, 2, 4, "w"});
   weight_with("gate", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_GATE_UP, DSOPT_F32, 0, 1, 3, 4, "w"});
   weight_with("no size", {0, DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 4, 4, "w"});
@@ -203,31 +219,36 @@ void CheckHostileInput(const Target& target) {
   refused(api->weight_write(norm->handle, 0, 1, nullptr), "write of NULL");
 
   // Batches.
-  const auto batch_with = [&](const char* what, const std::function<void(dsopt_batch*, int32_t*, int32_t*, int32_t*, int32_t*, dsopt_sample_row*)>& change) {
-    int32_t tokens[] = {1, 2, 3}, positions[] = {0, 1, 0}, seq[] = {0, 0, 1};
-    std::vector<int32_t> pages(2 * good.max_pages_per_seq, -1);
-    pages[0] = 1;
-    pages[good.max_pages_per_seq] = 2;
-    dsopt_sample_row sample[2] = {};
-    sample[0].row = 1;
-    sample[1].row = 2;
-    int32_t list_tokens[] = {1, 2};
-    float bias[] = {0.0f, 1.0f};
-    uint32_t counts[] = {1, 1};
-    dsopt_batch b = {sizeof(b), 3, 2, 2, tokens, positions, seq, pages.data(), good.max_pages_per_seq, 2, 2, 0,
-                     sample, list_tokens, bias, list_tokens, counts};
-    change(&b, tokens, positions, seq, pages.data(), sample);
-    refused(api->program_begin(program.handle, &b), what);
-  };
+  const auto batch_with =
+      [&](const char* what,
+          const std::function<void(dsopt_batch*, int32_t*, int32_t*, int32_t*, int32_t*, dsopt_sample_row*)>&
+              change) {
+        int32_t tokens[] = {1, 2, 3}, positions[] = {0, 1, 0}, seq[] = {0, 0, 1};
+        std::vector<int32_t> pages(2 * good.max_pages_per_seq, -1);
+        pages[0] = 1;
+        pages[good.max_pages_per_seq] = 2;
+        dsopt_sample_row sample[2] = {};
+        sample[0].row = 1;
+        sample[1].row = 2;
+        int32_t list_tokens[] = {1, 2};
+        float bias[] = {0.0f, 1.0f};
+        uint32_t counts[] = {1, 1};
+        dsopt_batch b = {
+            sizeof(b), 3, 2, 2,      tokens,      positions, seq,         pages.data(), good.max_pages_per_seq,
+            2,         2, 0, sample, list_tokens, bias,      list_tokens, counts};
+        change(&b, tokens, positions, seq, pages.data(), sample);
+        refused(api->program_begin(program.handle, &b), what);
+      };
   using Sample = dsopt_sample_row;
   const auto with_sample = [&](const char* what, const std::function<void(Sample*)>& change) {
     batch_with(what, [&](dsopt_batch*, int32_t*, int32_t*, int32_t*, int32_t*, Sample* s) { change(s); });
   };
-#define BATCH_WITH(what, ...)                                                                                 \
-  batch_with(what, [](dsopt_batch* b, int32_t* tokens, int32_t* positions, int32_t* seq, int32_t* pages, Sample* s) { \
-    (void)b, (void)tokens, (void)positions, (void)seq, (void)pages, (void)s;                                  \
-    __VA_ARGS__;                                                                                              \
-  })
+#define BATCH_WITH(what, ...)                                                                                  \
+  batch_with(                                                                                                  \
+      what, [](dsopt_batch* b, int32_t* tokens, int32_t* positions, int32_t* seq, int32_t* pages, Sample* s) { \
+        (void)b, (void)tokens, (void)positions, (void)seq, (void)pages, (void)s;                               \
+        __VA_ARGS__;                                                                                           \
+      })
   BATCH_WITH("no size", b->struct_size = 0);
   BATCH_WITH("no rows", b->rows = 0);
   BATCH_WITH("rows", b->rows = 1000);
@@ -255,9 +276,15 @@ void CheckHostileInput(const Target& target) {
   with_sample("row", [](Sample* s) { s[1].row = 3; });
   with_sample("row order", [](Sample* s) { s[1].row = 0; });
   with_sample("mode", [](Sample* s) { s[0].mode = static_cast<dsopt_sample_mode>(2); });
-  with_sample("target", [](Sample* s) { s[0].mode = DSOPT_SCORE; s[0].target = 50; });
+  with_sample("target", [](Sample* s) {
+    s[0].mode = DSOPT_SCORE;
+    s[0].target = 50;
+  });
   with_sample("top logprobs", [](Sample* s) { s[0].top_logprobs = 21; });
-  with_sample("adjust range", [](Sample* s) { s[0].adjust_first = UINT32_MAX; s[0].adjust_count = 2; });
+  with_sample("adjust range", [](Sample* s) {
+    s[0].adjust_first = UINT32_MAX;
+    s[0].adjust_count = 2;
+  });
   with_sample("history range", [](Sample* s) { s[0].history_count = 3; });
   with_sample("temperature", [nan](Sample* s) { s[0].temperature = nan; });
   with_sample("negative temperature", [](Sample* s) { s[0].temperature = -1.0f; });
@@ -348,7 +375,8 @@ void CheckFailingAllocator(const Target& target) {
       sample.row = 1;
       sample.temperature = 1.0f;
       sample.top_p = 0.9f;
-      dsopt_batch b = {sizeof(b), 2, 1, 1, tokens, positions, seq, &page, 1, 0, 0, 0, &sample, nullptr, nullptr, nullptr, nullptr};
+      dsopt_batch b = {sizeof(b), 2, 1, 1,       tokens,  positions, seq,     &page,  1,
+                       0,         0, 0, &sample, nullptr, nullptr,   nullptr, nullptr};
       other.host.FailAt(0);
       REQUIRE(target.api->program_begin(program, &b) == DSOPT_OK);
       uint64_t wait;

@@ -28,7 +28,9 @@ TestHost::TestHost() {
   api_.context = this;
   api_.allocator = &allocator_;
   api_.log = [](void*, dsopt_log_level, const char*, const char*) {};
-  api_.set_error = [](void* context, const char* message) { static_cast<TestHost*>(context)->error_ = message; };
+  api_.set_error = [](void* context, const char* message) {
+    static_cast<TestHost*>(context)->error_ = message;
+  };
 }
 
 std::string TestHost::TakeError() { return std::exchange(error_, std::string()); }
@@ -91,7 +93,9 @@ double Rounded(double value, dsopt_dtype dtype) {
   }
   if (dtype == DSOPT_F16) {  // the compiler's own conversion, not the backend's
     const int exponent = std::max(std::ilogb(single), -14);
-    return single == 0.0f ? 0.0 : std::nearbyint(std::ldexp(static_cast<double>(single), 10 - exponent)) * std::ldexp(1.0, exponent - 10);
+    return single == 0.0f ? 0.0
+                          : std::nearbyint(std::ldexp(static_cast<double>(single), 10 - exponent)) *
+                                std::ldexp(1.0, exponent - 10);
   }
   return static_cast<double>(single);
 }
@@ -111,7 +115,8 @@ void Encode(double value, dsopt_dtype dtype, uint8_t* dst) {
     uint16_t bits = 0;
     if (magnitude >= std::ldexp(1.0, -14)) {
       const int exponent = std::ilogb(magnitude);
-      bits = static_cast<uint16_t>(((exponent + 15) << 10) + static_cast<int>(std::ldexp(magnitude, 10 - exponent)) - 1024);
+      bits = static_cast<uint16_t>(((exponent + 15) << 10) +
+                                   static_cast<int>(std::ldexp(magnitude, 10 - exponent)) - 1024);
     } else {
       bits = static_cast<uint16_t>(std::ldexp(magnitude, 24));
     }
@@ -141,7 +146,8 @@ void WriteInPieces(TestDevice* device, TestWeight* weight, Random* random) {
   }
 }
 
-TestModel::TestModel(TestDevice* d, const ModelShape& s, Random* random) : shape(s), device(d), random_(random) {
+TestModel::TestModel(TestDevice* d, const ModelShape& s, Random* random)
+    : shape(s), device(d), random_(random) {
   blocks.resize(shape.blocks.size() + 2);
   weights.resize(blocks.size());
   const size_t last = blocks.size() - 1;
@@ -154,7 +160,8 @@ TestModel::TestModel(TestDevice* d, const ModelShape& s, Random* random) : shape
   TestWeight* norm = Add(last, "norm", DSOPT_WEIGHT_VECTOR, 1, 1, shape.hidden, 1.0, 0.2);
   TestWeight* head = table;
   if (!shape.tied) {
-    head = Add(last, "weight", DSOPT_WEIGHT_MATRIX, 1, shape.vocab, shape.hidden, 0.0, 1.0 / std::sqrt(shape.hidden));
+    head = Add(last, "weight", DSOPT_WEIGHT_MATRIX, 1, shape.vocab, shape.hidden, 0.0,
+               1.0 / std::sqrt(shape.hidden));
   }
   weights[last]["weight"] = head;
   blocks[last].u.head = {norm->handle, head->handle, 1e-5f, 0};
@@ -166,8 +173,8 @@ TestModel::~TestModel() {
   for (auto& weight : all_) device->api->weight_destroy(weight->handle);
 }
 
-TestWeight* TestModel::Add(size_t block, const char* role, dsopt_weight_kind kind, uint64_t batch, uint64_t rows,
-                           uint64_t cols, double mean, double stddev, bool tied) {
+TestWeight* TestModel::Add(size_t block, const char* role, dsopt_weight_kind kind, uint64_t batch,
+                           uint64_t rows, uint64_t cols, double mean, double stddev, bool tied) {
   all_.push_back(std::make_unique<TestWeight>());
   TestWeight* w = all_.back().get();
   w->desc = {sizeof(w->desc), kind, shape.dtype, tied ? 1u : 0u, batch, rows, cols, role};
@@ -195,7 +202,8 @@ void TestModel::AddBlock(size_t index, const BlockShape& block) {
   const auto vector = [&](const char* role, uint64_t count, double mean, double stddev) {
     return Add(index, role, DSOPT_WEIGHT_VECTOR, 1, 1, count, mean, stddev)->handle;
   };
-  const auto matrix = [&](const char* role, dsopt_weight_kind kind, uint64_t batch, uint64_t rows, uint64_t cols) {
+  const auto matrix = [&](const char* role, dsopt_weight_kind kind, uint64_t batch, uint64_t rows,
+                          uint64_t cols) {
     const double inputs = static_cast<double>(kind == DSOPT_WEIGHT_TRANSPOSED ? rows : cols);
     return Add(index, role, kind, batch, rows, cols, 0.0, 1.0 / std::sqrt(inputs))->handle;
   };

@@ -1,5 +1,6 @@
-// harness.h - drives any backend table: a host with a hostile allocator, models with random weights, programs over
-// scattered cache pages. The bodies of bodies.h use it; the drivers (cpu_test.cc, ...) say which tables there are.
+// harness.h - drives any backend table: a host with a hostile allocator, models with random weights, programs
+// over scattered cache pages. The bodies of bodies.h use it; the drivers (cpu_test.cc, ...) say which tables
+// there are.
 #ifndef DSOPT_TESTS_KERNELS_HARNESS_H_
 #define DSOPT_TESTS_KERNELS_HARNESS_H_
 
@@ -19,7 +20,8 @@ namespace dsopt::kernel_test {
 uint64_t Seed();
 using Random = std::mt19937_64;
 
-// Host api whose memory is filled with NaNs when it is handed out, counted, and refused from the fail_at-th request.
+// Host api whose memory is filled with NaNs when it is handed out, counted, and refused from the fail_at-th
+// request.
 class TestHost {
  public:
   TestHost();
@@ -28,7 +30,7 @@ class TestHost {
   TestHost& operator=(const TestHost&) = delete;
 
   const dsopt_host_api* api() const { return &api_; }
-  std::string TakeError();     // text of the last set_error, then empty
+  std::string TakeError();  // text of the last set_error, then empty
   int64_t live() const { return live_; }
   int64_t requests() const { return requests_; }
   void FailAt(int64_t request);  // counted from now; -1: never
@@ -46,7 +48,7 @@ class TestHost {
 struct Target {
   const dsopt_backend_api* api;
   uint32_t index = 0;
-  std::string variant;    // empty: best
+  std::string variant;  // empty: best
   uint32_t threads = 2;
   std::string Name() const { return std::string(api->name) + " " + variant; }
 };
@@ -63,9 +65,20 @@ class TestDevice {
 };
 
 // Shapes of a model: only what the blocks need.
-struct AttentionShape { uint32_t q_heads, kv_heads, head_dim, window = 0; bool bias = false; uint32_t rope_dim = 0; bool interleaved = false; };
-struct MlaShape { uint32_t heads, q_rank, latent, nope, rope_dim, v_dim; };
-struct MlpShape { uint32_t inner; dsopt_activation activation = DSOPT_ACT_SILU; bool bias = false; };
+struct AttentionShape {
+  uint32_t q_heads, kv_heads, head_dim, window = 0;
+  bool bias = false;
+  uint32_t rope_dim = 0;
+  bool interleaved = false;
+};
+struct MlaShape {
+  uint32_t heads, q_rank, latent, nope, rope_dim, v_dim;
+};
+struct MlpShape {
+  uint32_t inner;
+  dsopt_activation activation = DSOPT_ACT_SILU;
+  bool bias = false;
+};
 struct MoeShape {
   uint32_t experts, top_k, inner, shared_inner = 0, groups = 0, top_groups = 0;
   bool renormalise = true;
@@ -112,14 +125,14 @@ class TestModel {
 
   const ModelShape shape;
   TestDevice* const device;
-  std::vector<dsopt_block> blocks;           // EMBED, shape.blocks, HEAD
-  std::vector<BlockWeights> weights;         // of each of them
+  std::vector<dsopt_block> blocks;    // EMBED, shape.blocks, HEAD
+  std::vector<BlockWeights> weights;  // of each of them
   std::vector<dsopt_rope> ropes;
   uint64_t CacheValues() const { return cache_values_; }  // of one page, all layers
 
  private:
-  TestWeight* Add(size_t block, const char* role, dsopt_weight_kind kind, uint64_t batch, uint64_t rows, uint64_t cols,
-                  double mean, double stddev, bool tied = false);
+  TestWeight* Add(size_t block, const char* role, dsopt_weight_kind kind, uint64_t batch, uint64_t rows,
+                  uint64_t cols, double mean, double stddev, bool tied = false);
   void AddBlock(size_t index, const BlockShape& block);
   void AddRope(uint32_t dim, bool interleaved);
   Random* random_;
@@ -151,7 +164,10 @@ class TestProgram {
   TestProgram(const TestProgram&) = delete;
   TestProgram& operator=(const TestProgram&) = delete;
 
-  struct Part { uint32_t sequence; std::vector<int32_t> tokens; };  // the next tokens of a sequence
+  struct Part {
+    uint32_t sequence;
+    std::vector<int32_t> tokens;
+  };  // the next tokens of a sequence
   // Runs one batch; logits of every row, in order. sliced: with a deadline that has always passed.
   std::vector<std::vector<float>> Run(const std::vector<Part>& parts, bool sliced = false);
   // Fills the parts of a batch but sample and the lists.
@@ -163,7 +179,10 @@ class TestProgram {
   dsopt_program_desc desc;
 
  private:
-  struct Sequence { uint32_t length = 0; std::vector<int32_t> pages; };
+  struct Sequence {
+    uint32_t length = 0;
+    std::vector<int32_t> pages;
+  };
   std::map<uint32_t, Sequence> sequences_;
   std::vector<int32_t> free_pages_;
   std::vector<int32_t> tokens_, positions_, row_seq_, page_table_;

@@ -80,10 +80,18 @@ class BlockRunner {
     for (size_t p = 0; p < x->size(); ++p) {
       Vec y;
       switch (block_.kind) {
-        case DSOPT_BLOCK_ATTENTION: y = Attention((*x)[p], p); break;
-        case DSOPT_BLOCK_MLA: y = Mla((*x)[p], p); break;
-        case DSOPT_BLOCK_MLP: y = Mlp((*x)[p]); break;
-        default: y = Moe((*x)[p], p); break;
+        case DSOPT_BLOCK_ATTENTION:
+          y = Attention((*x)[p], p);
+          break;
+        case DSOPT_BLOCK_MLA:
+          y = Mla((*x)[p], p);
+          break;
+        case DSOPT_BLOCK_MLP:
+          y = Mlp((*x)[p]);
+          break;
+        default:
+          y = Moe((*x)[p], p);
+          break;
       }
       for (size_t i = 0; i < y.size(); ++i) (*x)[p][i] += y[i];
     }

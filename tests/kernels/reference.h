@@ -11,7 +11,8 @@ namespace dsopt::kernel_test {
 
 struct ReferenceResult {
   std::vector<std::vector<double>> logits;  // of every position
-  std::vector<double> route_margin;  // of every position: smallest gap between a chosen and a rejected probability
+  std::vector<double>
+      route_margin;  // of every position: smallest gap between a chosen and a rejected probability
 };
 
 ReferenceResult RunReference(const TestModel& model, const std::vector<int32_t>& tokens);

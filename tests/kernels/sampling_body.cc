@@ -17,7 +17,8 @@ struct Philox {
   static Philox Run(std::array<uint32_t, 4> counter, uint32_t k0, uint32_t k1) {
     Philox s{{counter[0], counter[1], counter[2], counter[3]}};
     for (int round = 0; round < 10; ++round) {
-      const uint64_t p0 = static_cast<uint64_t>(s.c[0]) * 0xD2511F53u, p1 = static_cast<uint64_t>(s.c[2]) * 0xCD9E8D57u;
+      const uint64_t p0 = static_cast<uint64_t>(s.c[0]) * 0xD2511F53u,
+                     p1 = static_cast<uint64_t>(s.c[2]) * 0xCD9E8D57u;
       s = {{static_cast<uint32_t>(p1 >> 32) ^ s.c[1] ^ k0, static_cast<uint32_t>(p1),
             static_cast<uint32_t>(p0 >> 32) ^ s.c[3] ^ k1, static_cast<uint32_t>(p0)}};
       k0 += 0x9E3779B9u;
@@ -65,7 +66,8 @@ double Total(const std::vector<Candidate>& c) {
 Expected Reference(const std::vector<float>& logits, const dsopt_sample_row& s, const Lists& lists) {
   std::vector<double> l(logits.begin(), logits.end());
   for (uint32_t i = 0; i < s.adjust_count; ++i) {
-    l[static_cast<size_t>(lists.adjust_tokens[s.adjust_first + i])] += static_cast<double>(lists.adjust_bias[s.adjust_first + i]);
+    l[static_cast<size_t>(lists.adjust_tokens[s.adjust_first + i])] +=
+        static_cast<double>(lists.adjust_bias[s.adjust_first + i]);
   }
   for (uint32_t i = 0; i < s.history_count; ++i) {
     double& x = l[static_cast<size_t>(lists.history_tokens[s.history_first + i])];
@@ -111,7 +113,8 @@ Expected Reference(const std::vector<float>& logits, const dsopt_sample_row& s, 
   if (s.typical_p > 0.0f && s.typical_p < 1.0f) {
     const double total = Total(c);
     double entropy = 0.0;
-    for (const Candidate& x : c) entropy -= x.weight > 0.0 ? x.weight / total * std::log(x.weight / total) : 0.0;
+    for (const Candidate& x : c)
+      entropy -= x.weight > 0.0 ? x.weight / total * std::log(x.weight / total) : 0.0;
     const auto distance = [&](const Candidate& x) { return std::fabs(-std::log(x.weight / total) - entropy); };
     std::sort(c.begin(), c.end(), [&](const Candidate& a, const Candidate& b) {
       return distance(a) != distance(b) ? distance(a) < distance(b) : a.id < b.id;
@@ -129,8 +132,9 @@ Expected Reference(const std::vector<float>& logits, const dsopt_sample_row& s, 
     for (const Candidate& x : c) result.borderline |= std::fabs(x.weight - limit) < 1e-5 * limit;
     std::erase_if(c, [&](const Candidate& x) { return x.weight < limit; });
   }
-  const Philox bits = Philox::Run({static_cast<uint32_t>(s.counter), static_cast<uint32_t>(s.counter >> 32), 0, 0},
-                                  static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32));
+  const Philox bits =
+      Philox::Run({static_cast<uint32_t>(s.counter), static_cast<uint32_t>(s.counter >> 32), 0, 0},
+                  static_cast<uint32_t>(s.seed), static_cast<uint32_t>(s.seed >> 32));
   const double u = static_cast<double>(bits.c[0]) / 4294967296.0;
   result.token = c[Reach(c, u * Total(c), true, &result.borderline)].id;
   return result;
@@ -139,7 +143,9 @@ Expected Reference(const std::vector<float>& logits, const dsopt_sample_row& s, 
 // A model that is nothing but an embedding and a head: one row gives one set of logits.
 struct Sampler {
   Sampler(const Target& target, uint32_t vocab, uint32_t rows, Random* random)
-      : device(target), model(&device, {"sampler", 64, vocab, {}, DSOPT_F32}, random), program(&model, Options(rows), random) {}
+      : device(target),
+        model(&device, {"sampler", 64, vocab, {}, DSOPT_F32}, random),
+        program(&model, Options(rows), random) {}
   static ProgramOptions Options(uint32_t rows) {
     ProgramOptions o;
     o.max_rows = rows;
@@ -155,7 +161,8 @@ struct Sampler {
     RunIn(&fresh, tokens, rows, lists);
   }
   uint32_t desc_rows() const { return program.desc.max_rows; }
-  void RunIn(TestProgram* p, const std::vector<int32_t>& tokens, std::vector<dsopt_sample_row>* rows, const Lists& lists) {
+  void RunIn(TestProgram* p, const std::vector<int32_t>& tokens, std::vector<dsopt_sample_row>* rows,
+             const Lists& lists) {
     dsopt_batch batch = p->Prepare({{0, tokens}});
     batch.sample = rows->data();
     batch.logit_rows = static_cast<uint32_t>(rows->size());
@@ -234,7 +241,8 @@ dsopt_sample_row RandomRow(Random* random, uint32_t row, uint32_t vocab, Lists* 
 void CheckSamplingSteps(const Target& target) {
   // Known answers of the Random123 distribution: philox4x32 10 rounds.
   REQUIRE(Philox::Run({0, 0, 0, 0}, 0, 0).c[0] == 0x6627e8d5u);
-  REQUIRE(Philox::Run({0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}, 0xffffffffu, 0xffffffffu).c[0] == 0x408f276du);
+  REQUIRE(Philox::Run({0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu}, 0xffffffffu, 0xffffffffu).c[0] ==
+          0x408f276du);
   Random random(Seed() + 3);
   INFO("seed " << Seed() << ", " << target.Name());
   for (const uint32_t vocab : {1007u, 3u, 5000u}) {
@@ -255,8 +263,9 @@ void CheckSamplingSteps(const Target& target) {
           continue;
         }
         const dsopt_sample_row& s = rows[r];
-        CAPTURE(vocab, r, s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p, s.top_n_sigma, s.repeat_penalty,
-                s.presence_penalty, s.frequency_penalty, s.adjust_count, s.history_count, s.seed, s.counter);
+        CAPTURE(vocab, r, s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p, s.top_n_sigma,
+                s.repeat_penalty, s.presence_penalty, s.frequency_penalty, s.adjust_count, s.history_count,
+                s.seed, s.counter);
         REQUIRE(sampler.tokens_out[r] == expected.token);
       }
     }
@@ -285,7 +294,8 @@ void CheckSamplingSpread(const Target& target) {
   }
   double total = 0.0;
   std::vector<double> p(kVocab);
-  for (uint32_t t = 0; t < kVocab; ++t) total += p[t] = std::exp(static_cast<double>(sampler.logits[0][t]) / 1.5);
+  for (uint32_t t = 0; t < kVocab; ++t)
+    total += p[t] = std::exp(static_cast<double>(sampler.logits[0][t]) / 1.5);
   double chi = 0.0;
   for (uint32_t t = 0; t < kVocab; ++t) {
     const double expected = p[t] / total * kRows * kBatches;
@@ -336,7 +346,8 @@ void CheckScoring(const Target& target) {
         }
         REQUIRE(top == order[i].second);
         const double value = -order[i].first - max - std::log(total);
-        REQUIRE(std::fabs(static_cast<double>(sampler.top_logprobs[r * DSOPT_MAX_TOP_LOGPROBS + i]) - value) < 1e-5);
+        REQUIRE(std::fabs(static_cast<double>(sampler.top_logprobs[r * DSOPT_MAX_TOP_LOGPROBS + i]) - value) <
+                1e-5);
       }
     }
   }

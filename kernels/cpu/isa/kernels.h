@@ -28,28 +28,28 @@ using LinearFn = void (*)(const void* tile, uint32_t steps, const void* const* i
                           uint32_t ld, uint32_t flags);
 
 enum EpilogueKind : uint32_t {
-  kStoreSum,   // out = acc + bias
-  kAddSum,     // out += acc + bias, f32 only
-  kGate,       // out[0..31] = act(acc[0..31] + bias) * (acc[32..63] + bias_up)
+  kStoreSum,  // out = acc + bias
+  kAddSum,    // out += acc + bias, f32 only
+  kGate,      // out[0..31] = act(acc[0..31] + bias) * (acc[32..63] + bias_up)
 };
 
 struct Epilogue {
   EpilogueKind kind;
-  Storage out;           // kF32 or kBf16
-  uint32_t gelu;         // kGate: 1 gelu (tanh form), 0 silu
-  uint32_t columns;      // valid outputs of this tile, <= 64 (kGate: <= 32)
-  const float* bias;     // at the tile's first column; NULL: none. Readable for 64 floats
+  Storage out;        // kF32 or kBf16
+  uint32_t gelu;      // kGate: 1 gelu (tanh form), 0 silu
+  uint32_t columns;   // valid outputs of this tile, <= 64 (kGate: <= 32)
+  const float* bias;  // at the tile's first column; NULL: none. Readable for 64 floats
   const float* bias_up;
 };
 
 struct Kernels {
   const char* name;
-  uint32_t arch;           // dsopt_device_info.arch
-  uint64_t unit_flops;     // arithmetic that takes one core about 50 us
-  uint32_t micro_rows;     // rows of one linear call that run best, <= kMicroRows
+  uint32_t arch;        // dsopt_device_info.arch
+  uint64_t unit_flops;  // arithmetic that takes one core about 50 us
+  uint32_t micro_rows;  // rows of one linear call that run best, <= kMicroRows
 
-  LinearFn linear[3];      // f32 activations, by Storage of the weights
-  LinearFn linear_bf16;    // bf16 activations and bf16 weights; NULL: not in this instruction set
+  LinearFn linear[3];    // f32 activations, by Storage of the weights
+  LinearFn linear_bf16;  // bf16 activations and bf16 weights; NULL: not in this instruction set
   // acc [rows][64]; out[r] points at the tile's first output of row r.
   void (*epilogue)(const Epilogue& e, const float* acc, uint32_t rows, void* const* out);
 
@@ -63,8 +63,10 @@ struct Kernels {
   void (*load_keys)(const void* src, Storage storage, uint32_t stride, uint32_t kd, float* kt);
   void (*load_values)(const void* src, Storage storage, uint32_t stride, uint32_t vd, uint32_t first,
                       uint32_t last, float* v);
-  // The same page for linear_bf16: values paired by token, [vd / 64][32][64][2]. NULL with linear_bf16. (Keys: pack16.)
-  void (*pair_values)(const uint16_t* src, uint32_t stride, uint32_t vd, uint32_t first, uint32_t last, uint32_t* v);
+  // The same page for linear_bf16: values paired by token, [vd / 64][32][64][2]. NULL with linear_bf16. (Keys:
+  // pack16.)
+  void (*pair_values)(const uint16_t* src, uint32_t stride, uint32_t vd, uint32_t first, uint32_t last,
+                      uint32_t* v);
   // s[j] = exp(s[j] - m) inside [first, last), 0 elsewhere below end; m: the maximum, l: the sum.
   void (*softmax_span)(float* s, uint32_t first, uint32_t last, uint32_t end, float* m, float* l);
   // (m, l, o) = the softmax state after one more partial; both o have count values.
@@ -74,13 +76,14 @@ struct Kernels {
 
   // Head. NaN counts as -inf in both.
   void (*max)(const float* x, uint32_t count, float* max);
-  double (*sum_exp)(const float* x, uint32_t count, float max);             // sum exp(x - max)
-  void (*exp_scaled)(const float* x, uint32_t count, float max, float inv_t, float* dst);  // exp((x - max) inv_t)
+  double (*sum_exp)(const float* x, uint32_t count, float max);  // sum exp(x - max)
+  void (*exp_scaled)(const float* x, uint32_t count, float max, float inv_t,
+                     float* dst);  // exp((x - max) inv_t)
 
-  void (*axpy)(float* y, const float* x, float a, uint32_t count);          // y += a * x
+  void (*axpy)(float* y, const float* x, float a, uint32_t count);  // y += a * x
   // dst[p * 64 + r] = src row r, word p; 16 rows at stride src_words.
   void (*pack16)(const uint32_t* src, size_t src_stride_bytes, uint32_t words, uint32_t* dst);
-  uint64_t (*read)(const void* src, size_t bytes, uint32_t method);         // sums memory; for measure_read
+  uint64_t (*read)(const void* src, size_t bytes, uint32_t method);  // sums memory; for measure_read
 };
 
 // Best table of the machine that is at most `variant` (NULL: no limit); NULL: the name is unknown.

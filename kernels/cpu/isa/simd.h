@@ -1,6 +1,6 @@
 // simd.h - vectors of floats as wide as the file that includes it is compiled for. Everything is static and
-// inlined: no symbol of a wide file may end up in ordinary code. Multiply-adds are explicit (-ffp-contract=off),
-// so the rounding of a sum never depends on what the compiler happened to fuse.
+// inlined: no symbol of a wide file may end up in ordinary code. Multiply-adds are explicit
+// (-ffp-contract=off), so the rounding of a sum never depends on what the compiler happened to fuse.
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
