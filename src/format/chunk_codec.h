@@ -42,7 +42,8 @@ class ChunkEncoder {
  public:
   explicit ChunkEncoder(int zstd_level);
   // Elements of 2 bytes as byte planes, others as they are, through zstd; stored if that saves less than 3 % or
-  // compress is false. Fills all of *chunk but its offset. The result is raw itself or valid until the next call.
+  // compress is false. Fills all of *chunk but its offset. The result is raw itself or valid until the next
+  // call.
   Result<std::span<const uint8_t>> Encode(std::span<const uint8_t> raw, uint32_t element_bytes, bool compress,
                                           ChunkSpec* chunk);
 

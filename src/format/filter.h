@@ -1,5 +1,5 @@
-// filter.h - the byte planes of 16-bit elements. Rotating left by one bit puts the 8 exponent bits of a bf16 into
-// the high byte and its mantissa and sign into the low one.
+// filter.h - the byte planes of 16-bit elements. Rotating left by one bit puts the 8 exponent bits of a bf16
+// into the high byte and its mantissa and sign into the low one.
 #ifndef DSOPT_FORMAT_FILTER_H_
 #define DSOPT_FORMAT_FILTER_H_
 

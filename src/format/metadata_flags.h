@@ -1,5 +1,5 @@
-// metadata_flags.h - the numbers of the bits in which the metadata keeps booleans. A reader refuses a bit it does not
-// know, so that a newer behaviour is never silently left out.
+// metadata_flags.h - the numbers of the bits in which the metadata keeps booleans. A reader refuses a bit it
+// does not know, so that a newer behaviour is never silently left out.
 #ifndef DSOPT_FORMAT_METADATA_FLAGS_H_
 #define DSOPT_FORMAT_METADATA_FLAGS_H_
 
@@ -8,15 +8,26 @@
 namespace dsopt {
 
 // Element i is bit i. Only append.
-inline constexpr bool TokenizerSpec::* kTokenizerFlags[] = {
-    &TokenizerSpec::merges_by_id,      &TokenizerSpec::ignore_merges,     &TokenizerSpec::byte_fallback,
-    &TokenizerSpec::fuse_unknown,      &TokenizerSpec::strip_left,        &TokenizerSpec::strip_right,
-    &TokenizerSpec::nfc,               &TokenizerSpec::nfkc,              &TokenizerSpec::add_dummy_prefix,
-    &TokenizerSpec::prefix_first_only, &TokenizerSpec::prefix_unless_space, &TokenizerSpec::escape_spaces,
-    &TokenizerSpec::collapse_spaces,   &TokenizerSpec::add_prefix_space,  &TokenizerSpec::strip_leading_space,
+inline constexpr bool TokenizerSpec::*kTokenizerFlags[] = {
+    &TokenizerSpec::merges_by_id,
+    &TokenizerSpec::ignore_merges,
+    &TokenizerSpec::byte_fallback,
+    &TokenizerSpec::fuse_unknown,
+    &TokenizerSpec::strip_left,
+    &TokenizerSpec::strip_right,
+    &TokenizerSpec::nfc,
+    &TokenizerSpec::nfkc,
+    &TokenizerSpec::add_dummy_prefix,
+    &TokenizerSpec::prefix_first_only,
+    &TokenizerSpec::prefix_unless_space,
+    &TokenizerSpec::escape_spaces,
+    &TokenizerSpec::collapse_spaces,
+    &TokenizerSpec::add_prefix_space,
+    &TokenizerSpec::strip_leading_space,
 };
-inline constexpr bool AddedToken::* kAddedFlags[] = {&AddedToken::special, &AddedToken::lstrip, &AddedToken::rstrip,
-                                          &AddedToken::single_word, &AddedToken::normalized};
+inline constexpr bool AddedToken::*kAddedFlags[] = {&AddedToken::special, &AddedToken::lstrip,
+                                                    &AddedToken::rstrip, &AddedToken::single_word,
+                                                    &AddedToken::normalized};
 
 }  // namespace dsopt
 #endif  // DSOPT_FORMAT_METADATA_FLAGS_H_

@@ -1,5 +1,5 @@
-// metadata_read.cc - flatbuffer to ModelSpec. Tables and strings of a flatbuffer may be shared, so a small hostile
-// buffer can describe a huge object: every count and length is checked here before it is copied.
+// metadata_read.cc - flatbuffer to ModelSpec. Tables and strings of a flatbuffer may be shared, so a small
+// hostile buffer can describe a huge object: every count and length is checked here before it is copied.
 #include <string>
 
 #include "dsopt_model_generated.h"
@@ -11,7 +11,8 @@
 namespace dsopt {
 namespace {
 
-constexpr uint32_t kMaxTables = kMaxTensors + 5 * kMaxKinds + kMaxMetadata + kMaxReplacements + 16, kMaxDepth = 16;
+constexpr uint32_t kMaxTables = kMaxTensors + 5 * kMaxKinds + kMaxMetadata + kMaxReplacements + 16,
+                   kMaxDepth = 16;
 
 // Of a vector or string; 0 if it is absent.
 template <typename V>
@@ -49,17 +50,19 @@ Status ParseEnum(const char* what, uint8_t value, E first, E last, E* out) {
 }
 
 template <typename T, size_t kCount>
-Status ParseFlags(const char* what, uint32_t bits, bool T::* const (&flags)[kCount], T* object) {
+Status ParseFlags(const char* what, uint32_t bits, bool T::*const (&flags)[kCount], T* object) {
   static_assert(kCount < 32);
   if (bits >> kCount != 0) {
-    return Error(DSOPT_E_VERSION, "metadata: flags of %s are 0x%x, this library knows %zu bits", what, bits, kCount);
+    return Error(DSOPT_E_VERSION, "metadata: flags of %s are 0x%x, this library knows %zu bits", what, bits,
+                 kCount);
   }
   for (size_t i = 0; i < kCount; ++i) object->*flags[i] = (bits >> i & 1) != 0;
   return {};
 }
 
 Status ParseRope(const fb::Rope& in, RopeSpec* rope) {
-  RETURN_IF_ERROR(ParseEnum("rope.scaling", in.scaling(), RopeScaling::kNone, RopeScaling::kYarn, &rope->scaling));
+  RETURN_IF_ERROR(
+      ParseEnum("rope.scaling", in.scaling(), RopeScaling::kNone, RopeScaling::kYarn, &rope->scaling));
   rope->theta = in.theta();
   rope->dim = in.dim();
   rope->interleaved = in.interleaved();
@@ -102,7 +105,8 @@ Status ParseMlp(const fb::Mlp& in, MlpSpec* mlp) {
 }
 
 Status ParseConfig(const fb::Config& in, ConfigSpec* config) {
-  RETURN_IF_ERROR(CopyText("length of architecture", in.architecture(), kMaxArchitecture, &config->architecture));
+  RETURN_IF_ERROR(
+      CopyText("length of architecture", in.architecture(), kMaxArchitecture, &config->architecture));
   config->hidden = in.hidden();
   config->vocab = in.vocab();
   config->context = in.context();
@@ -132,7 +136,8 @@ Status ParsePieces(const fb::Tokenizer& in, TokenizerSpec* out) {
   for (size_t i = 0; i < count; ++i) {
     const uint32_t end = in.piece_ends()->Get(static_cast<uint32_t>(i));
     if (end < begin || end > bytes) {
-      return Error(DSOPT_E_CORRUPT, "tokenizer: piece %zu ends at byte %u, expected %u to %zu", i, end, begin, bytes);
+      return Error(DSOPT_E_CORRUPT, "tokenizer: piece %zu ends at byte %u, expected %u to %zu", i, end, begin,
+                   bytes);
     }
     const char* data = bytes == 0 ? "" : reinterpret_cast<const char*>(in.pieces()->Data());
     out->pieces.emplace_back(data + begin, end - begin);
@@ -143,7 +148,8 @@ Status ParsePieces(const fb::Tokenizer& in, TokenizerSpec* out) {
 }
 
 Status ParseTokenizer(const fb::Tokenizer& in, TokenizerSpec* out) {
-  RETURN_IF_ERROR(ParseEnum("tokenizer kind", in.kind(), TokenizerKind::kNone, TokenizerKind::kUnigram, &out->kind));
+  RETURN_IF_ERROR(
+      ParseEnum("tokenizer kind", in.kind(), TokenizerKind::kNone, TokenizerKind::kUnigram, &out->kind));
   RETURN_IF_ERROR(ParseEnum("pre-tokenizer", in.pre_tokenizer(), PreTokenizer::kNone, PreTokenizer::kDeepseekV3,
                             &out->pre_tokenizer));
   RETURN_IF_ERROR(ParseFlags("the tokenizer", in.flags(), kTokenizerFlags, out));
@@ -184,7 +190,8 @@ Status ParseMetadataEntries(const fb::Model& in, std::map<std::string, std::stri
     RETURN_IF_ERROR(CopyText("length of a key", in.metadata()->Get(i)->key(), kMaxName, &key));
     RETURN_IF_ERROR(CopyText("length of a value", in.metadata()->Get(i)->value(), kMaxValue, &value));
     if (!out->empty() && !(out->rbegin()->first < key)) {
-      return Error(DSOPT_E_CORRUPT, "metadata: key %u is not after the one before it, expected ascending keys", i);
+      return Error(DSOPT_E_CORRUPT, "metadata: key %u is not after the one before it, expected ascending keys",
+                   i);
     }
     out->emplace_hint(out->end(), std::move(key), std::move(value));
   }
@@ -219,7 +226,8 @@ Status ParseChunks(const fb::Model& in, std::vector<ChunkSpec>* chunks) {
   for (const fb::Chunk* entry : *in.chunks()) {
     ChunkSpec& chunk = chunks->emplace_back();
     RETURN_IF_ERROR(ParseEnum("chunk codec", entry->codec(), Codec::kStored, Codec::kZstd, &chunk.codec));
-    RETURN_IF_ERROR(ParseEnum("chunk filter", entry->filter(), Filter::kNone, Filter::kBytePlanes, &chunk.filter));
+    RETURN_IF_ERROR(
+        ParseEnum("chunk filter", entry->filter(), Filter::kNone, Filter::kBytePlanes, &chunk.filter));
     if (entry->flags() != 0 || entry->reserved() != 0) {
       return Error(DSOPT_E_VERSION, "chunk %zu: flags are %u and reserved is %u, this library knows only 0",
                    chunks->size() - 1, entry->flags(), entry->reserved());
@@ -255,7 +263,8 @@ Result<ModelSpec> ParseMetadata(std::span<const uint8_t> bytes, uint64_t data_be
   spec.chunk_bytes = in.chunk_bytes();
   RETURN_IF_ERROR(ParseConfig(*in.config(), &spec.config));
   if (in.tokenizer() != nullptr) RETURN_IF_ERROR(ParseTokenizer(*in.tokenizer(), &spec.tokenizer));
-  RETURN_IF_ERROR(CopyText("length of the chat template", in.chat_template(), kMaxTemplate, &spec.chat_template));
+  RETURN_IF_ERROR(
+      CopyText("length of the chat template", in.chat_template(), kMaxTemplate, &spec.chat_template));
   const fb::Sampling& sampling = *in.sampling();
   spec.sampling = {sampling.temperature(), sampling.top_k(), sampling.top_p(), sampling.min_p(),
                    sampling.repeat_penalty()};

@@ -9,7 +9,7 @@ namespace dsopt {
 namespace {
 
 template <typename T, size_t kCount>
-uint32_t PackFlags(const T& object, bool T::* const (&flags)[kCount]) {
+uint32_t PackFlags(const T& object, bool T::*const (&flags)[kCount]) {
   uint32_t bits = 0;
   for (size_t i = 0; i < kCount; ++i) bits |= object.*flags[i] ? 1u << i : 0u;
   return bits;
@@ -155,7 +155,8 @@ std::vector<uint8_t> SerializeMetadata(const ModelSpec& spec) {
   for (const TensorSpec& tensor : spec.tensors) model.tensors.push_back(PackTensor(tensor));
   for (const ChunkSpec& c : spec.chunks) {
     model.chunks.emplace_back(c.offset, c.raw_checksum, c.stored_checksum, c.stored_size, c.raw_size,
-                              static_cast<uint8_t>(c.codec), static_cast<uint8_t>(c.filter), c.element_bytes, uint8_t{0}, 0u);
+                              static_cast<uint8_t>(c.codec), static_cast<uint8_t>(c.filter), c.element_bytes,
+                              uint8_t{0}, 0u);
   }
   flatbuffers::FlatBufferBuilder builder(1 << 16);
   builder.ForceDefaults(true);  // so that the size does not depend on the values

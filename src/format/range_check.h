@@ -32,7 +32,8 @@ inline Status CheckRanges(const std::string& where, std::initializer_list<IntRan
 inline Status CheckRanges(const std::string& where, std::initializer_list<FloatRange> ranges) {
   for (const FloatRange& r : ranges) {
     if (r.value >= r.low && r.value <= r.high) continue;
-    return Error(DSOPT_E_CORRUPT, "%s: %s is %g, expected %g to %g", where.c_str(), r.field, r.value, r.low, r.high);
+    return Error(DSOPT_E_CORRUPT, "%s: %s is %g, expected %g to %g", where.c_str(), r.field, r.value, r.low,
+                 r.high);
   }
   return {};
 }

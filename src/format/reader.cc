@@ -23,13 +23,13 @@ Status Prefixed(const Source& source, const char* part, const Status& status) {
   return Error(status.code(), "%s: %s%s", source.name().c_str(), part, std::string(status.message()).c_str());
 }
 
-// The first 64 bytes, in the order in which they can be trusted: every version has the magic number and the version
-// where version 1 has them.
+// The first 64 bytes, in the order in which they can be trusted: every version has the magic number and the
+// version where version 1 has them.
 Status ReadPreamble(Source& source, Preamble* preamble) {
   const char* name = source.name().c_str();
   if (source.size() < sizeof(Preamble)) {
-    return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, a .dsopt file has at least %zu", name, static_cast<ull>(source.size()),
-                 sizeof(Preamble));
+    return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, a .dsopt file has at least %zu", name,
+                 static_cast<ull>(source.size()), sizeof(Preamble));
   }
   RETURN_IF_ERROR(source.ReadAt(0, {reinterpret_cast<uint8_t*>(preamble), sizeof(Preamble)}));
   if (std::memcmp(preamble->magic, kMagic, sizeof kMagic) != 0) {
@@ -43,11 +43,12 @@ Status ReadPreamble(Source& source, Preamble* preamble) {
                                          offsetof(Preamble, preamble_checksum));
   if (const uint64_t found = Checksum(checked); found != preamble->preamble_checksum || preamble->major == 0) {
     return Error(DSOPT_E_CORRUPT, "%s: preamble of format %u.%u with checksum %016llx, expected %016llx", name,
-                 preamble->major, preamble->minor, static_cast<ull>(found), static_cast<ull>(preamble->preamble_checksum));
+                 preamble->major, preamble->minor, static_cast<ull>(found),
+                 static_cast<ull>(preamble->preamble_checksum));
   }
   if (preamble->flags != 0 || preamble->reserved != 0) {
-    return Error(DSOPT_E_VERSION, "%s: preamble flags 0x%x and reserved 0x%llx, this library knows only 0", name,
-                 preamble->flags, static_cast<ull>(preamble->reserved));
+    return Error(DSOPT_E_VERSION, "%s: preamble flags 0x%x and reserved 0x%llx, this library knows only 0",
+                 name, preamble->flags, static_cast<ull>(preamble->reserved));
   }
   if (preamble->file_bytes != source.size()) {
     return Error(DSOPT_E_CORRUPT, "%s: %llu bytes, its preamble says %llu: it was cut or appended to", name,
@@ -61,13 +62,14 @@ Status CheckMetadataBlock(const Source& source, const Preamble& preamble) {
   const char* name = source.name().c_str();
   if (preamble.meta_offset < sizeof(Preamble) || preamble.meta_offset % kChunkAlign != 0 ||
       !RangeFits(preamble.meta_offset, preamble.meta_stored, source.size())) {
-    return Error(DSOPT_E_CORRUPT, "%s: metadata at %llu + %u, expected a multiple of 64 inside its %llu bytes", name,
-                 static_cast<ull>(preamble.meta_offset), preamble.meta_stored, static_cast<ull>(source.size()));
+    return Error(DSOPT_E_CORRUPT, "%s: metadata at %llu + %u, expected a multiple of 64 inside its %llu bytes",
+                 name, static_cast<ull>(preamble.meta_offset), preamble.meta_stored,
+                 static_cast<ull>(source.size()));
   }
   if (preamble.meta_raw == 0 || preamble.meta_raw > kMaxMetaBytes || preamble.meta_stored == 0 ||
       preamble.meta_stored > kMaxMetaBytes) {
-    return Error(DSOPT_E_CORRUPT, "%s: metadata of %u bytes, %u stored, expected 1 to %u", name, preamble.meta_raw,
-                 preamble.meta_stored, kMaxMetaBytes);
+    return Error(DSOPT_E_CORRUPT, "%s: metadata of %u bytes, %u stored, expected 1 to %u", name,
+                 preamble.meta_raw, preamble.meta_stored, kMaxMetaBytes);
   }
   return {};
 }
@@ -86,13 +88,15 @@ Result<ModelSpec> ReadModelSpec(Source& source, const dsopt_allocator& allocator
     frame = stored.span();
   }
   if (const uint64_t found = Checksum(frame); found != preamble.meta_checksum) {
-    return Error(DSOPT_E_CORRUPT, "%s: the checksum of the metadata is %016llx, expected %016llx", source.name().c_str(),
-                 static_cast<ull>(found), static_cast<ull>(preamble.meta_checksum));
+    return Error(DSOPT_E_CORRUPT, "%s: the checksum of the metadata is %016llx, expected %016llx",
+                 source.name().c_str(), static_cast<ull>(found), static_cast<ull>(preamble.meta_checksum));
   }
   ASSIGN_OR_RETURN(Buffer raw, Buffer::Allocate(allocator, preamble.meta_raw, "metadata"));
   ASSIGN_OR_RETURN(ChunkDecoder decoder, ChunkDecoder::Create(allocator, 0));
-  if (Status status = decoder.DecodeFrame(frame, raw.span()); !status.ok()) return Prefixed(source, "metadata: ", status);
-  Result<ModelSpec> parsed = ParseMetadata(raw.span(), preamble.meta_offset + preamble.meta_stored, source.size());
+  if (Status status = decoder.DecodeFrame(frame, raw.span()); !status.ok())
+    return Prefixed(source, "metadata: ", status);
+  Result<ModelSpec> parsed =
+      ParseMetadata(raw.span(), preamble.meta_offset + preamble.meta_stored, source.size());
   if (!parsed.ok()) return Prefixed(source, "", parsed.status());
   ModelSpec& spec = *parsed;
   spec.format_major = preamble.major;
@@ -142,7 +146,8 @@ Result<std::span<const uint8_t>> ChunkReader::Read(uint32_t index) {
   const std::string where = Format("chunk %u at %llu: ", index, static_cast<ull>(chunk.offset));
   std::span<const uint8_t> stored = reader.source.View(chunk.offset, chunk.stored_size);
   if (stored.empty()) {
-    if (chunk.stored_size > impl_->stored.size()) {  // the source gave a view of the first chunk, but not of this one
+    if (chunk.stored_size >
+        impl_->stored.size()) {  // the source gave a view of the first chunk, but not of this one
       return Prefixed(reader.source, where.c_str(), Error(DSOPT_E_CORRUPT, "lies outside of the file"));
     }
     const std::span<uint8_t> buffer = impl_->stored.span().first(chunk.stored_size);
@@ -151,8 +156,8 @@ Result<std::span<const uint8_t>> ChunkReader::Read(uint32_t index) {
   }
   if (const uint64_t found = Checksum(stored); found != chunk.stored_checksum) {
     return Prefixed(reader.source, where.c_str(),
-                    Error(DSOPT_E_CORRUPT, "the checksum of its %u bytes is %016llx, expected %016llx", chunk.stored_size,
-                          static_cast<ull>(found), static_cast<ull>(chunk.stored_checksum)));
+                    Error(DSOPT_E_CORRUPT, "the checksum of its %u bytes is %016llx, expected %016llx",
+                          chunk.stored_size, static_cast<ull>(found), static_cast<ull>(chunk.stored_checksum)));
   }
   if (chunk.codec == Codec::kStored) return stored;  // verify.cc: both checksums are the same
   const std::span<uint8_t> raw = impl_->raw.span().first(chunk.raw_size);

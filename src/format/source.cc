@@ -1,12 +1,13 @@
 #include "format/source.h"
 
-#include <cerrno>
-#include <cstring>
-#include <new>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
 
 #include "base/checked.h"
 
@@ -30,7 +31,8 @@ class FileSource final : public Source {
   FileSource& operator=(const FileSource&) = delete;
 
   Status Open(bool map) {
-    file_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+    // A path that is a pipe is refused below, opening it must not wait for its writer.
+    file_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file_ < 0) {
       return Error(errno == ENOENT ? DSOPT_E_NOT_FOUND : DSOPT_E_IO, "%s: cannot open: %s", path_.c_str(),
                    std::strerror(errno));
@@ -71,7 +73,8 @@ class FileSource final : public Source {
  private:
   Status Map() {
     void* map = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file_, 0);
-    if (map == MAP_FAILED) return Error(DSOPT_E_IO, "%s: mapping failed: %s", path_.c_str(), std::strerror(errno));
+    if (map == MAP_FAILED)
+      return Error(DSOPT_E_IO, "%s: mapping failed: %s", path_.c_str(), std::strerror(errno));
     map_ = map;
     return Status();
   }
@@ -117,8 +120,8 @@ class IoSource final : public Source {
     if (dst.empty()) return Status();
     const dsopt_status code = io_.read_at(io_.user, offset, dst.data(), dst.size());
     if (code != DSOPT_OK) {
-      return Error(DSOPT_E_CALLBACK, "io: read_at(%llu, %zu bytes) returned %d", static_cast<unsigned long long>(offset),
-                   dst.size(), static_cast<int>(code));
+      return Error(DSOPT_E_CALLBACK, "io: read_at(%llu, %zu bytes) returned %d",
+                   static_cast<unsigned long long>(offset), dst.size(), static_cast<int>(code));
     }
     return Status();
   }

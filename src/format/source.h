@@ -27,7 +27,8 @@ class Source {
 
 Result<std::unique_ptr<Source>> OpenFileSource(const std::string& path, bool map);
 std::unique_ptr<Source> MakeMemorySource(std::span<const uint8_t> bytes);
-// Copies io; calls io.close (if any) when destroyed. A read_at that fails gives DSOPT_E_CALLBACK with its status.
+// Copies io; calls io.close (if any) when destroyed. A read_at that fails gives DSOPT_E_CALLBACK with its
+// status.
 Result<std::unique_ptr<Source>> MakeIoSource(const dsopt_io& io);
 
 }  // namespace dsopt

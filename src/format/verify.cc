@@ -16,11 +16,12 @@ using ull = unsigned long long;
 Status VerifyText(const std::string& where, const char* field, const std::string& text, uint64_t min_bytes,
                   uint64_t max_bytes) {
   if (text.size() < min_bytes || text.size() > max_bytes) {
-    return Error(DSOPT_E_CORRUPT, "%s: %s has %zu bytes, expected %llu to %llu", where.c_str(), field, text.size(),
-                 static_cast<ull>(min_bytes), static_cast<ull>(max_bytes));
+    return Error(DSOPT_E_CORRUPT, "%s: %s has %zu bytes, expected %llu to %llu", where.c_str(), field,
+                 text.size(), static_cast<ull>(min_bytes), static_cast<ull>(max_bytes));
   }
   if (!IsValidUtf8(text)) {
-    return Error(DSOPT_E_CORRUPT, "%s: the %zu bytes of %s are not valid UTF-8", where.c_str(), text.size(), field);
+    return Error(DSOPT_E_CORRUPT, "%s: the %zu bytes of %s are not valid UTF-8", where.c_str(), text.size(),
+                 field);
   }
   return {};
 }
@@ -35,10 +36,12 @@ Status VerifyIds(const char* what, const std::vector<int32_t>& ids, size_t piece
 }
 
 Status VerifySpecialIds(const TokenizerSpec& t) {
-  const std::pair<const char*, int32_t> ids[] = {{"bos", t.bos}, {"eos", t.eos}, {"unk", t.unk}, {"pad", t.pad}};
+  const std::pair<const char*, int32_t> ids[] = {
+      {"bos", t.bos}, {"eos", t.eos}, {"unk", t.unk}, {"pad", t.pad}};
   for (const auto& [name, id] : ids) {
     if (id >= -1 && id < static_cast<int64_t>(t.pieces.size())) continue;
-    return Error(DSOPT_E_CORRUPT, "tokenizer: %s is token %d, expected -1 to %zu", name, id, t.pieces.size() - 1);
+    return Error(DSOPT_E_CORRUPT, "tokenizer: %s is token %d, expected -1 to %zu", name, id,
+                 t.pieces.size() - 1);
   }
   RETURN_IF_ERROR(VerifyIds("end tokens", t.end_tokens, t.pieces.size()));
   RETURN_IF_ERROR(VerifyIds("prefix", t.prefix, t.pieces.size()));
@@ -51,14 +54,14 @@ Status VerifyMergesAndAdded(const TokenizerSpec& t) {
   for (size_t i = 0; i < t.merges.size(); ++i) {
     const auto& [left, right] = t.merges[i];
     if (left < pieces && right < pieces) continue;
-    return Error(DSOPT_E_CORRUPT, "tokenizer: merge %zu joins pieces %u and %u, expected 0 to %zu", i, left, right,
-                 pieces - 1);
+    return Error(DSOPT_E_CORRUPT, "tokenizer: merge %zu joins pieces %u and %u, expected 0 to %zu", i, left,
+                 right, pieces - 1);
   }
   for (size_t i = 0; i < t.added.size(); ++i) {
     const uint64_t first = i == 0 ? 0 : uint64_t{t.added[i - 1].id} + 1;
     if (t.added[i].id >= first && t.added[i].id < pieces) continue;
-    return Error(DSOPT_E_CORRUPT, "tokenizer: added token %zu has id %u, expected %llu to %zu", i, t.added[i].id,
-                 static_cast<ull>(first), pieces - 1);
+    return Error(DSOPT_E_CORRUPT, "tokenizer: added token %zu has id %u, expected %llu to %zu", i,
+                 t.added[i].id, static_cast<ull>(first), pieces - 1);
   }
   return {};
 }
@@ -82,8 +85,9 @@ Status VerifyChunkRuns(const ModelSpec& spec) {
   for (size_t i = 1; i < owners.size(); ++i) {
     const uint64_t end = uint64_t{owners[i - 1]->first_chunk} + owners[i - 1]->chunk_count;
     if (owners[i]->first_chunk >= end) continue;
-    return Error(DSOPT_E_CORRUPT, "tensor '%s': starts at chunk %u, expected %llu or later: tensor '%s' ends there",
-                 owners[i]->name.c_str(), owners[i]->first_chunk, static_cast<ull>(end), owners[i - 1]->name.c_str());
+    return Error(
+        DSOPT_E_CORRUPT, "tensor '%s': starts at chunk %u, expected %llu or later: tensor '%s' ends there",
+        owners[i]->name.c_str(), owners[i]->first_chunk, static_cast<ull>(end), owners[i - 1]->name.c_str());
   }
   return {};
 }
@@ -102,8 +106,8 @@ Status VerifySynthetic(const TensorSpec& tensor) {
 Status VerifyTensorChunks(const ModelSpec& spec, const TensorSpec& tensor) {
   const uint64_t count = (tensor.raw_bytes + spec.chunk_bytes - 1) / spec.chunk_bytes;
   if (tensor.chunk_count != count) {
-    return Error(DSOPT_E_CORRUPT, "tensor '%s': %u chunks, its shape needs %llu of %u bytes", tensor.name.c_str(),
-                 tensor.chunk_count, static_cast<ull>(count), spec.chunk_bytes);
+    return Error(DSOPT_E_CORRUPT, "tensor '%s': %u chunks, its shape needs %llu of %u bytes",
+                 tensor.name.c_str(), tensor.chunk_count, static_cast<ull>(count), spec.chunk_bytes);
   }
   uint64_t left = tensor.raw_bytes;
   for (uint32_t i = 0; i < tensor.chunk_count; ++i) {
@@ -131,7 +135,8 @@ Status VerifyEncoding(size_t index, const ChunkSpec& chunk) {
       return Error(DSOPT_E_CORRUPT, "%s: stored, but its checksums %016llx and %016llx differ", where.c_str(),
                    static_cast<ull>(chunk.stored_checksum), static_cast<ull>(chunk.raw_checksum));
     }
-    return CheckRanges(where, {IntRange{"stored size of a stored chunk", chunk.stored_size, chunk.raw_size, chunk.raw_size}});
+    return CheckRanges(
+        where, {IntRange{"stored size of a stored chunk", chunk.stored_size, chunk.raw_size, chunk.raw_size}});
   }
   if (chunk.filter == Filter::kNone) {
     return CheckRanges(where, {IntRange{"stored size", chunk.stored_size, 1, chunk.raw_size}});
@@ -154,14 +159,17 @@ Status VerifyTokenizer(const TokenizerSpec& t, uint32_t vocab) {
   for (const std::string& piece : t.pieces) piece_bytes += piece.size();
   RETURN_IF_ERROR(CheckRanges("tokenizer", {IntRange{"bytes of all pieces", piece_bytes, 0, kMaxPieceBytes}}));
   if (!t.piece_flags.empty()) {
-    RETURN_IF_ERROR(CheckRanges("tokenizer", {IntRange{"number of piece flags", t.piece_flags.size(), pieces, pieces}}));
+    RETURN_IF_ERROR(
+        CheckRanges("tokenizer", {IntRange{"number of piece flags", t.piece_flags.size(), pieces, pieces}}));
   }
   const bool scored = t.kind == TokenizerKind::kScoreBpe || t.kind == TokenizerKind::kUnigram;
   if (scored || !t.scores.empty()) {
     RETURN_IF_ERROR(CheckRanges("tokenizer", {IntRange{"number of scores", t.scores.size(), pieces, pieces}}));
   }
-  for (float score : t.scores) RETURN_IF_ERROR(CheckRanges("tokenizer", {FloatRange{"a score", score, -1e30, 1e30}}));
-  RETURN_IF_ERROR(CheckRanges("tokenizer", {IntRange{"number of replacements", t.replacements.size(), 0, kMaxReplacements}}));
+  for (float score : t.scores)
+    RETURN_IF_ERROR(CheckRanges("tokenizer", {FloatRange{"a score", score, -1e30, 1e30}}));
+  RETURN_IF_ERROR(CheckRanges(
+      "tokenizer", {IntRange{"number of replacements", t.replacements.size(), 0, kMaxReplacements}}));
   for (const auto& [from, to] : t.replacements) {
     RETURN_IF_ERROR(VerifyText("tokenizer replacement", "what it replaces", from, 1, kMaxName));
     RETURN_IF_ERROR(VerifyText("tokenizer replacement", "its text", to, 0, kMaxName));
@@ -172,7 +180,8 @@ Status VerifyTokenizer(const TokenizerSpec& t, uint32_t vocab) {
 
 Status VerifyTexts(const ModelSpec& spec) {
   RETURN_IF_ERROR(VerifyText("model", "chat template", spec.chat_template, 0, kMaxTemplate));
-  RETURN_IF_ERROR(CheckRanges("model", {IntRange{"number of metadata entries", spec.metadata.size(), 0, kMaxMetadata}}));
+  RETURN_IF_ERROR(
+      CheckRanges("model", {IntRange{"number of metadata entries", spec.metadata.size(), 0, kMaxMetadata}}));
   for (const auto& [key, value] : spec.metadata) {
     RETURN_IF_ERROR(VerifyText("metadata", "a key", key, 1, kMaxName));
     RETURN_IF_ERROR(VerifyText("metadata '" + key + "'", "its value", value, 0, kMaxValue));
@@ -183,7 +192,8 @@ Status VerifyTexts(const ModelSpec& spec) {
 Result<uint64_t> TensorBytes(const TensorSpec& tensor) {
   const char* name = tensor.name.c_str();
   uint64_t bytes = ElementBytes(tensor.dtype);
-  if (bytes == 0) return Error(DSOPT_E_CORRUPT, "tensor '%s': type %d has no size", name, static_cast<int>(tensor.dtype));
+  if (bytes == 0)
+    return Error(DSOPT_E_CORRUPT, "tensor '%s': type %d has no size", name, static_cast<int>(tensor.dtype));
   if (tensor.shape.empty() || tensor.shape.size() > kMaxDimensions) {
     return Error(DSOPT_E_CORRUPT, "tensor '%s': %zu dimensions, expected 1 to %u", name, tensor.shape.size(),
                  kMaxDimensions);
@@ -205,7 +215,8 @@ Status VerifyTensorNames(const std::vector<TensorSpec>& tensors) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     const std::string& name = tensors[i].name;
     if (name.empty() || name.size() > kMaxName || !IsTensorName(name)) {
-      return Error(DSOPT_E_CORRUPT, "tensor %zu: its name of %zu bytes is not 1 to %u printable ASCII characters", i,
+      return Error(DSOPT_E_CORRUPT,
+                   "tensor %zu: its name of %zu bytes is not 1 to %u printable ASCII characters", i,
                    name.size(), kMaxName);
     }
     if (i == 0 || tensors[i - 1].name < name) continue;
@@ -216,8 +227,9 @@ Status VerifyTensorNames(const std::vector<TensorSpec>& tensors) {
 }
 
 Status VerifyTensors(const ModelSpec& spec) {
-  RETURN_IF_ERROR(CheckRanges("model", {IntRange{"bytes per chunk", spec.chunk_bytes, kChunkAlign, kMaxChunkBytes},
-                                        {"number of chunks", spec.chunks.size(), 0, kMaxChunks}}));
+  RETURN_IF_ERROR(
+      CheckRanges("model", {IntRange{"bytes per chunk", spec.chunk_bytes, kChunkAlign, kMaxChunkBytes},
+                            {"number of chunks", spec.chunks.size(), 0, kMaxChunks}}));
   if (spec.chunk_bytes % kChunkAlign != 0) {
     return Error(DSOPT_E_CORRUPT, "model: bytes per chunk is %u, expected a multiple of %llu", spec.chunk_bytes,
                  static_cast<ull>(kChunkAlign));
@@ -235,7 +247,8 @@ Status VerifyChunks(const ModelSpec& spec, uint64_t data_begin, uint64_t file_by
     const ChunkSpec& chunk = spec.chunks[i];
     if (chunk.offset < end || !RangeFits(chunk.offset, chunk.stored_size, file_bytes)) {
       return Error(DSOPT_E_CORRUPT, "chunk %zu: bytes %llu + %u, expected between %llu and the end at %llu", i,
-                   static_cast<ull>(chunk.offset), chunk.stored_size, static_cast<ull>(end), static_cast<ull>(file_bytes));
+                   static_cast<ull>(chunk.offset), chunk.stored_size, static_cast<ull>(end),
+                   static_cast<ull>(file_bytes));
     }
     if (chunk.offset % kChunkAlign != 0) {
       return Error(DSOPT_E_CORRUPT, "chunk %zu: starts at %llu, expected a multiple of %llu", i,

@@ -1,6 +1,7 @@
-// verify.h - what the flatbuffers verifier cannot know: whether the numbers of a ModelSpec make sense together. Used
-// on what a reader has parsed and on what a writer is given, so that no writer makes a file its reader refuses.
-// One function per group of rules. All fail with DSOPT_E_CORRUPT naming the thing, what was found and expected.
+// verify.h - what the flatbuffers verifier cannot know: whether the numbers of a ModelSpec make sense together.
+// Used on what a reader has parsed and on what a writer is given, so that no writer makes a file its reader
+// refuses. One function per group of rules. All fail with DSOPT_E_CORRUPT naming the thing, what was found and
+// expected.
 #ifndef DSOPT_FORMAT_VERIFY_H_
 #define DSOPT_FORMAT_VERIFY_H_
 
@@ -12,7 +13,8 @@
 
 namespace dsopt {
 
-// Limits on what a file may say. metadata_read.cc applies the counts before it copies, so they bound its memory.
+// Limits on what a file may say. metadata_read.cc applies the counts before it copies, so they bound its
+// memory.
 inline constexpr uint32_t kMaxLayers = 1024, kMaxKinds = 256, kMaxHidden = 65536, kMaxVocab = 1u << 21;
 inline constexpr uint32_t kMaxHeads = 4096, kMaxHeadDim = 1024, kMaxInner = 1u << 20, kMaxContext = 1u << 24;
 inline constexpr uint32_t kMaxExperts = 4096;

@@ -26,7 +26,8 @@ Status VerifyRope(const std::string& where, const RopeSpec& rope, uint32_t head_
                                                rope.original_context, 1, kMaxContext}}));
   if (rope.scaling == RopeScaling::kLlama3 && !(rope.high_freq_factor > rope.low_freq_factor)) {
     return Error(DSOPT_E_CORRUPT, "%s: rope.high_freq_factor is %g, expected more than low_freq_factor %g",
-                 where.c_str(), static_cast<double>(rope.high_freq_factor), static_cast<double>(rope.low_freq_factor));
+                 where.c_str(), static_cast<double>(rope.high_freq_factor),
+                 static_cast<double>(rope.low_freq_factor));
   }
   return {};
 }
@@ -38,8 +39,8 @@ Status VerifyAttention(const std::string& where, const LayerKind& kind) {
                                       {"head_dim", a.head_dim, 1, kMaxHeadDim},
                                       {"window", a.window, 0, kMaxContext}}));
   if (a.q_heads % a.kv_heads != 0) {
-    return Error(DSOPT_E_CORRUPT, "%s: kv_heads is %u, expected a divisor of q_heads %u", where.c_str(), a.kv_heads,
-                 a.q_heads);
+    return Error(DSOPT_E_CORRUPT, "%s: kv_heads is %u, expected a divisor of q_heads %u", where.c_str(),
+                 a.kv_heads, a.q_heads);
   }
   RETURN_IF_ERROR(CheckRanges(where, {FloatRange{"scale", a.scale, 0, 1e6}}));
   return VerifyRope(where, a.rope, a.head_dim);
@@ -52,8 +53,8 @@ Status VerifyLatentAttention(const std::string& where, const AttentionSpec& a) {
                                       {"v_dim", a.v_dim, 1, kMaxHeadDim},
                                       {"kv_heads of latent attention", a.kv_heads, a.q_heads, a.q_heads}}));
   if (a.head_dim == a.nope_dim + a.rope.dim) return {};
-  return Error(DSOPT_E_CORRUPT, "%s: head_dim is %u, expected nope_dim %u + rope.dim %u", where.c_str(), a.head_dim,
-               a.nope_dim, a.rope.dim);
+  return Error(DSOPT_E_CORRUPT, "%s: head_dim is %u, expected nope_dim %u + rope.dim %u", where.c_str(),
+               a.head_dim, a.nope_dim, a.rope.dim);
 }
 
 Status VerifyMoe(const std::string& where, const MoeSpec& moe) {
@@ -65,8 +66,8 @@ Status VerifyMoe(const std::string& where, const MoeSpec& moe) {
   RETURN_IF_ERROR(CheckRanges(where, {FloatRange{"route_scale", moe.route_scale, -1e6, 1e6}}));
   if (moe.groups <= 1) return {};
   if (moe.experts % moe.groups != 0) {
-    return Error(DSOPT_E_CORRUPT, "%s: groups is %u, expected a divisor of %u experts", where.c_str(), moe.groups,
-                 moe.experts);
+    return Error(DSOPT_E_CORRUPT, "%s: groups is %u, expected a divisor of %u experts", where.c_str(),
+                 moe.groups, moe.experts);
   }
   RETURN_IF_ERROR(CheckRanges(where, {IntRange{"top_groups", moe.top_groups, 1, moe.groups}}));
   const uint64_t reachable = uint64_t{moe.top_groups} * (moe.experts / moe.groups);
@@ -79,8 +80,8 @@ Status VerifyKind(const std::string& where, const LayerKind& kind) {
   RETURN_IF_ERROR(kind.mlp.moe.experts != 0
                       ? VerifyMoe(where, kind.mlp.moe)
                       : CheckRanges(where, {IntRange{"inner", kind.mlp.inner, 1, kMaxInner}}));
-  return CheckRanges(where, {FloatRange{"norm_eps", kind.norm_eps, 0, 1},
-                             {"latent_norm_eps", kind.latent_norm_eps, 0, 1}});
+  return CheckRanges(
+      where, {FloatRange{"norm_eps", kind.norm_eps, 0, 1}, {"latent_norm_eps", kind.latent_norm_eps, 0, 1}});
 }
 
 bool IsArchitectureName(const std::string& name) {
@@ -94,12 +95,13 @@ bool IsArchitectureName(const std::string& name) {
 
 Status VerifyConfig(const ConfigSpec& config) {
   const std::string where = "configuration";
-  RETURN_IF_ERROR(CheckRanges(where, {IntRange{"length of architecture", config.architecture.size(), 1, kMaxArchitecture},
-                                      {"hidden", config.hidden, 1, kMaxHidden},
-                                      {"vocab", config.vocab, 1, kMaxVocab},
-                                      {"context", config.context, 1, kMaxContext},
-                                      {"number of layer kinds", config.kinds.size(), 1, kMaxKinds},
-                                      {"number of layers", config.layers.size(), 1, kMaxLayers}}));
+  RETURN_IF_ERROR(
+      CheckRanges(where, {IntRange{"length of architecture", config.architecture.size(), 1, kMaxArchitecture},
+                          {"hidden", config.hidden, 1, kMaxHidden},
+                          {"vocab", config.vocab, 1, kMaxVocab},
+                          {"context", config.context, 1, kMaxContext},
+                          {"number of layer kinds", config.kinds.size(), 1, kMaxKinds},
+                          {"number of layers", config.layers.size(), 1, kMaxLayers}}));
   if (!IsArchitectureName(config.architecture)) {
     return Error(DSOPT_E_CORRUPT, "configuration: architecture has other characters than a-z, 0-9 and _");
   }

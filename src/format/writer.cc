@@ -48,7 +48,8 @@ class Sink {
     }
     size_t done = 0;
     while (done < bytes.size()) {
-      const ssize_t wrote = pwrite(file_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+      const ssize_t wrote =
+          pwrite(file_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
       if (wrote < 0 && errno == EINTR) continue;
       if (wrote <= 0) return Failed("writing failed");
       done += static_cast<size_t>(wrote);
@@ -116,10 +117,10 @@ struct Writer::Impl {
   size_t next = 0;               // in declared
   uint64_t tensor_done = 0;      // bytes of the current tensor that have come
   size_t chunk = 0;
-  uint64_t meta_reserved = 0;    // bytes kept free for the metadata block
-  uint64_t end = 0;              // of the file so far
+  uint64_t meta_reserved = 0;  // bytes kept free for the metadata block
+  uint64_t end = 0;            // of the file so far
   uint64_t stored = 0;
-  Status failure;                // of an earlier call: the file is lost
+  Status failure;  // of an earlier call: the file is lost
   bool finished = false;
 };
 
@@ -142,7 +143,8 @@ Status Writer::Impl::NumberChunks() {
   for (const TensorSpec& t : spec.tensors) {
     for (uint64_t i = 0; i < t.chunk_count; ++i) {
       const uint64_t left = t.raw_bytes - i * options.chunk_bytes;
-      spec.chunks[t.first_chunk + i].raw_size = static_cast<uint32_t>(std::min<uint64_t>(left, options.chunk_bytes));
+      spec.chunks[t.first_chunk + i].raw_size =
+          static_cast<uint32_t>(std::min<uint64_t>(left, options.chunk_bytes));
     }
   }
   return {};
@@ -152,8 +154,8 @@ Status Writer::Impl::NumberChunks() {
 Status Writer::Impl::Plan() {
   if (options.chunk_bytes < kChunkAlign || options.chunk_bytes > kMaxChunkBytes ||
       options.chunk_bytes % kChunkAlign != 0) {
-    return Error(DSOPT_E_INVALID_ARGUMENT, "chunks of %u bytes, expected a multiple of 64 up to %u", options.chunk_bytes,
-                 kMaxChunkBytes);
+    return Error(DSOPT_E_INVALID_ARGUMENT, "chunks of %u bytes, expected a multiple of 64 up to %u",
+                 options.chunk_bytes, kMaxChunkBytes);
   }
   spec.chunk_bytes = options.chunk_bytes;
   std::vector<size_t> sorted(spec.tensors.size());
@@ -176,7 +178,8 @@ Status Writer::Impl::Plan() {
   RETURN_IF_ERROR(VerifyTensors(spec));
   const size_t metadata_bytes = SerializeMetadata(spec).size();
   if (ZSTD_compressBound(metadata_bytes) > kMaxMetaBytes) {
-    return Error(DSOPT_E_UNSUPPORTED, "metadata of %zu bytes, expected less than %u", metadata_bytes, kMaxMetaBytes);
+    return Error(DSOPT_E_UNSUPPORTED, "metadata of %zu bytes, expected less than %u", metadata_bytes,
+                 kMaxMetaBytes);
   }
   meta_reserved = ZSTD_compressBound(metadata_bytes);
   end = AlignUp(sizeof(Preamble) + meta_reserved, align());
@@ -206,7 +209,8 @@ Status Writer::Impl::Take(std::span<const uint8_t> bytes) {
   while (!bytes.empty()) {
     const TensorSpec* tensor = Current();
     const uint64_t want = spec.chunks[chunk].raw_size - pending.size();
-    const std::span<const uint8_t> part = bytes.first(static_cast<size_t>(std::min<uint64_t>(want, bytes.size())));
+    const std::span<const uint8_t> part =
+        bytes.first(static_cast<size_t>(std::min<uint64_t>(want, bytes.size())));
     bytes = bytes.subspan(part.size());
     if (part.size() < want || !pending.empty()) pending.insert(pending.end(), part.begin(), part.end());
     if (part.size() == want) {
@@ -225,7 +229,8 @@ Status Writer::Impl::Take(std::span<const uint8_t> bytes) {
 Status Writer::Impl::WriteMetadata() {
   const std::vector<uint8_t> metadata = SerializeMetadata(spec);
   std::vector<uint8_t> frame(ZSTD_compressBound(metadata.size()));
-  const size_t size = ZSTD_compress(frame.data(), frame.size(), metadata.data(), metadata.size(), kMetadataLevel);
+  const size_t size =
+      ZSTD_compress(frame.data(), frame.size(), metadata.data(), metadata.size(), kMetadataLevel);
   if (ZSTD_isError(size) || size > meta_reserved) {
     return Error(DSOPT_E_INTERNAL, "writer: metadata of %zu bytes, %llu are reserved", size,
                  static_cast<unsigned long long>(meta_reserved));
@@ -252,7 +257,8 @@ Result<Writer> Writer::Create(const std::string& path, ModelSpec spec, const Wri
   if (Status status = writer.impl_->Plan(); !status.ok()) {
     // What would make a file corrupt is a wrong argument here.
     const bool corrupt = status.code() == DSOPT_E_CORRUPT;
-    return Error(corrupt ? DSOPT_E_INVALID_ARGUMENT : status.code(), "writer: %s", std::string(status.message()).c_str());
+    return Error(corrupt ? DSOPT_E_INVALID_ARGUMENT : status.code(), "writer: %s",
+                 std::string(status.message()).c_str());
   }
   RETURN_IF_ERROR(writer.impl_->sink.Open());
   return writer;

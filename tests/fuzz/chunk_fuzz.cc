@@ -1,5 +1,5 @@
-// One chunk. Even first byte: arbitrary stored bytes with an arbitrary description are decoded. Odd: arbitrary raw
-// bytes are encoded and must come back.
+// One chunk. Even first byte: arbitrary stored bytes with an arbitrary description are decoded. Odd: arbitrary
+// raw bytes are encoded and must come back.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

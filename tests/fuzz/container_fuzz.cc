@@ -1,7 +1,8 @@
-// A .dsopt file from a stranger: its metadata, then every chunk. Checksums would keep a fuzzer out, so the input is
-// taken in one of two ways, chosen by its first byte:
+// A .dsopt file from a stranger: its metadata, then every chunk. Checksums would keep a fuzzer out, so the
+// input is taken in one of two ways, chosen by its first byte:
 //   even  the bytes of a file as they are
-//   odd   u32 length | flatbuffer | bytes from the first chunk on: wrapped with right checksums, as an attacker would
+//   odd   u32 length | flatbuffer | bytes from the first chunk on: wrapped with right checksums, as an attacker
+//   would
 #include <zstd.h>
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // The rules of the preamble, of the metadata block before it is parsed, and of the bytes of a chunk.
-#include <catch2/catch.hpp>
 #include <zstd.h>
 
+#include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstring>
 #include <functional>
@@ -35,9 +35,12 @@ const PreambleRule kPreambleRules[] = {
     {"file is not shorter", [](Preamble& p) { p.file_bytes += 1; }, "it was cut or appended to"},
     {"metadata is behind the preamble", [](Preamble& p) { p.meta_offset = 0; }, "metadata at 0"},
     {"metadata is aligned", [](Preamble& p) { p.meta_offset = 65; }, "expected a multiple of 64"},
-    {"metadata starts inside the file", [](Preamble& p) { p.meta_offset = uint64_t{1} << 40; }, "metadata at 10995"},
-    {"metadata does not wrap around", [](Preamble& p) { p.meta_offset = UINT64_MAX - 63; }, "metadata at 18446744073"},
-    {"metadata ends inside the file", [](Preamble& p) { p.meta_stored = UINT32_MAX; }, "metadata at 64 + 4294967295"},
+    {"metadata starts inside the file", [](Preamble& p) { p.meta_offset = uint64_t{1} << 40; },
+     "metadata at 10995"},
+    {"metadata does not wrap around", [](Preamble& p) { p.meta_offset = UINT64_MAX - 63; },
+     "metadata at 18446744073"},
+    {"metadata ends inside the file", [](Preamble& p) { p.meta_stored = UINT32_MAX; },
+     "metadata at 64 + 4294967295"},
     {"metadata has stored bytes", [](Preamble& p) { p.meta_stored = 0; }, "0 stored, expected 1 to"},
     {"metadata has raw bytes", [](Preamble& p) { p.meta_raw = 0; }, "metadata of 0 bytes"},
     {"metadata <= 64 MiB", [](Preamble& p) { p.meta_raw = (64u << 20) + 1; }, "metadata of 67108865 bytes"},
@@ -83,7 +86,8 @@ TEST_CASE("preamble rule: checksum", "[hostile]") {
 
 TEST_CASE("preamble rule: a file has 64 bytes", "[hostile]") {
   const std::vector<uint8_t> file = RawFile(HonestSpec(), 0);
-  CHECK_THAT(Message(OpenBytes(std::span(file).first(63))), Catch::Contains("63 bytes, a .dsopt file has at least 64"));
+  CHECK_THAT(Message(OpenBytes(std::span(file).first(63))),
+             Catch::Contains("63 bytes, a .dsopt file has at least 64"));
   CHECK(OpenBytes({}).code() == DSOPT_E_CORRUPT);
 }
 
@@ -105,7 +109,8 @@ TEST_CASE("metadata frame rule: a zstd frame of today", "[hostile]") {
   frame[0] = 0x27;  // the number of zstd 0.7
   CHECK_THAT(Message(OpenBytes(WrapFrame(frame, metadata.size(), 0))), Catch::Contains("are not a zstd frame"));
   const std::vector<uint8_t> tiny = {0x28, 0xb5};
-  CHECK_THAT(Message(OpenBytes(WrapFrame(tiny, metadata.size(), 0))), Catch::Contains("2 bytes are not a zstd frame"));
+  CHECK_THAT(Message(OpenBytes(WrapFrame(tiny, metadata.size(), 0))),
+             Catch::Contains("2 bytes are not a zstd frame"));
 }
 
 TEST_CASE("metadata frame rule: the content size is in the header", "[hostile]") {
@@ -126,7 +131,8 @@ TEST_CASE("metadata frame rule: the content size is true", "[hostile]") {
 
 namespace {
 
-// A file of one bf16 tensor of one chunk, compressed as byte planes; `change` may alter the chunk's entry and bytes.
+// A file of one bf16 tensor of one chunk, compressed as byte planes; `change` may alter the chunk's entry and
+// bytes.
 Status ReadChanged(const std::function<void(ChunkSpec&, std::vector<uint8_t>&)>& change, bool verify) {
   const std::vector<uint8_t> zeros(1024);
   ModelSpec spec = HonestSpec();
@@ -157,7 +163,8 @@ TEST_CASE("an honest chunk of byte planes decodes", "[hostile]") {
 }
 
 TEST_CASE("chunk data rule: the checksum of the stored bytes comes before the decoder", "[hostile]") {
-  const Status status = ReadChanged([](ChunkSpec&, std::vector<uint8_t>& stored) { stored[520] ^= 0xff; }, false);
+  const Status status =
+      ReadChanged([](ChunkSpec&, std::vector<uint8_t>& stored) { stored[520] ^= 0xff; }, false);
   CHECK(status.code() == DSOPT_E_CORRUPT);
   CHECK_THAT(Message(status), Catch::Contains("memory: chunk 0 at 65536: the checksum of its"));
 }

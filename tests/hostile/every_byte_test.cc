@@ -1,6 +1,5 @@
 // No byte of a file can change, and no part of it can be missing, without an error of the right kind.
 #include <catch2/catch.hpp>
-
 #include <cstddef>
 #include <cstring>
 

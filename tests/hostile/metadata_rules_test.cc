@@ -1,6 +1,6 @@
-// What only a flatbuffer can say and a ModelSpec cannot: unknown features and bits, broken structure, shared parts.
+// What only a flatbuffer can say and a ModelSpec cannot: unknown features and bits, broken structure, shared
+// parts.
 #include <catch2/catch.hpp>
-
 #include <functional>
 
 #include "dsopt_model_generated.h"
@@ -42,18 +42,21 @@ void AddKey(fb::ModelT& model, const char* key) {
 const MetadataRule kRules[] = {
     {"no feature is required", [](auto& m) { m.required_features = {"int4 weights"}; },
      "feature 'int4 weights' is required", DSOPT_E_VERSION},
-    {"chunk flags are 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 1, 0)}; }, "flags are 1",
-     DSOPT_E_VERSION},
-    {"chunk reserve is 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 0, 7)}; }, "reserved is 7",
-     DSOPT_E_VERSION},
-    {"bits of the tokenizer are known", [](auto& m) { m.tokenizer->flags = 1u << 15; }, "flags of the tokenizer are 0x8000",
-     DSOPT_E_VERSION},
+    {"chunk flags are 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 1, 0)}; },
+     "flags are 1", DSOPT_E_VERSION},
+    {"chunk reserve is 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 0, 7)}; },
+     "reserved is 7", DSOPT_E_VERSION},
+    {"bits of the tokenizer are known", [](auto& m) { m.tokenizer->flags = 1u << 15; },
+     "flags of the tokenizer are 0x8000", DSOPT_E_VERSION},
     {"bits of an added token are known", [](auto& m) { m.tokenizer->added[0] = fb::Pair(257, 32); },
      "flags of an added token are 0x20", DSOPT_E_VERSION},
-    {"piece ends ascend", [](auto& m) { m.tokenizer->piece_ends[7] = 3; }, "piece 7 ends at byte 3, expected 7 to"},
-    {"piece ends are inside", [](auto& m) { m.tokenizer->piece_ends[259] = UINT32_MAX; }, "piece 259 ends at byte 4294"},
+    {"piece ends ascend", [](auto& m) { m.tokenizer->piece_ends[7] = 3; },
+     "piece 7 ends at byte 3, expected 7 to"},
+    {"piece ends are inside", [](auto& m) { m.tokenizer->piece_ends[259] = UINT32_MAX; },
+     "piece 259 ends at byte 4294"},
     {"pieces use all bytes", [](auto& m) { m.tokenizer->pieces.push_back(0); }, "the pieces end at byte"},
-    {"pieces have bytes", [](auto& m) { m.tokenizer->pieces.clear(); }, "piece 0 ends at byte 1, expected 0 to 0"},
+    {"pieces have bytes", [](auto& m) { m.tokenizer->pieces.clear(); },
+     "piece 0 ends at byte 1, expected 0 to 0"},
     {"metadata keys ascend", [](auto& m) { AddKey(m, "aaa"); }, "expected ascending keys"},
     {"metadata keys differ", [](auto& m) { AddKey(m, "source"); }, "expected ascending keys"},
 };
@@ -74,7 +77,8 @@ TEST_CASE("metadata rule:", "[hostile]") {
 TEST_CASE("metadata rule: a flatbuffer of this type", "[hostile]") {
   std::vector<uint8_t> metadata = SerializeMetadata(HonestSpec());
   metadata[4] = 'X';  // the identifier
-  CHECK_THAT(std::string(OpenBytes(WrapMetadata(metadata, 0)).message()), Catch::Contains("not a valid flatbuffer"));
+  CHECK_THAT(std::string(OpenBytes(WrapMetadata(metadata, 0)).message()),
+             Catch::Contains("not a valid flatbuffer"));
   const std::vector<uint8_t> zeros(100);
   CHECK(OpenBytes(WrapMetadata(zeros, 0)).code() == DSOPT_E_CORRUPT);
 }
@@ -84,7 +88,8 @@ TEST_CASE("metadata rule: required parts are there", "[hostile]") {
   const auto start = builder.StartTable();
   const flatbuffers::Offset<fb::Model> model(builder.EndTable(start));
   fb::FinishModelBuffer(builder, model);
-  CHECK_THAT(std::string(OpenBytes(WrapMetadata(Bytes(builder), 0)).message()), Catch::Contains("not a valid flatbuffer"));
+  CHECK_THAT(std::string(OpenBytes(WrapMetadata(Bytes(builder), 0)).message()),
+             Catch::Contains("not a valid flatbuffer"));
 }
 
 TEST_CASE("metadata rule: parts that are shared are not copied before they are measured", "[hostile]") {

@@ -16,7 +16,8 @@ struct Rule {
   dsopt_code code = DSOPT_E_CORRUPT;
 };
 
-// Valid without chunks: its one tensor is synthetic. kinds[0] is attention and dense, kinds[1] latent and a mixture.
+// Valid without chunks: its one tensor is synthetic. kinds[0] is attention and dense, kinds[1] latent and a
+// mixture.
 ModelSpec HonestSpec();
 // Each in a section of its own, in a file with 128 KiB of room for chunks.
 void CheckRules(std::span<const Rule> rules);

@@ -1,7 +1,6 @@
 #include "base/memory.h"
 
 #include <catch2/catch.hpp>
-
 #include <cstring>
 #include <string>
 
@@ -99,7 +98,8 @@ TEST_CASE("a failed allocation names the buffer and its size", "[base]") {
   const dsopt_allocator allocator = ledger.Allocator();
   const Result<Buffer> buffer = Buffer::Allocate(allocator, 12345, "scratch of the test");
   CHECK(buffer.status().code() == DSOPT_E_OUT_OF_MEMORY);
-  CHECK_THAT(std::string(buffer.status().message()), Catch::Contains("scratch of the test") && Catch::Contains("12345"));
+  CHECK_THAT(std::string(buffer.status().message()),
+             Catch::Contains("scratch of the test") && Catch::Contains("12345"));
   // Sizes near the end of the address space fail, they do not wrap around.
   CHECK(Buffer::Allocate(DefaultAllocator(), UINT64_MAX, "all").status().code() == DSOPT_E_OUT_OF_MEMORY);
   CHECK(Buffer::Allocate(DefaultAllocator(), UINT64_MAX - 32, "all").status().code() == DSOPT_E_OUT_OF_MEMORY);

@@ -1,7 +1,6 @@
 #include "base/status.h"
 
 #include <catch2/catch.hpp>
-
 #include <string>
 
 namespace dsopt {

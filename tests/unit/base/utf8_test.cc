@@ -1,9 +1,8 @@
-// UTF-8 against the table of RFC 3629, section 4, written as ranges of bytes: every sequence of up to three bytes, and
-// all of four with boundary values at each place.
+// UTF-8 against the table of RFC 3629, section 4, written as ranges of bytes: every sequence of up to three
+// bytes, and all of four with boundary values at each place.
 #include "base/utf8.h"
 
 #include <catch2/catch.hpp>
-
 #include <set>
 #include <vector>
 
@@ -96,7 +95,8 @@ TEST_CASE("sequences of four bytes with a boundary at each place decode as the R
     for (unsigned b : edges) {
       for (unsigned c : edges) {
         for (unsigned d : edges) {
-          const char text[4] = {static_cast<char>(a), static_cast<char>(b), static_cast<char>(c), static_cast<char>(d)};
+          const char text[4] = {static_cast<char>(a), static_cast<char>(b), static_cast<char>(c),
+                                static_cast<char>(d)};
           wrong += !Agrees({text, 4});
         }
       }

@@ -1,6 +1,5 @@
 // How fast one thread decodes chunks of trained bf16 weights: test_format "[.bench]". Reports, judges nothing.
 #include <catch2/catch.hpp>
-
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -17,7 +16,8 @@ constexpr size_t kBytes = 16u << 20;
 
 // The first tensors of a trained checkpoint, or, where there is none, normally distributed values.
 std::vector<uint8_t> Weights(const char** source) {
-  std::ifstream in(DSOPT_SOURCE_DIR "/../shared/data/checkpoints/llama-12m/model.safetensors", std::ios::binary);
+  std::ifstream in(DSOPT_SOURCE_DIR "/../shared/data/checkpoints/llama-12m/model.safetensors",
+                   std::ios::binary);
   uint64_t header_bytes = 0;
   if (in.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes)) {
     in.seekg(static_cast<std::streamoff>(sizeof header_bytes + header_bytes));
@@ -63,7 +63,8 @@ TEST_CASE("speed of decoding bf16 chunks", "[.bench]") {
   std::printf("%s: %.4f of the raw size, written with %.2f GB/s\n", weights,
               static_cast<double>(file.size()) / static_cast<double>(kBytes), kBytes * 1e-9 / write_seconds);
   for (bool verify : {false, true}) {
-    std::printf("decoded with %.2f GB/s of raw bytes, one thread%s\n", kBytes * 1e-9 / DecodeSeconds(file, verify),
+    std::printf("decoded with %.2f GB/s of raw bytes, one thread%s\n",
+                kBytes * 1e-9 / DecodeSeconds(file, verify),
                 verify ? ", both checksums" : ", checksum of stored bytes");
   }
 }

@@ -1,6 +1,6 @@
-// Writes the seeds of the fuzz targets container and chunk: test_format "[.seeds]". Run it when the format changes.
+// Writes the seeds of the fuzz targets container and chunk: test_format "[.seeds]". Run it when the format
+// changes.
 #include <catch2/catch.hpp>
-
 #include <filesystem>
 #include <fstream>
 

@@ -1,5 +1,5 @@
-#include <catch2/catch.hpp>
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <random>
 
@@ -151,7 +151,8 @@ TEST_CASE("incompressible chunks are stored as they are", "[format]") {
 }
 
 TEST_CASE("every element type comes back, at sizes around a chunk", "[format]") {
-  const dsopt_dtype dtype = GENERATE(DSOPT_F32, DSOPT_F16, DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I32, DSOPT_U8);
+  const dsopt_dtype dtype =
+      GENERATE(DSOPT_F32, DSOPT_F16, DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I32, DSOPT_U8);
   const uint64_t bytes = GENERATE(4, 60, 64, 68, 124, 128, 132, 4096);
   WriterOptions options;
   options.chunk_bytes = 64;

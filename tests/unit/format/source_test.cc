@@ -1,6 +1,7 @@
-#include <catch2/catch.hpp>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <catch2/catch.hpp>
 #include <cstring>
 #include <span>
 #include <string>
@@ -123,7 +124,8 @@ TEST_CASE("a file that shrinks after it was opened gives DSOPT_E_IO with its pat
     std::vector<uint8_t> all(bytes.size());
     const Status status = (*source)->ReadAt(0, all);
     REQUIRE(status.code() == DSOPT_E_IO);
-    CHECK_THAT(std::string(status.message()), Catch::StartsWith(temp.path) && Catch::Contains(std::to_string(left)));
+    CHECK_THAT(std::string(status.message()),
+               Catch::StartsWith(temp.path) && Catch::Contains(std::to_string(left)));
     CHECK_FALSE(OpenAndReadAll(**source, true).ok());
   }
 }
@@ -152,6 +154,14 @@ TEST_CASE("files are read alike with and without a mapping", "[format]") {
 TEST_CASE("a missing file and a folder are told apart", "[format]") {
   CHECK(OpenFileSource("/nonexistent/model.dsopt", false).status().code() == DSOPT_E_NOT_FOUND);
   CHECK(OpenFileSource("/tmp", false).status().code() == DSOPT_E_IO);
+}
+
+TEST_CASE("a pipe is refused without waiting for its writer", "[format]") {
+  TempFile temp({});
+  const std::string pipe = temp.path + ".pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(OpenFileSource(pipe, false).status().code() == DSOPT_E_IO);
+  unlink(pipe.c_str());
 }
 
 }  // namespace dsopt::testing

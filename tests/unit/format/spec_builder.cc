@@ -86,8 +86,9 @@ ModelSpec SmallSpec() {
   spec.chat_template = "{{ messages }}";
   spec.sampling = {0.7f, 40, 0.9f, 0.05f, 1.1f};
   spec.metadata = {{"license", "MIT"}, {"source", "tests \xE2\x82\xAC"}};
-  spec.tensors = {Tensor("zeta", DSOPT_BF16, {37, 64}), Tensor("alpha", DSOPT_F32, {5, 7, 3}), Tensor("one", DSOPT_F32, {1}),
-                  Tensor("half", DSOPT_F16, {999}), Tensor("bytes", DSOPT_I8, {130}), Tensor("drawn", DSOPT_BF16, {64, 64})};
+  spec.tensors = {Tensor("zeta", DSOPT_BF16, {37, 64}), Tensor("alpha", DSOPT_F32, {5, 7, 3}),
+                  Tensor("one", DSOPT_F32, {1}),        Tensor("half", DSOPT_F16, {999}),
+                  Tensor("bytes", DSOPT_I8, {130}),     Tensor("drawn", DSOPT_BF16, {64, 64})};
   spec.tensors.back().synthetic = true;
   spec.tensors.back().synthetic_seed = 77;
   spec.tensors.back().synthetic_stddev = 0.02f;

@@ -1,7 +1,7 @@
 // The writer: order, limits, what it leaves behind.
-#include <catch2/catch.hpp>
 #include <sys/resource.h>
 
+#include <catch2/catch.hpp>
 #include <csignal>
 #include <filesystem>
 
@@ -58,7 +58,8 @@ TEST_CASE("a file appears under its name only when it is complete", "[format]") 
   }
 }
 
-TEST_CASE("the same input gives the same bytes, in memory and in a file, whatever the pieces it comes in", "[format]") {
+TEST_CASE("the same input gives the same bytes, in memory and in a file, whatever the pieces it comes in",
+          "[format]") {
   Folder folder;
   const std::string path = folder.path / "model.dsopt";
   const ModelSpec spec = SmallSpec();
