@@ -36,7 +36,7 @@ Status ReadList(const char* name, const std::string& text, std::vector<uint32_t>
   return {};
 }
 
-double Round(double value, double unit) { return std::round(value / unit) * unit; }
+double Round(double value, double unit) { return std::round(value / unit) / std::round(1 / unit); }
 
 Json CaseJson(const Request& request, const BenchResult& result) {
   const uint32_t prompt = request.bench.prompt != 0 ? request.bench.prompt : request.bench.context;
