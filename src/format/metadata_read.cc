@@ -24,9 +24,18 @@ Status CheckCount(const char* what, size_t count, uint64_t max) {
   return CheckRanges("metadata", {IntRange{what, count, 0, max}});
 }
 
+// The verifier checks the alignment of a vector's length only, which is 4: elements of 8 bytes may lie anywhere.
+template <typename V>
+Status CheckAlignment(const char* what, const V* vector, size_t alignment) {
+  if (vector == nullptr || reinterpret_cast<uintptr_t>(vector->Data()) % alignment == 0) return {};
+  return Error(DSOPT_E_CORRUPT, "metadata: the vector of '%s' is not aligned, expected a multiple of %zu bytes", what,
+               alignment);
+}
+
 template <typename V, typename T>
 Status CopyVector(const char* what, const V* in, uint64_t max, std::vector<T>* out) {
   RETURN_IF_ERROR(CheckCount(what, CountOf(in), max));
+  RETURN_IF_ERROR(CheckAlignment(what, in, alignof(T)));
   if (in != nullptr) out->assign(in->begin(), in->end());
   return {};
 }
@@ -222,6 +231,7 @@ Status ParseTensors(const fb::Model& in, std::vector<TensorSpec>* tensors) {
 
 Status ParseChunks(const fb::Model& in, std::vector<ChunkSpec>* chunks) {
   RETURN_IF_ERROR(CheckCount("number of chunks", CountOf(in.chunks()), kMaxChunks));
+  RETURN_IF_ERROR(CheckAlignment("chunks", in.chunks(), alignof(fb::Chunk)));
   chunks->reserve(CountOf(in.chunks()));
   for (const fb::Chunk* entry : *in.chunks()) {
     ChunkSpec& chunk = chunks->emplace_back();
