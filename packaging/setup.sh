@@ -7,4 +7,5 @@ apt-get install -y -qq --no-install-recommends \
   build-essential cmake ninja-build pkg-config python3 \
   libflatbuffers-dev flatbuffers-compiler libzstd-dev libxxhash-dev libutf8proc-dev \
   libabsl-dev nlohmann-json3-dev catch2 \
+  swig python3-dev python3-venv python3-numpy \
   clang libclang-rt-14-dev abigail-tools ccache
