@@ -9,10 +9,11 @@
 #include <string_view>
 
 #include "base/status.h"
-#include "format/source.h"
 #include "spec/tokenizer_spec.h"
 
 namespace dsopt {
+
+struct GgufHeader;
 
 // tokenizer.json of Hugging Face's tokenizers. The other two may be empty: tokenizer_config.json (bos, eos,
 // ...) and generation_config.json (all end tokens).
@@ -25,10 +26,10 @@ Result<TokenizerSpec> ImportSentencePiece(std::string_view bytes);
 // Lines of base64 piece and rank. family: "llama3", whose special tokens and pre-tokenizer are not in the file.
 Result<TokenizerSpec> ImportTiktoken(std::string_view bytes, std::string_view family);
 
-// The vocabulary in the metadata of a GGUF file, version 2 or 3: tokenizer.ggml.model "llama" or "gpt2".
-Result<TokenizerSpec> ImportGgufVocab(Source& source);
+// The vocabulary in the metadata of a GGUF file: tokenizer.ggml.model "llama" or "gpt2".
+Result<TokenizerSpec> ImportGgufVocab(const GgufHeader& header);
 // tokenizer.chat_template of the same; DSOPT_E_NOT_FOUND if there is none.
-Result<std::string> ImportGgufChatTemplate(Source& source);
+Result<std::string> ImportGgufChatTemplate(const GgufHeader& header);
 
 // A checkpoint folder: tokenizer.json, else tokenizer.model; with tokenizer_config.json,
 // special_tokens_map.json and generation_config.json where present. DSOPT_E_NOT_FOUND if it has no tokenizer.

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "format/source.h"
+#include "import/gguf_reader.h"
 #include "import/tokenizer_import.h"
 #include "text/tokenizer.h"
 
@@ -37,8 +38,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (text.starts_with("GGUF")) {
     const auto source = dsopt::MakeMemorySource({data, size});
-    Use(dsopt::ImportGgufVocab(*source));
-    (void)dsopt::ImportGgufChatTemplate(*source).ok();
+    const dsopt::Result<dsopt::GgufHeader> header = dsopt::ReadGgufHeader(*source, false);
+    if (!header.ok()) return 0;
+    Use(dsopt::ImportGgufVocab(*header));
+    (void)dsopt::ImportGgufChatTemplate(*header).ok();
   } else if (text.starts_with("{")) {
     Use(dsopt::ImportTokenizerJson(text, "", ""));
     (void)dsopt::ImportTokenizerJson(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]}})", text, text)

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "format/source.h"
+#include "import/gguf_reader.h"
 #include "import/tokenizer_import.h"
 
 namespace dsopt {
@@ -46,7 +47,10 @@ std::unique_ptr<const Tokenizer> MakeTokenizer(Result<TokenizerSpec> spec) {
 std::unique_ptr<const Tokenizer> GgufTokenizer(const std::filesystem::path& path) {
   const std::string bytes = ReadFile(path);
   const auto source = MakeMemorySource({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-  return MakeTokenizer(ImportGgufVocab(*source));
+  const Result<GgufHeader> header = ReadGgufHeader(*source, false);
+  INFO(std::string(header.status().message()));
+  REQUIRE(header.ok());
+  return MakeTokenizer(ImportGgufVocab(*header));
 }
 
 Ids Encode(const Tokenizer& tokenizer, std::string_view text, uint32_t flags) {

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "format/source.h"
+#include "import/gguf_reader.h"
 #include "import/tokenizer_import.h"
 #include "tests/unit/text/helpers.h"
 
@@ -17,7 +18,8 @@ std::string Model(const std::string& rest) {
 
 dsopt_code GgufCode(const std::string& bytes) {
   const auto source = MakeMemorySource({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-  return ImportGgufVocab(*source).status().code();
+  const Result<GgufHeader> header = ReadGgufHeader(*source, false);
+  return header.ok() ? ImportGgufVocab(*header).status().code() : header.status().code();
 }
 
 }  // namespace
