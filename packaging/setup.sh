@@ -4,7 +4,7 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends \
-  build-essential cmake ninja-build pkg-config python3 \
+  build-essential cmake ninja-build pkg-config python3 file \
   libflatbuffers-dev flatbuffers-compiler libzstd-dev libxxhash-dev libutf8proc-dev \
   libabsl-dev nlohmann-json3-dev catch2 \
   swig python3-dev python3-venv python3-numpy \
