@@ -62,13 +62,33 @@ typedef enum dsopt_weight_kind {
   DSOPT_WEIGHT_KIND_FORCE32 = 0x7fffffff
 } dsopt_weight_kind;
 
+/* How the values of a weight are written as fewer bits. Encoded kinds: MATRIX of batch 1, GATE_UP, EXPERTS and
+ * EMBEDDING; all others are PLAIN. weight_bytes and weight_create say DSOPT_E_UNSUPPORTED, naming encoding and kind,
+ * for what a backend cannot take. */
+typedef enum dsopt_encoding {
+  DSOPT_ENCODING_PLAIN = 0,      /* elements are desc.dtype */
+  DSOPT_ENCODING_LOSSLESS12 = 1, /* dtype BF16, written as BF16. The backend keeps about 12 bits of a weight where
+                                    that is smaller, and multiplies with the identical bf16 values */
+  DSOPT_ENCODING_INT8 = 2,       /* dtype I8, codes -127 .. 127; value = code * scale + offset */
+  DSOPT_ENCODING_FP8 = 3,        /* dtype F8_E4M3 (finite: 448 is the largest, no infinity); value = code * scale */
+  DSOPT_ENCODING_INT4 = 4,       /* dtype U8, codes 0 .. 15, two in a byte, the even column in the low half;
+                                    cols even; value = (code - 8) * scale + offset */
+  DSOPT_ENCODING_FORCE32 = 0x7fffffff
+} dsopt_encoding;
+
 typedef struct dsopt_weight_desc {
   uint32_t struct_size;
   dsopt_weight_kind kind;
-  dsopt_dtype dtype;       /* F32, F16 or BF16: of the written data; VECTOR and ROUTER may be kept as f32 */
+  dsopt_dtype dtype;       /* PLAIN: F32, F16 or BF16, of the written data; VECTOR and ROUTER may be kept as f32 */
   uint32_t tied;           /* EMBEDDING only: 1 when a HEAD block uses it too */
   uint64_t batch, rows, cols;
   const char* name;        /* for messages; copied */
+  dsopt_encoding encoding;
+  /* INT8, FP8, INT4: one scale per group_rows x group_cols elements; 0: 1 row, all columns. The last group of a
+   * side may be smaller. INT8: 1 row, any multiple of 16 columns; FP8: 1 row and all columns, or 128 x 128;
+   * INT4: 1 row, 32, 64 or 128 columns. */
+  uint32_t group_rows, group_cols;
+  uint32_t has_offset;     /* INT8, INT4: 1 when offsets are written, too */
 } dsopt_weight_desc;
 
 /* ---- blocks ----------------------------------------------------------------------------------- */
@@ -312,9 +332,11 @@ typedef struct dsopt_backend_api {
   dsopt_status (*weight_bytes)(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes);
   dsopt_status (*weight_create)(dsopt_be_device* device, const dsopt_weight_desc* desc,
                                 dsopt_be_weight** out);
+  /* src: desc.dtype, logical row-major order. INT4: first_element and count are even, src holds count / 2 bytes. */
   dsopt_status (*weight_write)(dsopt_be_weight* weight, uint64_t first_element, uint64_t count,
-                               const void* src); /* desc.dtype, logical row-major order */
-  /* Element i becomes mean + stddev * n(seed, i), n a fixed pseudo-normal: for benchmarks. */
+                               const void* src);
+  /* Element i becomes mean + stddev * n(seed, i), n a fixed pseudo-normal: for benchmarks. Encoded: about that,
+   * with a deviation of stddev; scales and offsets are filled, too. */
   dsopt_status (*weight_fill)(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev);
   dsopt_status (*weight_finish)(dsopt_be_device* device); /* [blocks] until all writes have landed */
   void (*weight_destroy)(dsopt_be_weight* weight);        /* NULL is ignored */
@@ -343,6 +365,13 @@ typedef struct dsopt_backend_api {
   dsopt_status (*program_write_page)(dsopt_be_program* program, uint32_t page, const void* src);
   /* Best streaming read this device can do, bytes per second, over `bytes` of memory. [blocks] */
   dsopt_status (*measure_read)(dsopt_be_device* device, uint64_t bytes, double* bytes_per_second);
+
+  /* From here on a slot may be NULL or lie behind struct_size: then the backend cannot do it. */
+
+  /* Scales, and offsets where desc.has_offset (else NULL), of groups [first, first + count) of the row-major grid
+   * [batch, ceil(rows / group_rows), ceil(cols / group_cols)]. Otherwise as weight_write; in any order with it. */
+  dsopt_status (*weight_write_scales)(dsopt_be_weight* weight, uint64_t first_group, uint64_t count,
+                                      const float* scales, const float* offsets);
 } dsopt_backend_api;
 
 /* The plugin's only export; called once per runtime. host is for the time of this call only (set_error, log):

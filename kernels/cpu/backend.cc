@@ -38,7 +38,8 @@ extern "C" dsopt_status dsopt_cpu_backend_entry(const dsopt_host_api* host, uint
                                                ProgramCopyPage,
                                                ProgramReadPage,
                                                ProgramWritePage,
-                                               MeasureRead};
+                                               MeasureRead,
+                                               nullptr};
   if (abi == nullptr || out == nullptr) return DSOPT_E_INVALID_ARGUMENT;
   if (*abi < DSOPT_BACKEND_ABI) {
     return Fail(host, DSOPT_E_VERSION, "cpu backend: it speaks ABI %d, the core at most %u", DSOPT_BACKEND_ABI,

@@ -222,7 +222,8 @@ constexpr dsopt_backend_api kTable = {
     DeviceCount, DeviceInfo, DeviceOpen, DeviceClose, DeviceReport,
     TableWeightBytes, TableWeightCreate, TableWeightWrite, TableWeightFill, WeightFinish, WeightDestroy,
     ProgramPlanEntry, ProgramCreate, ProgramDestroy, ProgramBegin, ProgramAdvance, ProgramResult, ProgramCancel,
-    ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead};
+    ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead,
+    nullptr};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // device.cc - messages of backends, and weights of an opened device.
 #include "device/device.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "device/host_api.h"
@@ -28,6 +29,11 @@ Status BackendStatus(dsopt_status code, const char* what) {
                         has_message ? t_backend_message : "the backend gave no reason");
   t_backend_message[0] = '\0';
   return status;
+}
+
+bool Device::CanWriteScales() const {
+  constexpr size_t kEnd = offsetof(dsopt_backend_api, weight_write_scales) + sizeof(void*);
+  return api_->struct_size >= kEnd && api_->weight_write_scales != nullptr;
 }
 
 Result<Weight> Device::CreateWeight(const dsopt_weight_desc& desc) const {

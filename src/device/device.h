@@ -56,6 +56,8 @@ class Device {
   dsopt_be_device* handle() const { return handle_; }
   const dsopt_device_info& info() const { return info_; }
 
+  // Whether the backend has weight_write_scales, which came after the first tables.
+  bool CanWriteScales() const;
   Result<Weight> CreateWeight(const dsopt_weight_desc& desc) const;
   Result<uint64_t> WeightBytes(const dsopt_weight_desc& desc) const;
 

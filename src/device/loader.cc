@@ -11,7 +11,7 @@
 namespace dsopt {
 namespace {
 
-// A table that claims ABI 1 has every slot of ABI 1. Only the last member is named here: the struct only grows.
+// A table that claims ABI 1 has every slot up to this one. Later slots may be missing: whoever uses one asks first.
 constexpr size_t kTableBytes = offsetof(dsopt_backend_api, measure_read) + sizeof(void*);
 
 bool IsComplete(const dsopt_backend_api& api) {

@@ -1,11 +1,14 @@
-// metadata_flags.h - the numbers of the bits in which the metadata keeps booleans. A reader refuses a bit it
-// does not know, so that a newer behaviour is never silently left out.
+// metadata_flags.h - the numbers of the bits in which the metadata keeps booleans, and the names of features that a
+// file may require. A reader refuses what it does not know, so that a newer behaviour is never silently left out.
 #ifndef DSOPT_FORMAT_METADATA_FLAGS_H_
 #define DSOPT_FORMAT_METADATA_FLAGS_H_
 
 #include "spec/tokenizer_spec.h"
 
 namespace dsopt {
+
+// Some tensor has an encoding.
+inline constexpr char kEncodingsFeature[] = "encodings";
 
 // Element i is bit i. Only append.
 inline constexpr bool TokenizerSpec::*kTokenizerFlags[] = {

@@ -1,6 +1,7 @@
 // metadata_read.cc - flatbuffer to ModelSpec. Tables and strings of a flatbuffer may be shared, so a small
 // hostile buffer can describe a huge object: every count and length is checked here before it is copied.
 #include <string>
+#include <string_view>
 
 #include "dsopt_model_generated.h"
 #include "format/metadata.h"
@@ -25,9 +26,10 @@ Status CheckCount(const char* what, size_t count, uint64_t max) {
 }
 
 // The verifier checks the alignment of a vector's length only, which is 4: elements of 8 bytes may lie anywhere.
+// Writers do not align a vector without elements.
 template <typename V>
 Status CheckAlignment(const char* what, const V* vector, size_t alignment) {
-  if (vector == nullptr || reinterpret_cast<uintptr_t>(vector->Data()) % alignment == 0) return {};
+  if (CountOf(vector) == 0 || reinterpret_cast<uintptr_t>(vector->Data()) % alignment == 0) return {};
   return Error(DSOPT_E_CORRUPT, "metadata: the vector of '%s' is not aligned, expected a multiple of %zu bytes", what,
                alignment);
 }
@@ -207,7 +209,22 @@ Status ParseMetadataEntries(const fb::Model& in, std::map<std::string, std::stri
   return {};
 }
 
-Status ParseTensors(const fb::Model& in, std::vector<TensorSpec>* tensors) {
+// Whether the file may have encoded tensors. Refuses every feature that is unknown.
+Result<bool> ParseFeatures(const fb::Model& in) {
+  bool encodings = false;
+  for (size_t i = 0; i < CountOf(in.required_features()); ++i) {
+    const char* name = in.required_features()->Get(static_cast<flatbuffers::uoffset_t>(i))->c_str();
+    if (std::string_view(name) != kEncodingsFeature) {
+      return Error(DSOPT_E_VERSION, "metadata: feature '%.64s' is required, this library knows only '%s'", name,
+                   kEncodingsFeature);
+    }
+    encodings = true;
+  }
+  return encodings;
+}
+
+// encodings: the file may have encoded tensors.
+Status ParseTensors(const fb::Model& in, bool encodings, std::vector<TensorSpec>* tensors) {
   RETURN_IF_ERROR(CheckCount("number of tensors", CountOf(in.tensors()), kMaxTensors));
   tensors->reserve(CountOf(in.tensors()));
   for (const fb::Tensor* entry : *in.tensors()) {
@@ -221,11 +238,21 @@ Status ParseTensors(const fb::Model& in, std::vector<TensorSpec>* tensors) {
     tensor.synthetic_seed = entry->synthetic_seed();
     tensor.synthetic_mean = entry->synthetic_mean();
     tensor.synthetic_stddev = entry->synthetic_stddev();
+    RETURN_IF_ERROR(ParseEnum("encoding of a tensor", entry->encoding(), DSOPT_ENCODING_PLAIN, DSOPT_ENCODING_INT4,
+                              &tensor.encoding));
+    if (tensor.encoding != DSOPT_ENCODING_PLAIN && !encodings) {
+      return Error(DSOPT_E_CORRUPT, "tensor '%s': encoding %u in a file that does not require '%s'",
+                   tensor.name.c_str(), entry->encoding(), kEncodingsFeature);
+    }
+    tensor.group_rows = entry->group_rows();
+    tensor.group_cols = entry->group_cols();
+    tensor.has_offset = entry->has_offset();
   }
   RETURN_IF_ERROR(VerifyTensorNames(*tensors));
   for (TensorSpec& tensor : *tensors) {
     ASSIGN_OR_RETURN(tensor.raw_bytes, TensorBytes(tensor));
   }
+  RETURN_IF_ERROR(VerifyEncodings(*tensors));
   return {};
 }
 
@@ -265,10 +292,7 @@ Result<ModelSpec> ParseMetadata(std::span<const uint8_t> bytes, uint64_t data_be
                  fb::ModelIdentifier());
   }
   const fb::Model& in = *fb::GetModel(bytes.data());
-  if (CountOf(in.required_features()) > 0) {
-    return Error(DSOPT_E_VERSION, "metadata: feature '%.64s' is required, this library knows none",
-                 in.required_features()->Get(0)->c_str());
-  }
+  ASSIGN_OR_RETURN(const bool encodings, ParseFeatures(in));
   ModelSpec spec;
   spec.chunk_bytes = in.chunk_bytes();
   RETURN_IF_ERROR(ParseConfig(*in.config(), &spec.config));
@@ -283,7 +307,7 @@ Result<ModelSpec> ParseMetadata(std::span<const uint8_t> bytes, uint64_t data_be
   RETURN_IF_ERROR(VerifySampling(spec.sampling));
   RETURN_IF_ERROR(VerifyTokenizer(spec.tokenizer, spec.config.vocab));
   RETURN_IF_ERROR(VerifyTexts(spec));
-  RETURN_IF_ERROR(ParseTensors(in, &spec.tensors));
+  RETURN_IF_ERROR(ParseTensors(in, encodings, &spec.tensors));
   RETURN_IF_ERROR(ParseChunks(in, &spec.chunks));
   RETURN_IF_ERROR(VerifyTensors(spec));
   RETURN_IF_ERROR(VerifyChunks(spec, data_begin, file_bytes));

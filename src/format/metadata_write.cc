@@ -129,6 +129,10 @@ std::unique_ptr<fb::TensorT> PackTensor(const TensorSpec& spec) {
   tensor->synthetic_seed = spec.synthetic_seed;
   tensor->synthetic_mean = spec.synthetic_mean;
   tensor->synthetic_stddev = spec.synthetic_stddev;
+  tensor->encoding = static_cast<uint8_t>(spec.encoding);
+  tensor->group_rows = spec.group_rows;
+  tensor->group_cols = spec.group_cols;
+  tensor->has_offset = spec.has_offset;
   return tensor;
 }
 
@@ -136,6 +140,11 @@ std::unique_ptr<fb::TensorT> PackTensor(const TensorSpec& spec) {
 
 std::vector<uint8_t> SerializeMetadata(const ModelSpec& spec) {
   fb::ModelT model;
+  for (const TensorSpec& tensor : spec.tensors) {
+    if (tensor.encoding == DSOPT_ENCODING_PLAIN) continue;
+    model.required_features.push_back(kEncodingsFeature);
+    break;
+  }
   model.chunk_bytes = spec.chunk_bytes;
   model.config = PackConfig(spec.config);
   if (spec.tokenizer.kind != TokenizerKind::kNone) model.tokenizer = PackTokenizer(spec.tokenizer);

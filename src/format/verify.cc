@@ -97,6 +97,7 @@ Status VerifySynthetic(const TensorSpec& tensor) {
   RETURN_IF_ERROR(CheckRanges(where, {IntRange{"number of chunks", tensor.chunk_count, 0, 0}}));
   RETURN_IF_ERROR(CheckRanges(where, {FloatRange{"mean", tensor.synthetic_mean, -1e6, 1e6},
                                       {"standard deviation", tensor.synthetic_stddev, 0, 1e6}}));
+  if (HasScales(tensor.encoding)) return {};  // VerifyEncodings knows the type
   if (tensor.dtype == DSOPT_F32 || tensor.dtype == DSOPT_F16 || tensor.dtype == DSOPT_BF16) return {};
   return Error(DSOPT_E_CORRUPT, "%s: its type is %d, expected f32, f16 or bf16", where.c_str(),
                static_cast<int>(tensor.dtype));
@@ -122,7 +123,7 @@ Status VerifyTensorChunks(const ModelSpec& spec, const TensorSpec& tensor) {
   return {};
 }
 
-Status VerifyEncoding(size_t index, const ChunkSpec& chunk) {
+Status VerifyCoding(size_t index, const ChunkSpec& chunk) {
   const std::string where = "chunk " + std::to_string(index);
   RETURN_IF_ERROR(CheckRanges(where, {IntRange{"raw size", chunk.raw_size, 1, kMaxChunkBytes},
                                       {"bytes per element", chunk.element_bytes, 1, 8}}));
@@ -207,7 +208,12 @@ Result<uint64_t> TensorBytes(const TensorSpec& tensor) {
     }
     bytes = *product;
   }
-  return bytes;
+  if (tensor.encoding != DSOPT_ENCODING_INT4) return bytes;
+  if (tensor.shape.back() % 2 != 0) {
+    return Error(DSOPT_E_CORRUPT, "tensor '%s': int4 rows of %llu elements, expected an even number", name,
+                 static_cast<ull>(tensor.shape.back()));
+  }
+  return bytes / 2;
 }
 
 Status VerifyTensorNames(const std::vector<TensorSpec>& tensors) {
@@ -254,7 +260,7 @@ Status VerifyChunks(const ModelSpec& spec, uint64_t data_begin, uint64_t file_by
       return Error(DSOPT_E_CORRUPT, "chunk %zu: starts at %llu, expected a multiple of %llu", i,
                    static_cast<ull>(chunk.offset), static_cast<ull>(kChunkAlign));
     }
-    RETURN_IF_ERROR(VerifyEncoding(i, chunk));
+    RETURN_IF_ERROR(VerifyCoding(i, chunk));
     end = chunk.offset + chunk.stored_size;
   }
   return {};

@@ -32,10 +32,13 @@ Status VerifyTokenizer(const TokenizerSpec& tokenizer, uint32_t vocab);
 // Chat template and metadata.
 Status VerifyTexts(const ModelSpec& spec);
 Status VerifyTensorNames(const std::vector<TensorSpec>& tensors);
-// Product of the shape times the size of an element; refuses types, dimensions and products out of range.
+// Product of the shape times the size of an element, half of that for int4; refuses types, dimensions and products
+// out of range.
 Result<uint64_t> TensorBytes(const TensorSpec& tensor);
 // Which chunks, of which raw sizes, belong to which tensor. raw_bytes must be set.
 Status VerifyTensors(const ModelSpec& spec);
+// Type, shape and groups of encoded tensors, and that their scales and offsets are there. Names must be sorted.
+Status VerifyEncodings(const std::vector<TensorSpec>& tensors);
 // Where the chunks lie and how they are encoded: inside [data_begin, file_bytes), sorted, disjoint.
 Status VerifyChunks(const ModelSpec& spec, uint64_t data_begin, uint64_t file_bytes);
 

@@ -175,6 +175,7 @@ Status Writer::Impl::Plan() {
   RETURN_IF_ERROR(VerifyTexts(spec));
   RETURN_IF_ERROR(VerifyTensorNames(spec.tensors));
   RETURN_IF_ERROR(NumberChunks());
+  RETURN_IF_ERROR(VerifyEncodings(spec.tensors));
   RETURN_IF_ERROR(VerifyTensors(spec));
   const size_t metadata_bytes = SerializeMetadata(spec).size();
   if (ZSTD_compressBound(metadata_bytes) > kMaxMetaBytes) {

@@ -51,10 +51,14 @@ class ModelLoader {
               const LoadOptions& options);
   Result<uint64_t> PackedBytes() const;  // of all weights; fails when they do not fit
   Status StepUnit();                     // one chunk or one fill
+  Status CheckScalesSupport() const;
   Status LoadChunk(const TensorPlan& plan);
-  Status WriteTarget(const TensorTarget& target, uint64_t first_element, uint64_t count, dsopt_dtype dtype,
-                     const uint8_t* src);
-  Status Write(uint32_t weight, uint64_t first_element, uint64_t count, dsopt_dtype dtype, const uint8_t* src);
+  Status LoadValues(const TensorPlan& plan, std::span<const uint8_t> bytes, uint64_t count);
+  Status LoadScales(const TensorPlan& plan, std::span<const uint8_t> bytes, uint64_t count);
+  Status Write(uint32_t weight, uint64_t first_element, uint64_t count, const TensorSpec& tensor,
+               const uint8_t* src);
+  Status WriteScales(uint32_t weight, uint64_t first_group, uint64_t count, dsopt_dtype dtype,
+                     const uint8_t* scales, const uint8_t* offsets);
   Status EnsureWeight(uint32_t index);
   Status Complete();
 
@@ -66,6 +70,7 @@ class ModelLoader {
   std::optional<ChunkReader> reader_;
   std::vector<Weight> weights_;
   Buffer scratch_;             // converted elements
+  Buffer scales_;              // a chunk of scales, while that of its offsets is read
   size_t next_tensor_ = 0;     // of plan_.tensors
   uint32_t next_chunk_ = 0;    // of that tensor
   uint64_t next_element_ = 0;  // of that tensor

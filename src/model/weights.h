@@ -4,6 +4,7 @@
 #define DSOPT_MODEL_WEIGHTS_H_
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,7 @@ struct WeightDeclaration {
 // Elements of all file tensors that the declarations use, each once.
 uint64_t CountParameters(const std::vector<WeightDeclaration>& declarations);
 
-// Where elements of a file tensor go.
+// Where elements of a file tensor go. Of scales: part counts groups instead of elements.
 struct TensorTarget {
   uint32_t weight = 0;  // index of the declaration
   const WeightPart* part = nullptr;
@@ -44,6 +45,8 @@ struct TensorTarget {
 struct TensorPlan {
   const TensorSpec* tensor = nullptr;
   std::vector<TensorTarget> targets;
+  bool scales = false;                  // of the weights' codes, not values
+  const TensorSpec* offsets = nullptr;  // written together with the scales; NULL: none
 };
 
 // A weight without stored bytes: see weight_fill.
@@ -58,11 +61,12 @@ struct LoadPlan {
   std::vector<dsopt_weight_desc> weights;  // one per declaration; name points into the declaration
   std::vector<TensorPlan> tensors;         // the stored ones, in file order
   std::vector<WeightFill> fills;
+  std::deque<WeightPart> scale_parts;            // targets of scales point here
 };
 
 // Matches declarations with the file's tensors: presence, shape, type. Parts of different types give a weight
-// of the wider type; synthetic parts of one weight must have the same distribution. Tensors that nothing needs
-// are logged and ignored.
+// of the wider type; encoded parts of one weight must be encoded alike; synthetic parts of one weight must have the
+// same distribution. Tensors that nothing needs are logged and ignored.
 Result<LoadPlan> MakeLoadPlan(const std::vector<WeightDeclaration>& declarations, const ModelSpec& spec,
                               const Logger& log);
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dsopt/backend.h"
 #include "dsopt/dsopt.h"
 #include "spec/tokenizer_spec.h"
 
@@ -103,13 +104,42 @@ struct TensorSpec {
   std::string name;              // canonical name, see src/model/arch/names.h
   dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;
   std::vector<uint64_t> shape;   // 1 to 4 dimensions, row-major
-  uint64_t raw_bytes = 0;        // product of shape times element size
+  uint64_t raw_bytes = 0;        // product of shape times element size; int4: half of it
   uint32_t first_chunk = 0, chunk_count = 0;
+  // How the values are coded, as in dsopt_weight_desc. int8, fp8 and int4 have their scales, and offsets, in tensors
+  // of their own: see ScalesName. lossless12 is stored as bf16 and says how to keep it in memory.
+  dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;
+  uint32_t group_rows = 0, group_cols = 0;
+  bool has_offset = false;
   // No chunks are stored; element i is mean + stddev * n(seed, i) (see dsopt/backend.h, weight_fill).
   bool synthetic = false;
   uint64_t synthetic_seed = 0;
   float synthetic_mean = 0.0f, synthetic_stddev = 0.0f;
 };
+
+// int8, fp8 or int4: values are codes with scales.
+inline bool HasScales(dsopt_encoding encoding) {
+  return encoding == DSOPT_ENCODING_INT8 || encoding == DSOPT_ENCODING_FP8 || encoding == DSOPT_ENCODING_INT4;
+}
+// Tensors, F32 or F16 (the same for both), of shape ScalesShape.
+inline std::string ScalesName(const std::string& tensor) { return tensor + ".scales"; }
+inline std::string OffsetsName(const std::string& tensor) { return tensor + ".offsets"; }
+// The shape with its last two dimensions divided by the group, rounded up. For two dimensions or more.
+inline std::vector<uint64_t> ScalesShape(const TensorSpec& tensor) {
+  std::vector<uint64_t> shape = tensor.shape;
+  uint64_t& rows = shape[shape.size() - 2];
+  uint64_t& cols = shape[shape.size() - 1];
+  if (tensor.group_rows > 1) rows = rows / tensor.group_rows + (rows % tensor.group_rows != 0 ? 1 : 0);
+  cols = tensor.group_cols == 0 ? 1 : cols / tensor.group_cols + (cols % tensor.group_cols != 0 ? 1 : 0);
+  return shape;
+}
+// Elements in `bytes` of the tensor's data, and the bytes of `elements` (int4: an even number).
+inline uint64_t ElementsIn(const TensorSpec& tensor, uint64_t bytes) {
+  return tensor.encoding == DSOPT_ENCODING_INT4 ? bytes * 2 : bytes / ElementBytes(tensor.dtype);
+}
+inline uint64_t BytesOf(const TensorSpec& tensor, uint64_t elements) {
+  return tensor.encoding == DSOPT_ENCODING_INT4 ? elements / 2 : elements * ElementBytes(tensor.dtype);
+}
 
 enum class Codec : uint8_t { kStored = 0, kZstd = 1 };
 enum class Filter : uint8_t { kNone = 0, kBytePlanes = 1 };

@@ -24,7 +24,7 @@ AT(dsopt_device_options, variant, 8);
 AT(dsopt_device_options, max_bytes, 16);
 AT(dsopt_device_options, host, 24);
 
-SIZE(dsopt_weight_desc, 48);
+SIZE(dsopt_weight_desc, 64);
 AT(dsopt_weight_desc, struct_size, 0);
 AT(dsopt_weight_desc, kind, 4);
 AT(dsopt_weight_desc, dtype, 8);
@@ -33,6 +33,10 @@ AT(dsopt_weight_desc, batch, 16);
 AT(dsopt_weight_desc, rows, 24);
 AT(dsopt_weight_desc, cols, 32);
 AT(dsopt_weight_desc, name, 40);
+AT(dsopt_weight_desc, encoding, 48);
+AT(dsopt_weight_desc, group_rows, 52);
+AT(dsopt_weight_desc, group_cols, 56);
+AT(dsopt_weight_desc, has_offset, 60);
 
 SIZE(dsopt_embed_block, 16);
 AT(dsopt_embed_block, table, 0);
@@ -204,7 +208,7 @@ AT(dsopt_batch_result, top_tokens, 24);
 AT(dsopt_batch_result, top_logprobs, 32);
 AT(dsopt_batch_result, device_ns, 40);
 
-SIZE(dsopt_backend_api, 208);
+SIZE(dsopt_backend_api, 216);
 AT(dsopt_backend_api, struct_size, 0);
 AT(dsopt_backend_api, abi, 4);
 AT(dsopt_backend_api, name, 8);
@@ -232,3 +236,4 @@ AT(dsopt_backend_api, program_copy_page, 176);
 AT(dsopt_backend_api, program_read_page, 184);
 AT(dsopt_backend_api, program_write_page, 192);
 AT(dsopt_backend_api, measure_read, 200);
+AT(dsopt_backend_api, weight_write_scales, 208);

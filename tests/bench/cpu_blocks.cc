@@ -53,7 +53,14 @@ struct Bench {
   std::vector<int32_t> pages;
 
   const dsopt_be_weight* Add(dsopt_weight_kind kind, uint64_t rows, uint64_t cols, bool streamed = true) {
-    dsopt_weight_desc d = {sizeof(d), kind, DSOPT_BF16, 0, 1, rows, cols, "bench"};
+    dsopt_weight_desc d = {};
+    d.struct_size = sizeof(d);
+    d.kind = kind;
+    d.dtype = DSOPT_BF16;
+    d.batch = 1;
+    d.rows = rows;
+    d.cols = cols;
+    d.name = "bench";
     dsopt_be_weight* w = nullptr;
     Must(api->weight_create(device, &d, &w), "weight_create");
     const bool vector = kind == DSOPT_WEIGHT_VECTOR;

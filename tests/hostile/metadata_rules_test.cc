@@ -40,8 +40,10 @@ void AddKey(fb::ModelT& model, const char* key) {
 }
 
 const MetadataRule kRules[] = {
-    {"no feature is required", [](auto& m) { m.required_features = {"int4 weights"}; },
-     "feature 'int4 weights' is required", DSOPT_E_VERSION},
+    {"no unknown feature is required", [](auto& m) { m.required_features = {"encodings", "sparse weights"}; },
+     "feature 'sparse weights' is required, this library knows only 'encodings'", DSOPT_E_VERSION},
+    {"encodings require their feature", [](auto& m) { m.tensors[0]->encoding = 1; },
+     "tensor 'drawn': encoding 1 in a file that does not require 'encodings'"},
     {"chunk flags are 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 1, 0)}; },
      "flags are 1", DSOPT_E_VERSION},
     {"chunk reserve is 0", [](auto& m) { m.chunks = {fb::Chunk(65536, 0, 0, 64, 64, 0, 0, 1, 0, 7)}; },

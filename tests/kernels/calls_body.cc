@@ -201,17 +201,16 @@ void CheckHostileInput(const Target& target) {
     CHECK(handle == nullptr);
     refused(api->weight_bytes(device.device, &d, &bytes), what);
   };
-  weight_with("dtype", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_U8, 0, 1, 4, 4, "w"});
-  weight_with("kind",
-              {sizeof(dsopt_weight_desc), static_cast<dsopt_weight_kind>(99), DSOPT_F32, 0, 1, 4, 4, "w"});
-  weight_with("zero", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 0, 4, "w"});
-  weight_with("huge", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, UINT64_MAX, UINT64_MAX, 4,
-                       nullptr});
-  weight_with("large",
-              {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1 << 20, 1 << 20, 1 << 20, "w"});
-  weight_with("vector", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_VECTOR, DSOPT_F32, 0, 1, 2, 4, "w"});
-  weight_with("gate", {sizeof(dsopt_weight_desc), DSOPT_WEIGHT_GATE_UP, DSOPT_F32, 0, 1, 3, 4, "w"});
-  weight_with("no size", {0, DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 4, 4, "w"});
+  weight_with("dtype", PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_U8, 1, 4, 4, "w"));
+  weight_with("kind", PlainDesc(static_cast<dsopt_weight_kind>(99), DSOPT_F32, 1, 4, 4, "w"));
+  weight_with("zero", PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_F32, 1, 0, 4, "w"));
+  weight_with("huge", PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_F32, UINT64_MAX, UINT64_MAX, 4, nullptr));
+  weight_with("large", PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_F32, 1 << 20, 1 << 20, 1 << 20, "w"));
+  weight_with("vector", PlainDesc(DSOPT_WEIGHT_VECTOR, DSOPT_F32, 1, 2, 4, "w"));
+  weight_with("gate", PlainDesc(DSOPT_WEIGHT_GATE_UP, DSOPT_F32, 1, 3, 4, "w"));
+  dsopt_weight_desc without_size = PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_F32, 1, 4, 4, "w");
+  without_size.struct_size = 0;
+  weight_with("no size", without_size);
   TestWeight* norm = model.weights[1].at("norm");
   float value = 0.0f;
   refused(api->weight_write(norm->handle, 64, 1, &value), "write behind the end");
@@ -304,7 +303,7 @@ void CheckHostileInput(const Target& target) {
   dsopt_be_device* capped = nullptr;
   REQUIRE(api->device_open(target.index, &options, &capped) == DSOPT_OK);
   dsopt_be_weight* handle = nullptr;
-  dsopt_weight_desc large = {sizeof(large), DSOPT_WEIGHT_MATRIX, DSOPT_F32, 0, 1, 1024, 512, "large"};
+  dsopt_weight_desc large = PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_F32, 1, 1024, 512, "large");
   CHECK(api->weight_create(capped, &large, &handle) == DSOPT_E_DEVICE_MEMORY);
   CHECK(device.host.TakeError().find("large") != std::string::npos);
   large.rows = 256;
@@ -347,7 +346,7 @@ void CheckFailingAllocator(const Target& target) {
   dsopt_be_device* device = nullptr;
   each("device_open", [&] { return target.api->device_open(target.index, &options, &device); });
   dsopt_be_weight* weight = nullptr;
-  const dsopt_weight_desc d = {sizeof(d), DSOPT_WEIGHT_MATRIX, DSOPT_BF16, 0, 1, 70, 66, "w"};
+  const dsopt_weight_desc d = PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_BF16, 1, 70, 66, "w");
   each("weight_create", [&] { return target.api->weight_create(device, &d, &weight); });
   each("weight_fill", [&] { return target.api->weight_fill(weight, 1, 0.0f, 1.0f); });
   target.api->weight_destroy(weight);

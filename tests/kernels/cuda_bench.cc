@@ -73,7 +73,14 @@ struct Model {
     for (dsopt_be_weight* w : weights) g_api->weight_destroy(w);
   }
   const dsopt_be_weight* Add(dsopt_weight_kind kind, uint64_t batch, uint64_t rows, uint64_t cols, double used = 1.0) {
-    dsopt_weight_desc d = {sizeof(d), kind, DSOPT_BF16, 0, batch, rows, cols, "bench"};
+    dsopt_weight_desc d = {};
+    d.struct_size = sizeof(d);
+    d.kind = kind;
+    d.dtype = DSOPT_BF16;
+    d.batch = batch;
+    d.rows = rows;
+    d.cols = cols;
+    d.name = "bench";
     dsopt_be_weight* w = nullptr;
     Must(g_api->weight_create(g_device, &d, &w), "weight_create");
     const bool vector = kind == DSOPT_WEIGHT_VECTOR;

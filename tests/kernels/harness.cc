@@ -177,7 +177,8 @@ TestWeight* TestModel::Add(size_t block, const char* role, dsopt_weight_kind kin
                            uint64_t rows, uint64_t cols, double mean, double stddev, bool tied) {
   all_.push_back(std::make_unique<TestWeight>());
   TestWeight* w = all_.back().get();
-  w->desc = {sizeof(w->desc), kind, shape.dtype, tied ? 1u : 0u, batch, rows, cols, role};
+  w->desc = PlainDesc(kind, shape.dtype, batch, rows, cols, role);
+  w->desc.tied = tied ? 1 : 0;
   w->values.resize(batch * rows * cols);
   std::normal_distribution<double> normal(mean, stddev);
   for (double& value : w->values) value = Rounded(normal(*random_), shape.dtype);

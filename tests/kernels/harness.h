@@ -106,6 +106,19 @@ struct ModelShape {
   float embed_scale = 0.0f;
 };
 
+inline dsopt_weight_desc PlainDesc(dsopt_weight_kind kind, dsopt_dtype dtype, uint64_t batch, uint64_t rows,
+                                   uint64_t cols, const char* name) {
+  dsopt_weight_desc desc = {};
+  desc.struct_size = sizeof(desc);
+  desc.kind = kind;
+  desc.dtype = dtype;
+  desc.batch = batch;
+  desc.rows = rows;
+  desc.cols = cols;
+  desc.name = name;
+  return desc;
+}
+
 // A tensor on the device and its values here, exactly as the device has them.
 struct TestWeight {
   dsopt_weight_desc desc;

@@ -17,6 +17,8 @@ struct FakeWeight {
   dsopt_weight_desc desc = {};
   std::vector<uint8_t> bytes;
   std::vector<uint8_t> writes;  // per element: how often
+  std::vector<float> scales, offsets;  // by group
+  std::vector<uint8_t> scale_writes;   // per group: how often
   bool filled = false;
   uint64_t seed = 0;
 };
@@ -31,7 +33,7 @@ struct FakeBackend {
   int writes = 0;
 };
 FakeBackend& Fake();
-std::shared_ptr<Device> MakeFakeDevice();
+std::shared_ptr<Device> MakeFakeDevice(bool knows_scales = true);
 
 }  // namespace dsopt::test
 #endif  // DSOPT_TESTS_UNIT_MODEL_FAKE_DEVICE_H_

@@ -334,7 +334,8 @@ constexpr dsopt_backend_api kApi = {sizeof(dsopt_backend_api),
                                     ProgramCopyPage,
                                     ProgramReadPage,
                                     ProgramWritePage,
-                                    MeasureRead};
+                                    MeasureRead,
+                                    nullptr};
 
 }  // namespace
 
