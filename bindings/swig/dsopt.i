@@ -123,3 +123,6 @@ DSOPT_HANDLE(dsopt_stream)
 %include "host_memory.h"
 %include "native.h"
 %include "native_calls.h"
+#if defined(SWIGPYTHON)
+%include "python_extra.i"
+#endif

@@ -33,10 +33,12 @@ inline int& RawStatus() {
   thread_local int status = DSOPT_OK;
   return status;
 }
-template <typename T>
-T* Handle(dsopt_status status, T* handle) {
-  RawStatus() = status;
-  return status == DSOPT_OK ? handle : nullptr;
+// The handle that call(&handle) makes, or null.
+template <typename T, typename Call>
+T* NewHandle(Call&& call) {
+  T* handle = nullptr;
+  RawStatus() = call(&handle);
+  return RawStatus() == DSOPT_OK ? handle : nullptr;
 }
 template <typename Body>
 dsopt_status NoThrow(Body&& body) noexcept {
@@ -48,7 +50,8 @@ dsopt_status NoThrow(Body&& body) noexcept {
     return DSOPT_E_OUT_OF_MEMORY;
   }
 }
-inline dsopt_length Length(dsopt_status status, size_t length) {
+// length by reference: it is an out parameter of the call whose result is status.
+inline dsopt_length Length(dsopt_status status, const size_t& length) {
   return status == DSOPT_OK || status == DSOPT_E_BUFFER_TOO_SMALL ? static_cast<dsopt_length>(length) : status;
 }
 template <typename T>

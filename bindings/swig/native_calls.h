@@ -19,8 +19,7 @@ inline dsopt_runtime* runtime_create(uint32_t cpu_threads, int log_level, LogSin
   options.backend_path = backend_path;
   options.disable_backend_scan = scan_backends ? 0 : 1;
   options.cpu_variant = cpu_variant;
-  dsopt_runtime* out = nullptr;
-  return Handle(dsopt_runtime_create(&options, &out), out);
+  return NewHandle<dsopt_runtime>([&](dsopt_runtime** out) { return dsopt_runtime_create(&options, out); });
 }
 inline dsopt_length runtime_report(const dsopt_runtime* runtime, char* buf, size_t cap) {
   size_t length = 0;
@@ -44,8 +43,8 @@ inline dsopt_model_options ModelOptions(uint32_t flags, const char* device, uint
 inline dsopt_model* model_open(dsopt_runtime* runtime, const char* path, uint32_t flags, const char* device,
                                uint64_t max_device_bytes, ProgressSink* progress) {
   const dsopt_model_options options = ModelOptions(flags, device, max_device_bytes, progress);
-  dsopt_model* out = nullptr;
-  return Handle(dsopt_model_open(runtime, path, &options, &out), out);
+  return NewHandle<dsopt_model>(
+      [&](dsopt_model** out) { return dsopt_model_open(runtime, path, &options, out); });
 }
 inline dsopt_model* model_open_io(dsopt_runtime* runtime, IoSource* source, uint64_t size, uint32_t flags,
                                   const char* device, uint64_t max_device_bytes, ProgressSink* progress) {
@@ -55,8 +54,9 @@ inline dsopt_model* model_open_io(dsopt_runtime* runtime, IoSource* source, uint
   io.size = size;
   io.read_at = &IoSource::ReadAt;
   io.close = &IoSource::Close;
-  dsopt_model* out = nullptr;
-  return Handle(dsopt_model_open_io(runtime, source != nullptr ? &io : nullptr, &options, &out), out);
+  return NewHandle<dsopt_model>([&](dsopt_model** out) {
+    return dsopt_model_open_io(runtime, source != nullptr ? &io : nullptr, &options, out);
+  });
 }
 inline dsopt_length model_get_metadata(const dsopt_model* model, const char* key, char* buf, size_t cap) {
   size_t length = 0;
@@ -91,16 +91,14 @@ inline dsopt_length chat_format(const dsopt_model* model, const ChatMessages* me
 // ---- session and stream -------------------------------------------------------------------------
 
 inline dsopt_session* session_create(dsopt_model* model, const dsopt_session_options* options) {
-  dsopt_session* out = nullptr;
-  return Handle(dsopt_session_create(model, options, &out), out);
+  return NewHandle<dsopt_session>(
+      [&](dsopt_session** out) { return dsopt_session_create(model, options, out); });
 }
 inline dsopt_stream* stream_create(dsopt_session* session) {
-  dsopt_stream* out = nullptr;
-  return Handle(dsopt_stream_create(session, &out), out);
+  return NewHandle<dsopt_stream>([&](dsopt_stream** out) { return dsopt_stream_create(session, out); });
 }
 inline dsopt_stream* stream_fork(dsopt_stream* stream) {
-  dsopt_stream* out = nullptr;
-  return Handle(dsopt_stream_fork(stream, &out), out);
+  return NewHandle<dsopt_stream>([&](dsopt_stream** out) { return dsopt_stream_fork(stream, out); });
 }
 inline void stream_release(dsopt_stream* stream) {
   const std::lock_guard<std::recursive_mutex> lock(EventMutex());

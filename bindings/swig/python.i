@@ -1,19 +1,27 @@
-// python.i - Python's typemaps of the raw layer (see dsopt.i). Handles are objects that release their native object
-// when the last reference goes, calls in progress included; text is bytes.
+// python.i - Python's typemaps of the raw layer (see dsopt.i). Text is bytes, or str where an event is read. A handle is
+// a capsule that releases its native object when the last reference to it goes, calls in progress included.
 %{
-#define DSOPT_PY_ERRORS "dsopt._errors"
-// Raises what dsopt._errors.make(status, message) gives.
-static void DsoptPyRaise(int status) {
-  const char* message = RawError();
-  PyObject* text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "replace");
-  PyObject* module = text != NULL ? PyImport_ImportModule(DSOPT_PY_ERRORS) : NULL;
-  PyObject* error = module != NULL ? PyObject_CallMethod(module, "make", "iO", status, text) : NULL;
-  if (error != NULL) PyErr_SetObject((PyObject*)Py_TYPE(error), error);
-  Py_XDECREF(error);
-  Py_XDECREF(module);
-  Py_XDECREF(text);
-}
+#include "python_support.h"
 %}
+
+// ---- every call: not once the interpreter ends, and counted, so that the end can wait for it ---------
+%exception {
+  if (!DsoptPyEnter()) SWIG_fail;
+  $action
+  DsoptPyLeave();
+}
+// Garbage is collected until the very end.
+%exception EventSink::~EventSink "$action"
+%exception LogSink::~LogSink "$action"
+%exception ProgressSink::~ProgressSink "$action"
+%exception IoSource::~IoSource "$action"
+// The base class catches what a callback raises; this is the net below it.
+%feature("director:except") {
+  if ($error != NULL) {
+    PyErr_WriteUnraisable(swig_get_self());
+    throw Swig::DirectorMethodException();
+  }
+}
 
 %typemap(out) dsopt_status %{
   if ($1 < 0) { DsoptPyRaise($1); SWIG_fail; }
@@ -24,29 +32,12 @@ static void DsoptPyRaise(int status) {
   $result = PyLong_FromLongLong($1);
 %}
 
-// ---- arrays: any object with a contiguous buffer; memory is filled in place, without a copy -----------
-%{
-// The object's buffer until the call ends; the exporter cannot resize or free it meanwhile.
-struct DsoptPyBuffer {
-  Py_buffer view = {};
-  ~DsoptPyBuffer() {
-    if (view.obj != NULL) PyBuffer_Release(&view);
-  }
-  bool Get(PyObject* object, bool writable, size_t item) {
-    if (PyObject_GetBuffer(object, &view, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE) != 0) return false;
-    if (item > 1 && ((size_t)view.len % item != 0 || (uintptr_t)view.buf % item != 0)) {
-      PyErr_Format(PyExc_TypeError, "buffer of %zd bytes, expected aligned elements of %zu bytes", view.len, item);
-      return false;
-    }
-    return true;
-  }
-};
-%}
+// ---- arrays: any object with a contiguous buffer; memory is filled in place, without a copy ----------
 %define DSOPT_PY_ARRAY(ARGS, ITEM, WRITABLE)
 %typemap(in) ARGS (DsoptPyBuffer buffer) %{
   if (!buffer.Get($input, WRITABLE, ITEM)) SWIG_fail;
-  $1 = ($1_ltype)buffer.view.buf;
-  $2 = (size_t)buffer.view.len / ITEM;
+  $1 = ($1_ltype)buffer.data();
+  $2 = buffer.size() / ITEM;
 %}
 %enddef
 DSOPT_PY_ARRAY((const void* bytes, size_t size), 1, false)
@@ -59,7 +50,7 @@ DSOPT_PY_ARRAY((float* logprobs, size_t cap), 4, true)
 %apply (void* buf, size_t cap) { (char* buf, size_t cap) };
 %apply (float* logprobs, size_t cap) { (float* logits, size_t cap) };
 
-// ---- bytes without a NUL inside, or None --------------------------------------------------------------
+// ---- bytes without a NUL inside, or None -------------------------------------------------------------
 %typemap(in) const char* UTF8 %{
   if ($input == Py_None) {
     $1 = NULL;
@@ -70,6 +61,22 @@ DSOPT_PY_ARRAY((float* logprobs, size_t cap), 4, true)
 %apply const char* UTF8 { const char* path, const char* device, const char* key, const char* backend_path,
                           const char* cpu_variant };
 
-// ---- handles -------------------------------------------------------------------------------------------
+// ---- handles; None is NULL ---------------------------------------------------------------------------
 %define DSOPT_HANDLE(T)
+%typemap(in) T* %{
+  $1 = NULL;
+  if ($input != Py_None) {
+    $1 = ($1_ltype)PyCapsule_GetPointer($input, #T);
+    if ($1 == NULL) SWIG_fail;
+  }
+%}
+%typemap(out) T* %{
+  if ($1 == NULL) { DsoptPyRaise(RawStatus()); SWIG_fail; }
+  $result = PyCapsule_New($1, #T, &DsoptPyReleaseCapsule<T, &DsoptPyRelease>);
+  if ($result == NULL) { DsoptPyRelease($1); SWIG_fail; }
+%}
 %enddef
+%ignore dsopt_runtime_release;
+%ignore dsopt_model_release;
+%ignore dsopt_session_release;
+%ignore stream_release;

@@ -26,6 +26,11 @@ class Sink {
 
 #ifndef SWIG
   void* user() const { return reinterpret_cast<void*>(id_); }
+  // From now on no callback reaches a receiver: for hosts whose runtime ends before the process does.
+  static void RetireAll() {
+    const std::lock_guard<std::mutex> lock(TheTable().mutex);
+    TheTable().closed = true;
+  }
 
  protected:
   Sink();
@@ -42,6 +47,7 @@ class Sink {
     std::condition_variable left;
     std::map<uintptr_t, std::shared_ptr<Entry>> entries;
     uintptr_t last_id = 0;
+    bool closed = false;
   };
   // Never destroyed: log callbacks may come while the process ends.
   static Table& TheTable() {
@@ -83,7 +89,7 @@ class SinkCall {
     Sink::Table& table = Sink::TheTable();
     const std::lock_guard<std::mutex> lock(table.mutex);
     const auto found = table.entries.find(reinterpret_cast<uintptr_t>(user));
-    if (found == table.entries.end()) return;
+    if (found == table.entries.end() || table.closed) return;
     try {
       found->second->callers.push_back(std::this_thread::get_id());
       entry_ = found->second;

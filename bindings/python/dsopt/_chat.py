@@ -1,0 +1,92 @@
+"""Chat: a conversation of many turns that reads each message only once."""
+
+from ._convert import integer
+from ._errors import InvalidStateError
+from ._stream import Pieces
+from ._types import Message
+
+
+class Chat:
+    """A conversation.
+
+        with dsopt.Chat(model, system="You are terse.") as chat:
+            for piece in chat.send("Hello!"):
+                print(piece, end="", flush=True)
+
+    The cache keeps what the turns before said, so a turn costs only its own tokens. max_tokens: room for the whole
+    conversation; default: the context length. messages is the list so far and may be edited between two turns."""
+
+    def __init__(self, model, *, system=None, max_tokens=0, **session_options):
+        self.messages = [Message("system", system)] if system is not None else []
+        self._session = model.session(max_tokens=integer("max_tokens", max_tokens), **session_options)
+        self._stream = self._session.stream()
+        self._answering = False
+
+    def send(self, content, **options):
+        """The answer to a user message, piece by piece (for or async for). The keywords are those of Stream.generate. If it
+        is given up or fails, the turn is taken back."""
+        if self._answering:
+            raise InvalidStateError("chat: the answer before is not finished: read it to its end or close it")
+        question = Message("user", content)
+        self._prompt([*self.messages, question])
+        self._stream.generate(**options)
+        self._answering = True
+        return _Answer(self, question)
+
+    def ask(self, content, **options):
+        """The answer to a user message, as one str."""
+        return "".join(self.send(content, **options))
+
+    def close(self):
+        """Gives the session back. Closing twice is harmless."""
+        self._stream.close()
+        self._session.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _prompt(self, messages):
+        """Makes the stream hold exactly these messages, from the first difference on."""
+        model, stream = self._session.model, self._stream
+        wanted = model.tokenize(model.format_chat(messages), special=True)
+        known, same = stream.tokens, 0
+        while same < min(len(known), len(wanted) - 1) and known[same] == wanted[same]:
+            same += 1
+        stream.rewind(same)
+        stream.append_tokens(wanted[same:])
+
+
+class _Answer(Pieces):
+    """Pieces that become a message of the chat when they end."""
+
+    __slots__ = ("_chat", "_question", "_text")
+
+    def __init__(self, chat, question):
+        super().__init__(chat._stream, self._settle)
+        self._chat, self._question, self._text = chat, question, []
+
+    def __next__(self):
+        piece = super().__next__()
+        self._text.append(piece)
+        return piece
+
+    async def __anext__(self):
+        piece = await super().__anext__()
+        self._text.append(piece)
+        return piece
+
+    def _settle(self, stream):
+        chat = self._chat
+        if not chat._answering:
+            return
+        chat._answering = False
+        if self.finish in (1, 2, 3):  # EOS, STOP, LENGTH
+            chat.messages += (self._question, Message("assistant", "".join(self._text)))
+        elif not stream.closed:
+            stream.cancel()
+            chat._session.run()  # the cancellation takes effect at the next poll
+            while stream.read() is not None:
+                pass
