@@ -59,11 +59,20 @@
 %ignore dsopt_stream_save;
 %ignore dsopt_stream_load;
 
+// A constructor that may find no memory.
+%define DSOPT_NEEDS_MEMORY(T)
+#if defined(SWIGCSHARP)  // null, from which csharp.i makes an exception: nothing may call back into C#
+%exception T::T %{ try { $action } catch (...) { result = nullptr; } %}
+#else
+%catches(std::exception) T::T;
+#endif
+%enddef
+
 // Structs know their size from birth. Output structs are only read by the host language.
 %define DSOPT_SIZED_STRUCT(T)
 %ignore T::struct_size;
 %ignore T::reserved;
-%catches(std::exception) T::T;
+DSOPT_NEEDS_MEMORY(T)
 %extend T {
   T() {
     T* self = new T();
@@ -88,17 +97,17 @@ DSOPT_SIZED_STRUCT(dsopt_sampling)
 %feature("director") T;
 %feature("unref") T "$this->retire();"
 %ignore T::retire;
-%catches(std::exception) T::T;
+DSOPT_NEEDS_MEMORY(T)
 %enddef
 #pragma SWIG nowarn=401  // the base class Sink is of no use to the host language
 DSOPT_SINK(EventSink)
 DSOPT_SINK(LogSink)
 DSOPT_SINK(ProgressSink)
 DSOPT_SINK(IoSource)
-%catches(std::exception) NativeEvent::NativeEvent;
-%catches(std::exception) GenerateRequest::GenerateRequest;
-%catches(std::exception) ChatMessages::ChatMessages;
-%catches(std::exception) HostMemory::HostMemory;
+DSOPT_NEEDS_MEMORY(NativeEvent)
+DSOPT_NEEDS_MEMORY(GenerateRequest)
+DSOPT_NEEDS_MEMORY(ChatMessages)
+DSOPT_NEEDS_MEMORY(HostMemory)
 
 // ---- typemaps ------------------------------------------------------------------------------------
 // Each language file defines typemaps for dsopt_status, dsopt_length, the input and output arrays, UTF8 strings, and
