@@ -89,6 +89,8 @@ typedef struct dsopt_weight_desc {
    * INT4: 1 row, 32, 64 or 128 columns. */
   uint32_t group_rows, group_cols;
   uint32_t has_offset;     /* INT8, INT4: 1 when offsets are written, too */
+  dsopt_dtype scale_dtype; /* F16: every scale and offset is exact in it, so a backend may keep them so; else F32 */
+  uint32_t reserved;       /* 0 */
 } dsopt_weight_desc;
 
 /* ---- blocks ----------------------------------------------------------------------------------- */

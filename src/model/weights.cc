@@ -154,7 +154,6 @@ uint64_t CountParameters(const std::vector<WeightDeclaration>& declarations) {
 
 namespace {
 
-// What the declaration is made of: type and encoding of its parts.
 dsopt_weight_desc Describe(const WeightDeclaration& declaration,
                            const std::vector<const TensorSpec*>& tensors) {
   dsopt_weight_desc desc = {};
@@ -171,6 +170,7 @@ dsopt_weight_desc Describe(const WeightDeclaration& declaration,
     desc.group_rows = GroupRows(*tensors[0]);
     desc.group_cols = tensors[0]->group_cols;
     desc.has_offset = tensors[0]->has_offset ? 1 : 0;
+    desc.scale_dtype = HalfScales(spec, tensors) ? DSOPT_F16 : DSOPT_F32;
     return desc;
   }
   bool lossless = MayBeEncoded(declaration);
@@ -196,7 +196,7 @@ class PlanMaker {
     }
     RETURN_IF_ERROR(CheckSyntheticParts(declaration, tensors));
     RETURN_IF_ERROR(CheckEncodedParts(declaration, tensors));
-    plan_.weights.push_back(Describe(declaration, tensors));
+    plan_.weights.push_back(Describe(spec_, declaration, tensors));
     if (tensors[0]->synthetic) {
       // Weights cut from the same tensor must not repeat each other.
       const uint64_t seed = tensors[0]->synthetic_seed + declaration.parts[0].src_first;

@@ -24,7 +24,7 @@ AT(dsopt_device_options, variant, 8);
 AT(dsopt_device_options, max_bytes, 16);
 AT(dsopt_device_options, host, 24);
 
-SIZE(dsopt_weight_desc, 64);
+SIZE(dsopt_weight_desc, 72);
 AT(dsopt_weight_desc, struct_size, 0);
 AT(dsopt_weight_desc, kind, 4);
 AT(dsopt_weight_desc, dtype, 8);
@@ -37,6 +37,8 @@ AT(dsopt_weight_desc, encoding, 48);
 AT(dsopt_weight_desc, group_rows, 52);
 AT(dsopt_weight_desc, group_cols, 56);
 AT(dsopt_weight_desc, has_offset, 60);
+AT(dsopt_weight_desc, scale_dtype, 64);
+AT(dsopt_weight_desc, reserved, 68);
 
 SIZE(dsopt_embed_block, 16);
 AT(dsopt_embed_block, table, 0);

@@ -175,6 +175,7 @@ TEST_CASE("codes, scales and offsets arrive once, and a fused weight's scales fo
       CHECK(out.desc.group_rows == 1);
       CHECK(out.desc.group_cols == coding.group_cols);
       CHECK(out.desc.has_offset == (coding.has_offset ? 1u : 0u));
+      CHECK(out.desc.scale_dtype == coding.scale_type);
       CHECK(out.bytes == file.tensors["layers.1.attn.o"]);
       CHECK(out.scales == scales("layers.1.attn.o"));
       if (coding.has_offset) CHECK(out.offsets == offsets("layers.1.attn.o"));
