@@ -154,7 +154,15 @@ uint64_t CountParameters(const std::vector<WeightDeclaration>& declarations) {
 
 namespace {
 
-dsopt_weight_desc Describe(const WeightDeclaration& declaration,
+// Synthetic scales are the backend's own choice.
+bool HalfScales(const ModelSpec& spec, const std::vector<const TensorSpec*>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [&spec](const TensorSpec* tensor) {
+    return tensor->synthetic || FindTensor(spec, ScalesName(tensor->name))->dtype == DSOPT_F16;
+  });
+}
+
+// What the declaration is made of: type and encoding of its parts.
+dsopt_weight_desc Describe(const ModelSpec& spec, const WeightDeclaration& declaration,
                            const std::vector<const TensorSpec*>& tensors) {
   dsopt_weight_desc desc = {};
   desc.struct_size = sizeof(desc);
