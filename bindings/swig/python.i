@@ -4,23 +4,45 @@
 #include "python_support.h"
 %}
 
-// ---- every call: not once the interpreter ends, and counted, so that the end can wait for it ---------
+// ---- every call --------------------------------------------------------------------------------------
+// What a callback raises is kept in the call that it interrupts, and comes out of that.
 %exception {
-  if (!DsoptPyEnter()) SWIG_fail;
+  DsoptPyCall call;
+  if (!call.Enter()) SWIG_fail;
   $action
-  DsoptPyLeave();
+  if (!call.Leave()) SWIG_fail;
 }
-// Garbage is collected until the very end.
+%define DSOPT_PY_MAKES_HANDLE(NAME)
+%exception NAME {
+  DsoptPyCall call;
+  if (!call.Enter()) SWIG_fail;
+  $action
+  if (!call.Leave()) {
+    if (result != NULL) DsoptPyRelease(result);
+    SWIG_fail;
+  }
+}
+%enddef
+DSOPT_PY_MAKES_HANDLE(model_open)
+DSOPT_PY_MAKES_HANDLE(model_open_io)
+DSOPT_PY_MAKES_HANDLE(model_open_buffer)
+// Garbage is collected until the very end, and while an exception is on its way.
 %exception EventSink::~EventSink "$action"
 %exception LogSink::~LogSink "$action"
 %exception ProgressSink::~ProgressSink "$action"
 %exception IoSource::~IoSource "$action"
-// The base class catches what a callback raises; this is the net below it.
 %feature("director:except") {
   if ($error != NULL) {
-    PyErr_WriteUnraisable(swig_get_self());
-    throw Swig::DirectorMethodException();
+    DsoptPyCall::Keep();
+    throw DsoptPyRaised();  // as far as the trampoline
   }
+}
+// May come in the middle of anything, on any thread.
+%feature("director:except") LogSink::on_log {
+  if ($error != NULL) PyErr_WriteUnraisable(swig_get_self());
+}
+%feature("director:except") IoSource::on_close {
+  if ($error != NULL) PyErr_WriteUnraisable(swig_get_self());
 }
 
 %typemap(out) dsopt_status %{

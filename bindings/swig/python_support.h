@@ -20,6 +20,7 @@ static void DsoptPyRaise(int status) {
 }
 
 // ---- calls in progress --------------------------------------------------------------------------
+
 // A thread that comes back from native code after the interpreter has ended is killed inside the C++ frames of
 // the wrapper, which ends the process. So the end stops new calls and waits for those that run. Guarded by the
 // lock.
@@ -32,15 +33,55 @@ inline DsoptPyCallState& DsoptPyCalls() {
   static DsoptPyCallState state;
   return state;
 }
-static bool DsoptPyEnter() {
-  if (DsoptPyCalls().stopped && DsoptPyCalls().last_thread != PyThread_get_thread_ident()) {
-    PyErr_SetString(PyExc_RuntimeError, "dsopt: the interpreter is ending");
+
+struct DsoptPyRaised {};
+
+// One call from Python into native code, and what a callback raised meanwhile: C frames cannot carry an
+// exception.
+class DsoptPyCall {
+ public:
+  DsoptPyCall() {}
+  DsoptPyCall(const DsoptPyCall&) = delete;
+  DsoptPyCall& operator=(const DsoptPyCall&) = delete;
+  bool Enter() {
+    DsoptPyCallState& state = DsoptPyCalls();
+    if (state.stopped && state.last_thread != PyThread_get_thread_ident()) {
+      PyErr_SetString(PyExc_RuntimeError, "dsopt: the interpreter is ending");
+      return false;
+    }
+    ++state.running;
+    outer_ = Innermost();
+    Innermost() = this;
+    return true;
+  }
+  // False: a callback raised, and its exception is set instead of that of the call.
+  bool Leave() {
+    Innermost() = outer_;
+    --DsoptPyCalls().running;
+    if (type_ == nullptr) return true;
+    PyErr_Restore(type_, value_, traceback_);
     return false;
   }
-  ++DsoptPyCalls().running;
-  return true;
-}
-static void DsoptPyLeave() { --DsoptPyCalls().running; }
+  // Of this thread's call; the first exception wins. Not raised through a call: nobody to raise it to.
+  static void Keep() {
+    DsoptPyCall* call = Innermost();
+    if (call == nullptr) {
+      PyErr_WriteUnraisable(nullptr);
+    } else if (call->type_ != nullptr) {
+      PyErr_Clear();
+    } else {
+      PyErr_Fetch(&call->type_, &call->value_, &call->traceback_);
+    }
+  }
+
+ private:
+  static DsoptPyCall*& Innermost() {
+    thread_local DsoptPyCall* call = nullptr;
+    return call;
+  }
+  DsoptPyCall* outer_ = nullptr;
+  PyObject *type_ = nullptr, *value_ = nullptr, *traceback_ = nullptr;
+};
 
 // ---- arguments ----------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
-"""Receivers of native callbacks. None of them lets an exception into native frames: it is kept, and the call that the
-callback interrupted raises it when native code has returned."""
+"""Receivers of native callbacks. What they raise is kept by native code while its frames unwind, and comes out of the call
+that the callback interrupted, as the same object. Native code takes a receiver that raised for one that cancels."""
 
 import logging
 
@@ -7,81 +7,51 @@ from . import _native
 from ._types import event_of
 
 
-class Failure:
-    """An exception on its way from a callback to the caller."""
-
-    __slots__ = ("exception",)
-
-    def __init__(self):
-        self.exception = None
-
-    def keep(self, exception):
-        """The first one wins."""
-        if self.exception is None:
-            self.exception = exception
-
-    def rethrow(self):
-        """Raises what was kept, once."""
-        exception, self.exception = self.exception, None
-        if exception is not None:
-            try:
-                raise exception
-            finally:
-                del exception  # no cycle through this frame
-
-
 class EventReceiver(_native.EventSink):
-    """on_event of a generation."""
+    """on_event of a generation. Once it has raised it is not called again."""
 
-    def __init__(self, callback, failure):
+    def __init__(self, callback):
         super().__init__()
-        self._callback, self._failure = callback, failure
+        self._callback = callback
 
     def on_event(self):
         """True cancels the stream."""
-        try:
-            return self._callback(event_of(_native.event_tuple(self.last_event()))) is False
-        except BaseException as exception:  # KeyboardInterrupt too: native code cannot carry it
-            self._failure.keep(exception)
+        callback, self._callback = self._callback, None
+        if callback is None:
             return True
+        cancel = callback(event_of(_native.event_tuple(self.last_event()))) is False
+        self._callback = callback
+        return cancel
 
 
 class ProgressReceiver(_native.ProgressSink):
     """progress of a model that loads."""
 
-    def __init__(self, callback, failure):
+    def __init__(self, callback):
         super().__init__()
-        self._callback, self._failure = callback, failure
+        self._callback = callback
 
     def on_progress(self, progress):
         """True cancels the load."""
-        try:
-            return self._callback(progress) is False
-        except BaseException as exception:
-            self._failure.keep(exception)
-            return True
+        return self._callback(progress) is False
 
 
 class FileReceiver(_native.IoSource):
     """The bytes of a seekable binary file object."""
 
-    def __init__(self, file, failure):
+    def __init__(self, file):
         super().__init__()
-        self._file, self._failure = file, failure
+        self._file = file
 
     def on_read(self, offset, length):
-        """Hands over the bytes asked for; False: it failed."""
-        try:
-            self._file.seek(offset)
-            while length > 0:
-                data = self._file.read(length)
-                if not data or not self.fill(data):
-                    return False
-                length -= len(data)
-            return True
-        except BaseException as exception:
-            self._failure.keep(exception)
-            return False
+        """Hands over the bytes asked for; False: there are fewer."""
+        self._file.seek(offset)
+        while length > 0:
+            data = self._file.read(length)
+            if not data or not self.fill(data):
+                return False
+            length -= len(data)
+        return True
 
     def on_close(self):
         """The library reads no more. The file stays open: it is the caller's."""

@@ -57,12 +57,25 @@ def text(name, value):
 
 
 def c_string(name, value):
-    """bytes without a NUL for a C string; None stays None."""
-    if value is None:
-        return None
+    """bytes without a NUL for a C string."""
     data = bytes(text(name, value))
     if b"\0" in data:
         raise InvalidArgumentError(f"{name}: {value!r} holds a NUL character")
+    return data
+
+
+def optional_c_string(name, value):
+    """c_string, but None stays None."""
+    return None if value is None else c_string(name, value)
+
+
+def utf8(name, value):
+    """text, refused here if it is not valid: for places where the library takes any bytes."""
+    data = bytes(text(name, value))
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError(f"{name}: invalid UTF-8 at byte {error.start}") from None
     return data
 
 
@@ -120,5 +133,5 @@ def chat_messages(messages):
                 role, content = message
             except (TypeError, ValueError):
                 raise InvalidArgumentError(f"messages: {message!r}, expected a role and its content") from None
-        raw.add(c_string("messages.role", role), text("messages.content", content))
+        raw.add(c_string("messages.role", utf8("messages.role", role)), utf8("messages.content", content))
     return raw

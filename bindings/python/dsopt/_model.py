@@ -1,10 +1,10 @@
 """Model: a .dsopt file, its text functions, and the short way to generate."""
 
 from . import _native
-from ._callbacks import FileReceiver, Failure, ProgressReceiver
-from ._convert import (U64_MAX, c_string, chat_messages, integer, microseconds, path, read_array, read_text, text,
-                       token_array)
-from ._errors import DsoptError, InvalidArgumentError, NotFoundError
+from ._callbacks import FileReceiver, ProgressReceiver
+from ._convert import (U64_MAX, c_string, chat_messages, integer, microseconds, optional_c_string, path, read_array,
+                       read_text, text, token_array)
+from ._errors import InvalidArgumentError, NotFoundError
 from ._handle import Handle
 from ._runtime import Runtime, default_runtime
 from ._session import Session
@@ -30,7 +30,7 @@ class Model(Handle):
     Model.from_memory and Model.from_file take the bytes from elsewhere. Close it, or use it in a with statement.
     """
 
-    __slots__ = ("_failure", "_progress", "_source", "runtime")
+    __slots__ = ("_progress", "_source", "runtime")
 
     def __init__(self, path, *, runtime=None, device=None, max_device_bytes=0, verify=False, metadata_only=False,
                  lazy=False, mmap=False, progress=None):
@@ -57,8 +57,7 @@ class Model(Handle):
         if size is None:
             size = file.seek(0, 2)
         model = cls.__new__(cls)
-        model._failure = Failure()
-        model._source = FileReceiver(file, model._failure)
+        model._source = FileReceiver(file)
         model._open(_native.model_open_io, (model._source, integer("size", size, 0, U64_MAX)),
                     _flags(verify, metadata_only, lazy), runtime, device, max_device_bytes, progress)
         return model
@@ -69,19 +68,17 @@ class Model(Handle):
         if progress is not None and not callable(progress):
             raise InvalidArgumentError(f"progress: {type(progress).__name__}, expected a callable")
         self.runtime = runtime if runtime is not None else default_runtime()
-        self._failure = getattr(self, "_failure", None) or Failure()
         self._source = getattr(self, "_source", None)
-        self._progress = ProgressReceiver(progress, self._failure) if progress is not None else None
-        self._raw = _call(self._failure, call, self.runtime._handle(), *source, flags, c_string("device", device),
-                          integer("max_device_bytes", max_device_bytes, 0, U64_MAX), self._progress)
+        self._progress = ProgressReceiver(progress) if progress is not None else None
+        self._raw = call(self.runtime._handle(), *source, flags, optional_c_string("device", device),
+                         integer("max_device_bytes", max_device_bytes, 0, U64_MAX), self._progress)
 
     # ---- loading and facts -----------------------------------------------------------------------
 
     def poll(self, budget):
         """Loads a lazy model for about budget (a timedelta or seconds). The progress, 1.0 when it has loaded. A failure is
         final."""
-        finished, progress = _call(self._failure, _native.dsopt_model_poll, self._handle(),
-                                   microseconds("budget", budget))
+        finished, progress = _native.dsopt_model_poll(self._handle(), microseconds("budget", budget))
         return 1.0 if finished else min(progress, 0.999999)
 
     def cancel(self):
@@ -200,16 +197,3 @@ def _buffer(data):
     if not view.contiguous:
         raise InvalidArgumentError("data: the buffer is not contiguous")
     return view
-
-
-def _call(failure, call, *arguments):
-    """call(*arguments); if it fails because a callback raised, raises what the callback raised."""
-    try:
-        return call(*arguments)
-    except DsoptError as raised:
-        error = raised
-    try:
-        failure.rethrow()
-        raise error
-    finally:
-        del error  # no cycle through this frame

@@ -5,7 +5,7 @@ import threading
 
 from . import _native
 from ._callbacks import LogReceiver
-from ._convert import U64_MAX, c_string, integer, path, read_text
+from ._convert import U64_MAX, c_string, integer, optional_c_string, path, read_text
 from ._errors import InvalidArgumentError
 from ._handle import Handle
 from ._types import DeviceInfo, DeviceKind
@@ -47,7 +47,7 @@ class Runtime(Handle):
             self._memory = _native.HostMemory(integer("host_memory_limit", host_memory_limit, 0, U64_MAX))
         self._raw = _native.runtime_create(
             integer("cpu_threads", cpu_threads), _log_level(log_level), self._log, self._memory, bool(scan_backends),
-            path("backend_path", backend_path), c_string("cpu_variant", cpu_variant))
+            path("backend_path", backend_path), optional_c_string("cpu_variant", cpu_variant))
 
     @property
     def devices(self):

@@ -3,7 +3,6 @@
 import time
 
 from . import _native
-from ._callbacks import Failure
 from ._convert import integer, microseconds
 from ._errors import TimeoutError
 from ._handle import Handle
@@ -19,7 +18,7 @@ class Session(Handle):
 
     Made by Model.session()."""
 
-    __slots__ = ("_failure", "model")
+    __slots__ = ("model",)
 
     def __init__(self, model, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
                  precision=Precision.FAST):
@@ -30,7 +29,6 @@ class Session(Handle):
         options.device_slice_us = integer("device_slice_us", device_slice_us)
         options.kv_dtype = integer("kv_dtype", kv_dtype, 0, 2**31 - 1)
         options.precision = integer("precision", precision, 0, 2**31 - 1)
-        self._failure = Failure()
         self.model = model
         self._raw = _native.session_create(model._handle(), options)
 
@@ -41,9 +39,7 @@ class Session(Handle):
     def poll(self, budget):
         """Works for about budget (a timedelta or seconds), exceeded by at most about 0.3 ms, and never blocks on a device:
         what a frame or control loop calls. Returns a PollResult. What a callback of a stream raised comes out here."""
-        result = PollResult(*_native.session_poll(self._handle(), microseconds("budget", budget)))
-        self._failure.rethrow()
-        return result
+        return PollResult(*_native.session_poll(self._handle(), microseconds("budget", budget)))
 
     def wait(self, timeout=None):
         """Works until an event is ready or was delivered, or nothing generates. TimeoutError after timeout (a timedelta or
@@ -54,14 +50,12 @@ class Session(Handle):
             started = time.monotonic()
             try:
                 _native.dsopt_session_wait(self._handle(), slice_us)
-                break
+                return
             except TimeoutError:
-                self._failure.rethrow()
                 if left_us is not None:
                     left_us -= min(left_us, max(slice_us, int((time.monotonic() - started) * 1e6)))
                     if left_us == 0:
                         raise
-        self._failure.rethrow()
 
     def run(self):
         """Works until no stream generates. Events stay for Stream.read()."""

@@ -73,7 +73,8 @@ class Stream(Handle):
     # ---- generating ------------------------------------------------------------------------------
 
     def generate(self, *, on_event=None, **options):
-        """Queues a generation; Session.poll, wait, run or iterating does it. Keywords, all optional:
+        """Queues a generation; Session.poll, wait, run or iterating does it. It goes on only while this Stream is alive.
+        Keywords, all optional:
 
         max_tokens        end after so many; default: an end token, the context length or the cache
         temperature       0: greedy. Without any sampling keyword the model file's defaults hold
@@ -94,7 +95,7 @@ class Stream(Handle):
         if on_event is not None and not callable(on_event):
             raise _errors.InvalidArgumentError(f"on_event: {type(on_event).__name__}, expected a callable")
         request = request_of(options)
-        receiver = EventReceiver(on_event, self.session._failure) if on_event is not None else None
+        receiver = EventReceiver(on_event) if on_event is not None else None
         _native.stream_generate(self._handle(), request, receiver)
         self._receiver = receiver  # the one before is called no more
         self._finish = Finish.NONE
@@ -152,7 +153,6 @@ class Stream(Handle):
             if ended or not pending:
                 raise StopIteration
             pending, *_, wait_us = _native.session_poll(self.session._handle(), _SLICE_US)
-            self.session._failure.rethrow()
             if pending and wait_us > 0:
                 time.sleep(_sleep_s(wait_us))
 
@@ -168,7 +168,6 @@ class Stream(Handle):
             if ended or not pending:
                 raise StopAsyncIteration
             pending, *_, wait_us = _native.session_poll(self.session._handle(), _SLICE_US)
-            self.session._failure.rethrow()
             await asyncio.sleep(_sleep_s(wait_us) if pending else 0)
 
     # ---- state -------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+"""Scenarios 5 and 6: fork, save and load."""
+
+import dsopt
+from support import ANSWER, COMMAND, LONG_COMMAND, Case
+
+
+class Fork(Case):
+    def test_a_fork_continues_exactly_like_its_parent(self):
+        with self.model.session(max_streams=2, max_tokens=512) as session:
+            parent = self.prompted(session, LONG_COMMAND)
+            parent.generate(max_tokens=5)
+            list(parent)
+            fork = parent.fork()
+            self.assertEqual(fork.tokens, parent.tokens)
+            for stream in (parent, fork):
+                stream.generate(temperature=0.8, seed=3, max_tokens=30)
+            session.run()
+            self.assertEqual("".join(fork), "".join(parent))
+            self.assertEqual(fork.tokens, parent.tokens)
+
+    def test_changing_a_fork_leaves_its_parent_as_it_was(self):
+        with self.model.session(max_streams=2, max_tokens=512) as session:
+            parent = self.prompted(session)
+            fork = parent.fork()
+            before = parent.tokens
+            fork.rewind(4)
+            fork.append(" somewhere else")
+            fork.generate(max_tokens=8, ignore_eos=True)
+            list(fork)
+            self.assertEqual(parent.tokens, before)
+            parent.generate()
+            self.assertEqual("".join(parent), ANSWER)
+
+    def test_many_forks_of_one_prompt_share_its_cache(self):
+        with self.model.session(max_streams=16, max_tokens=2048) as session:
+            parent = self.prompted(session)
+            parent.generate(prefill_only=True)
+            session.run()
+            forks = [parent.fork() for _ in range(16)]
+            self.assertEqual(session.stats.kv_tokens_used, 64)
+            for fork in forks:
+                fork.generate()
+            session.run()
+            self.assertEqual({"".join(fork) for fork in forks}, {ANSWER})
+
+    def test_the_same_prompt_after_a_rewind_gives_the_same_text(self):
+        with self.model.session() as session:
+            stream = self.prompted(session)
+            count = stream.token_count
+            stream.generate()
+            self.assertEqual("".join(stream), ANSWER)
+            stream.rewind(count)
+            self.assertEqual(stream.token_count, count)
+            stream.generate()
+            self.assertEqual("".join(stream), ANSWER)
+            with self.fails(dsopt.InvalidArgumentError, "rewind"):
+                stream.rewind(10**6)
+
+
+class SaveAndLoad(Case):
+    def test_a_saved_stream_continues_in_a_new_session(self):
+        with self.model.session() as session:
+            stream = self.prompted(session, LONG_COMMAND)
+            stream.generate(max_tokens=6)
+            head = "".join(stream)
+            saved = bytes(stream.save())
+            stream.generate()
+            tail = "".join(stream)
+        with dsopt.Model(self.model_path()) as again, again.session() as session, session.stream() as stream:
+            stream.load(saved)
+            stream.generate()
+            self.assertEqual("".join(stream), tail)
+            self.assertLessEqual(session.stats.prefill_tokens, 1)  # the cache came along
+        self.assertEqual(head + tail, self.model.chat(LONG_COMMAND))
+
+    def test_any_flipped_byte_is_found_and_the_stream_stays_usable(self):
+        with self.model.session(max_streams=2, max_tokens=512) as session:
+            stream = self.prompted(session)
+            saved = stream.save()
+            other = self.prompted(session)
+            for place in (0, 8, len(saved) // 2, len(saved) - 1):
+                broken = bytearray(saved)
+                broken[place] ^= 0x40
+                with self.assertRaises((dsopt.CorruptError, dsopt.UnsupportedError, dsopt.VersionError)):
+                    other.load(broken)
+            with self.assertRaises(dsopt.CorruptError):
+                other.load(saved[:-1])
+            other.generate()
+            self.assertEqual("".join(other), ANSWER)
+
+    def test_only_buffers_load(self):
+        with self.model.session() as session:
+            stream = session.stream()
+            for wrong in (None, "text", 3):
+                with self.fails(dsopt.InvalidArgumentError, "data"):
+                    stream.load(wrong)
+            self.assertEqual(stream.tokens, [])
+            self.assertEqual(self.answer(session, COMMAND), ANSWER)
+
+    @staticmethod
+    def model_path():
+        from support import ROBOT
+        return ROBOT
