@@ -7,6 +7,7 @@ apt-get install -y -qq --no-install-recommends \
   build-essential cmake ninja-build pkg-config python3 file \
   libflatbuffers-dev flatbuffers-compiler libzstd-dev libxxhash-dev libutf8proc-dev \
   libabsl-dev nlohmann-json3-dev catch2 \
+  zlib1g-dev libsdl2-dev valgrind \
   swig python3-dev python3-venv python3-numpy \
   mono-mcs mono-runtime libmono-system-core4.0-cil \
   clang libclang-rt-14-dev abigail-tools ccache
