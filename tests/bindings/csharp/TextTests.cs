@@ -1,0 +1,144 @@
+// TextTests.cs - scenario 9: UTF-8 both ways, with characters above U+FFFF.
+using System;
+using System.IO;
+using System.Text;
+
+namespace Dsopt.Tests
+{
+    public static class TextTests
+    {
+        private const string Polyglot = "grüße 机器人 🤖👩‍🚀";
+
+        public static void Run(Runner runner)
+        {
+            runner.Test("emoji survive tokenizing and detokenizing, as strings and as bytes", RoundTrip);
+            runner.Test("emoji survive the chat template", ChatTemplate);
+            runner.Test("emoji survive in file names and in error messages", FileNames);
+            runner.Test("events hold whole characters", WholeCharacters);
+            runner.Test("bytes that are not UTF-8 travel as they are, and unpaired surrogates are refused", InvalidText);
+            runner.Test("control tokens are read only on demand", ControlTokens);
+        }
+
+        private static void RoundTrip()
+        {
+            using (var demo = new Demo())
+            {
+                int[] tokens = demo.Model.Tokenize(Polyglot);
+                Check.Equal(Polyglot, demo.Model.Detokenize(tokens), "string");
+                byte[] utf8 = Encoding.UTF8.GetBytes(Polyglot);
+                Check.Same(utf8, demo.Model.DetokenizeBytes(tokens), "bytes");
+                Check.Same(tokens, demo.Model.Tokenize(utf8), "tokens of bytes");
+                Check.Equal("", demo.Model.Detokenize(demo.Model.Tokenize("")), "nothing");
+                var text = new StringBuilder(); // longer than every buffer
+                for (int i = 0; i < 2000; ++i) text.Append(Polyglot);
+                Check.Equal(text.ToString(), demo.Model.Detokenize(demo.Model.Tokenize(text.ToString())), "a long text");
+                Check.Equal("a\0b", demo.Model.Detokenize(demo.Model.Tokenize("a\0b")), "NUL inside");
+            }
+        }
+
+        private static void ChatTemplate()
+        {
+            using (var demo = new Demo())
+            {
+                string chat = demo.Model.FormatChat(new[] { new ChatMessage("user", Polyglot) });
+                Check.Contains(Polyglot, chat, "chat");
+                Check.That(chat.EndsWith("<|assistant|>"), "it ends with the assistant's turn");
+                string closed = demo.Model.FormatChat(new[] { new ChatMessage("user", Polyglot) }, addPrompt: false);
+                Check.That(!closed.EndsWith("<|assistant|>"), "without a prompt it does not");
+            }
+        }
+
+        private static void FileNames()
+        {
+            string folder = Path.Combine(Path.GetTempPath(), "dsopt " + Polyglot + " " + Guid.NewGuid());
+            Directory.CreateDirectory(folder);
+            try
+            {
+                string path = Path.Combine(folder, "机器人 🤖.dsopt");
+                File.WriteAllBytes(path, Demo.ModelBytes());
+                using (var runtime = new Runtime())
+                {
+                    using (Model model = runtime.OpenModel(path)) Check.That(model.Info.Loaded, "it loads");
+                    string missing = Path.Combine(folder, "👩‍🚀.dsopt");
+                    var e = Check.Throws<DsoptNotFoundException>(() => runtime.OpenModel(missing), "a file that is not there");
+                    Check.Contains(missing, e.Message, "message");
+                }
+            }
+            finally
+            {
+                Directory.Delete(folder, true);
+            }
+        }
+
+        private static void WholeCharacters()
+        {
+            using (var demo = new Demo())
+            {
+                // The tokens of an emoji are drawn one by one; each is made certain by a bias.
+                int[] tokens = demo.Model.Tokenize("🤖");
+                Check.That(tokens.Length > 1, "it takes several tokens");
+                using (Stream stream = demo.Ask())
+                {
+                    string text = "";
+                    foreach (int token in tokens)
+                    {
+                        GenerateOptions options = Demo.Greedy(1);
+                        options.LogitBias[token] = 1e6f;
+                        stream.Generate(options);
+                        demo.Session.Poll(System.Threading.Timeout.InfiniteTimeSpan);
+                        StreamEvent e;
+                        while (stream.TryRead(out e))
+                        {
+                            // A generation that ends within a character says so with U+FFFD, never with half a surrogate pair.
+                            foreach (char c in e.Text) Check.That(c == '\uFFFD' || !char.IsSurrogate(c) || e.Text.Length > 1, "whole: " + e.Text);
+                            text += e.Text;
+                        }
+                    }
+                    int count = (int)stream.TokenCount;
+                    Check.Equal("🤖", demo.Model.Detokenize(stream.GetTokens(count - tokens.Length)), "text of the tokens");
+                }
+            }
+        }
+
+        private static void InvalidText()
+        {
+            using (var demo = new Demo())
+            using (Stream stream = demo.Session.CreateStream())
+            {
+                byte[] invalid = { 0x66, 0xC3, 0x28, 0xFF, 0xF0, 0x9F, 0xA4, 0x66 };
+                int[] tokens = null;
+                try
+                {
+                    tokens = demo.Model.Tokenize(invalid);
+                }
+                catch (DsoptException e)
+                {
+                    Check.Equal(DsoptStatus.InvalidArgument, e.Code, "code of a library that refuses them");
+                }
+                if (tokens != null)
+                {
+                    Check.Same(invalid, demo.Model.DetokenizeBytes(tokens), "bytes");
+                    Check.Contains("\uFFFD", demo.Model.Detokenize(tokens), "the same as a string");
+                    stream.Append(invalid);
+                    Check.Same(tokens, stream.GetTokens(), "tokens of the stream");
+                }
+                var e2 = Check.Throws<ArgumentException>(() => stream.Append("half a pair \uD83E!"), "an unpaired surrogate");
+                Check.Contains("index 12", e2.Message, "message");
+                Check.Throws<ArgumentException>(() => demo.Runtime.OpenModel("a\0b"), "NUL in a path");
+            }
+        }
+
+        private static void ControlTokens()
+        {
+            using (var demo = new Demo())
+            {
+                Check.Equal(1, demo.Model.Tokenize("<|user|>", TokenizeFlags.ParseSpecial).Length, "as a control token");
+                int[] plain = demo.Model.Tokenize("<|user|>");
+                Check.That(plain.Length > 1, "as text");
+                int[] both = demo.Model.Tokenize("<|user|>go", TokenizeFlags.ParseSpecial);
+                Check.Equal("<|user|>go", demo.Model.Detokenize(both), "with control tokens");
+                Check.Equal("go", demo.Model.Detokenize(both, DetokenizeFlags.SkipSpecial), "without");
+            }
+        }
+    }
+}
