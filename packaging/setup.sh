@@ -10,4 +10,5 @@ apt-get install -y -qq --no-install-recommends \
   zlib1g-dev libsdl2-dev valgrind \
   swig python3-dev python3-venv python3-numpy \
   mono-mcs mono-runtime libmono-system-core4.0-cil \
+  default-jdk-headless \
   clang libclang-rt-14-dev abigail-tools ccache

@@ -1,0 +1,113 @@
+package ai.dsopt;
+
+/**
+ * The memory and arithmetic of a session ({@code dsopt_session_options}).
+ *
+ * @param maxStreams in one batch, at most 1024; 0: 1. More may generate, the others wait their turn
+ * @param maxTokens capacity of the cache for all streams together; 0: the model's context length
+ * @param prefillChunk most prompt tokens in one batch; 0: what the device prefers
+ * @param deviceSliceMicros longest device work submitted at once; 0: unlimited
+ * @param cacheType number format of the cache
+ * @param precision of the arithmetic
+ */
+public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, int deviceSliceMicros,
+    DataType cacheType, Precision precision) {
+  /** One stream of the model's context length. */
+  public static final SessionOptions DEFAULT = builder().build();
+
+  /**
+   * Starts from {@link #DEFAULT}.
+   *
+   * @return a new builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** Builds {@link SessionOptions}; each method sets the component of its name and returns the builder. */
+  public static final class Builder {
+    private int maxStreams;
+    private int maxTokens;
+    private int prefillChunk;
+    private int deviceSliceMicros;
+    private DataType cacheType = DataType.DEFAULT;
+    private Precision precision = Precision.FAST;
+
+    private Builder() {}
+
+    /**
+     * Sets {@link SessionOptions#maxStreams()}.
+     *
+     * @param value 0: 1
+     * @return this
+     */
+    public Builder maxStreams(int value) {
+      maxStreams = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#maxTokens()}.
+     *
+     * @param value 0: the model's context length
+     * @return this
+     */
+    public Builder maxTokens(int value) {
+      maxTokens = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#prefillChunk()}.
+     *
+     * @param value 0: what the device prefers
+     * @return this
+     */
+    public Builder prefillChunk(int value) {
+      prefillChunk = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#deviceSliceMicros()}.
+     *
+     * @param value 0: unlimited
+     * @return this
+     */
+    public Builder deviceSliceMicros(int value) {
+      deviceSliceMicros = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#cacheType()}.
+     *
+     * @param value the number format
+     * @return this
+     */
+    public Builder cacheType(DataType value) {
+      cacheType = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#precision()}.
+     *
+     * @param value the arithmetic
+     * @return this
+     */
+    public Builder precision(Precision value) {
+      precision = value;
+      return this;
+    }
+
+    /**
+     * The options as set so far.
+     *
+     * @return a new record
+     */
+    public SessionOptions build() {
+      return new SessionOptions(maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision);
+    }
+  }
+}

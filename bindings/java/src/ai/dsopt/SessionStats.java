@@ -1,0 +1,19 @@
+package ai.dsopt;
+
+import java.time.Duration;
+
+/**
+ * Counters of a session ({@code dsopt_session_stats}).
+ *
+ * @param kvTokensUsed cache in use, in whole pages; shared pages count once
+ * @param kvTokensTotal capacity of the cache
+ * @param batches computed so far
+ * @param prefillTokens prompt tokens computed
+ * @param prefillTime that took
+ * @param decodeTokens sampled one by one
+ * @param decodeTime that took
+ * @param hostBytes memory of this session
+ * @param deviceBytes device memory of this session
+ */
+public record SessionStats(long kvTokensUsed, long kvTokensTotal, long batches, long prefillTokens,
+    Duration prefillTime, long decodeTokens, Duration decodeTime, long hostBytes, long deviceBytes) {}

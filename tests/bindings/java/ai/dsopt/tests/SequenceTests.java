@@ -1,0 +1,144 @@
+package ai.dsopt.tests;
+
+import static ai.dsopt.tests.Suite.equal;
+import static ai.dsopt.tests.Suite.that;
+import static ai.dsopt.tests.Suite.thrown;
+
+import ai.dsopt.DsoptException;
+import ai.dsopt.GenerateOptions;
+import ai.dsopt.Generation;
+import ai.dsopt.Model;
+import ai.dsopt.Runtime;
+import ai.dsopt.Sampling;
+import ai.dsopt.Session;
+import ai.dsopt.Stream;
+import java.util.Iterator;
+
+/** Scenarios 5, 6 and 7. */
+final class SequenceTests {
+  private SequenceTests() {}
+
+  static void add(Suite suite) {
+    suite.test("fork: a fork continues exactly like its parent", SequenceTests::fork);
+    suite.test("fork: changing one leaves the other as it was", SequenceTests::independent);
+    suite.test("fork: rewind and the same prompt give the same text", SequenceTests::rewind);
+    suite.test("save: a stream loaded elsewhere continues like the original", SequenceTests::save);
+    suite.test("save: a flipped byte is corrupt and leaves the stream usable", SequenceTests::corrupt);
+    suite.test("two models: each generates its own text in turn", SequenceTests::twoModels);
+    suite.test("two models: what one saved is refused by the other", SequenceTests::otherModel);
+  }
+
+  private static final GenerateOptions RANDOM =
+      GenerateOptions.builder()
+          .sampling(Sampling.builder().temperature(1.5).topP(0.95).seed(42).build())
+          .ignoreEos()
+          .maxTokens(40)
+          .build();
+
+  private static void fork() {
+    try (Model model = Demo.model(); Session session = Demo.session(model, 4)) {
+      Stream parent = Demo.prompted(session);
+      parent.generate(Demo.greedy().maxTokens(4).build()).text();
+      Stream fork = parent.fork();
+      equal(parent.tokens(0), fork.tokens(0), "tokens");
+      String expected = parent.generate(RANDOM).text();
+      equal(expected, fork.generate(RANDOM).text(), "text of the fork");
+      equal(parent.tokens(0), fork.tokens(0), "tokens afterwards");
+    }
+  }
+
+  private static void independent() {
+    try (Model model = Demo.model(); Session session = Demo.session(model, 4)) {
+      Stream parent = Demo.prompted(session);
+      parent.generate(GenerateOptions.builder().prefillOnly().build()).text();
+      Stream fork = parent.fork();
+      int[] before = parent.tokens(0);
+      fork.append("something else");
+      fork.generate(RANDOM).text();
+      equal(before, parent.tokens(0), "tokens of the parent");
+      fork.close();
+      equal(Demo.answer(model), parent.generate(Demo.GREEDY).text(), "text of the parent");
+    }
+  }
+
+  private static void rewind() {
+    try (Model model = Demo.model(); Session session = model.newSession()) {
+      Stream stream = Demo.prompted(session);
+      int prompt = stream.tokenCount();
+      String first = stream.generate(Demo.GREEDY).text();
+      stream.rewind(prompt);
+      equal(first, stream.generate(Demo.GREEDY).text(), "after a rewind to the prompt");
+      stream.rewind(0);
+      equal(0, stream.tokenCount(), "tokens after a rewind to the begin");
+      stream.appendChat(Demo.PROMPT);
+      equal(first, stream.generate(Demo.GREEDY).text(), "after a rewind to the begin");
+      thrown(DsoptException.InvalidArgument.class, "", () -> stream.rewind(100_000));
+    }
+  }
+
+  private static void save() {
+    byte[] saved;
+    String expected;
+    try (Model model = Demo.model(); Session session = model.newSession()) {
+      Stream stream = Demo.prompted(session);
+      stream.generate(Demo.greedy().maxTokens(5).build()).text();
+      saved = stream.save();
+      expected = stream.generate(RANDOM).text();
+    }
+    try (Model model = Demo.model(); Session session = model.newSession()) {
+      Stream stream = session.newStream();
+      stream.load(saved);
+      equal(expected, stream.generate(RANDOM).text(), "text of the loaded stream");
+    }
+  }
+
+  private static void corrupt() {
+    try (Model model = Demo.model(); Session session = Demo.session(model, 2)) {
+      Stream stream = Demo.prompted(session);
+      stream.generate(GenerateOptions.builder().prefillOnly().build()).text();
+      byte[] saved = stream.save();
+      Stream other = Demo.prompted(session);
+      for (int at : new int[] {0, 8, saved.length / 2, saved.length - 1}) {
+        byte[] flipped = saved.clone();
+        flipped[at] ^= 1;
+        thrown(DsoptException.Corrupt.class, "", () -> other.load(flipped));
+      }
+      thrown(DsoptException.Corrupt.class, "", () -> other.load(new byte[0]));
+      equal(Demo.answer(model), other.generate(Demo.GREEDY).text(), "text after failed loads");
+    }
+  }
+
+  private static void twoModels() {
+    try (Runtime runtime = Demo.runtime(); Model robot = runtime.open(Demo.MODEL, Demo.CPU);
+         Model other = Model.open(Demo.OTHER)) {
+      GenerateOptions twenty = Demo.greedy().ignoreEos().maxTokens(20).build();
+      String expected = other.generate("abc", twenty).text();
+      String answer = Demo.answer(robot);
+      that(!expected.isEmpty() && !expected.equals(answer), "text of the other model: " + expected);
+      try (Generation first = robot.chat(Demo.PROMPT, Demo.GREEDY);
+           Generation second = other.generate("abc", twenty)) {
+        StringBuilder one = new StringBuilder();
+        StringBuilder two = new StringBuilder();
+        Iterator<String> ones = first.iterator();
+        Iterator<String> twos = second.iterator();
+        while (ones.hasNext() | twos.hasNext()) {
+          one.append(ones.hasNext() ? ones.next() : "");
+          two.append(twos.hasNext() ? twos.next() : "");
+        }
+        equal(answer, one.toString(), "text of the robot model");
+        equal(expected, two.toString(), "text of the other model");
+      }
+    }
+  }
+
+  private static void otherModel() {
+    try (Model robot = Demo.model(); Model other = Model.open(Demo.OTHER); Session session = robot.newSession();
+         Session elsewhere = other.newSession()) {
+      Stream stream = Demo.prompted(session);
+      stream.generate(Demo.greedy().maxTokens(2).build()).text();
+      byte[] saved = stream.save();
+      Stream target = elsewhere.newStream();
+      thrown(DsoptException.Unsupported.class, "", () -> target.load(saved));
+    }
+  }
+}
