@@ -1,1 +1,1 @@
-dsopt_fuzz(sentencepiece SOURCES sentencepiece_fuzz.cc LIBS dsopt_import dsopt_text dsopt_format dsopt_base)
+dsopt_fuzz(sentencepiece SOURCES sentencepiece_fuzz.cc LIBS dsopt_import dsopt_quant dsopt_text dsopt_format dsopt_base)
