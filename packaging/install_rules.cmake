@@ -2,11 +2,14 @@
 # a second time, as deb_runtime and so on, put the library where Debian wants it. Only the first set is in `all`.
 include(CMakePackageConfigHelpers)
 
-# Installed programs find the library, and the library what was bundled with it, relative to themselves.
-file(RELATIVE_PATH library_from_bin ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
-set_target_properties(dsopt PROPERTIES INSTALL_RPATH "$ORIGIN")
+# Programs find the library, and the library what was bundled with it, relative to themselves; in the build folder
+# too, where CMake's own paths would end in an empty one, which is the current directory.
+set_target_properties(dsopt PROPERTIES INSTALL_RPATH "$ORIGIN" BUILD_WITH_INSTALL_RPATH ON)
 if(TARGET dsopt_tool)
-  set_target_properties(dsopt_tool PROPERTIES INSTALL_RPATH "$ORIGIN/${library_from_bin}")
+  file(RELATIVE_PATH library_from_bin ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR})
+  set(tool_rpath "$ORIGIN/../lib" "$ORIGIN/${library_from_bin}")
+  list(REMOVE_DUPLICATES tool_rpath)
+  set_target_properties(dsopt_tool PROPERTIES INSTALL_RPATH "${tool_rpath}" BUILD_WITH_INSTALL_RPATH ON)
   # DT_RPATH: what a bundled library needs is looked for there too.
   target_link_options(dsopt_tool PRIVATE -Wl,--disable-new-dtags)
 endif()

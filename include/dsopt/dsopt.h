@@ -166,7 +166,9 @@ typedef struct dsopt_runtime_options {
 DSOPT_API dsopt_status DSOPT_CALL dsopt_runtime_create(const dsopt_runtime_options* options,
                                                        dsopt_runtime** out);            /* [any] */
 DSOPT_API void DSOPT_CALL dsopt_runtime_release(dsopt_runtime* runtime);                /* [any] */
-/* Loads a plugin from an explicit file; its devices are appended to the list. */
+/* Loads a plugin from an explicit file; its devices are appended to the list. path contains a '/': the system's
+ * search for libraries has no part in it. DSOPT_E_NOT_FOUND: there is no such file, or no driver for its devices;
+ * _IO: it cannot be read; _UNSUPPORTED: it cannot be loaded or is no plugin; _VERSION: it speaks another interface. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_runtime_load_backend(dsopt_runtime* runtime,
                                                              const char* path);         /* [any] */
 

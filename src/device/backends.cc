@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <mutex>
 
@@ -95,7 +96,7 @@ void Backends::Impl::Scan() {
       options.plugin_directory.empty() ? LibraryDirectory() : options.plugin_directory;
   if (directory.empty()) return Note(DSOPT_LOG_INFO, "backend scan: the directory of this library is unknown");
   const std::string path = directory + "/" + kPluginFile;
-  if (access(path.c_str(), R_OK) != 0) {
+  if (access(path.c_str(), F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR)) {
     return Note(DSOPT_LOG_DEBUG, Format("backend cuda: '%s' is absent", path.c_str()));
   }
   if (Status status = Load(path); !status.ok()) {

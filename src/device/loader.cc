@@ -3,15 +3,20 @@
 
 #include <dlfcn.h>
 
+#include <cinttypes>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "device/device.h"
+#include "device/plugin_file.h"
 
 namespace dsopt {
 namespace {
 
-// A table that claims ABI 1 has every slot up to this one. Later slots may be missing: whoever uses one asks first.
+// A table that claims ABI 1 has every slot up to this one. Later slots may be missing: whoever uses one asks
+// first.
 constexpr size_t kTableBytes = offsetof(dsopt_backend_api, measure_read) + sizeof(void*);
 
 bool IsComplete(const dsopt_backend_api& api) {
@@ -24,6 +29,26 @@ bool IsComplete(const dsopt_backend_api& api) {
          api.program_result != nullptr && api.program_cancel != nullptr && api.program_read_logits != nullptr &&
          api.program_copy_page != nullptr && api.program_read_page != nullptr &&
          api.program_write_page != nullptr && api.measure_read != nullptr;
+}
+
+// The file that the kernel mapped at address. Its path is absolute whatever the loader was given; empty without
+// /proc.
+std::string MappedFile(const void* address) {
+  const std::unique_ptr<FILE, decltype(&std::fclose)> maps(std::fopen("/proc/self/maps", "re"), &std::fclose);
+  if (maps == nullptr) return {};
+  std::unique_ptr<char, decltype(&std::free)> line(nullptr, &std::free);
+  size_t capacity = 0;
+  for (;;) {
+    char* text = line.release();
+    const ssize_t length = getline(&text, &capacity, maps.get());
+    line.reset(text);
+    if (length <= 0) return {};
+    uintptr_t begin = 0, end = 0;
+    if (std::sscanf(text, "%" SCNxPTR "-%" SCNxPTR, &begin, &end) != 2) continue;
+    if (reinterpret_cast<uintptr_t>(address) < begin || reinterpret_cast<uintptr_t>(address) >= end) continue;
+    const char* path = std::strchr(text, '/');
+    return path != nullptr ? std::string(path, std::strcspn(path, "\n")) : std::string();
+  }
 }
 
 }  // namespace
@@ -50,10 +75,11 @@ Result<const dsopt_backend_api*> LoadBackendPlugin(const std::string& path, cons
   if (path.find('/') == std::string::npos) {
     return Error(DSOPT_E_INVALID_ARGUMENT, "backend '%s': a path with a directory is expected", path.c_str());
   }
+  RETURN_IF_ERROR(CheckPluginFile(path));
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* reason = dlerror();
-    return Error(DSOPT_E_NOT_FOUND, "backend '%s': %s", path.c_str(),
+    return Error(DSOPT_E_UNSUPPORTED, "backend '%s': it cannot be loaded: %s", path.c_str(),
                  reason != nullptr ? reason : "unknown error");
   }
   const auto entry = reinterpret_cast<dsopt_backend_entry_fn>(dlsym(library, DSOPT_BACKEND_ENTRY));
@@ -66,10 +92,12 @@ Result<const dsopt_backend_api*> LoadBackendPlugin(const std::string& path, cons
 }
 
 std::string LibraryDirectory() {
+  const void* here = reinterpret_cast<const void*>(&LibraryDirectory);
   Dl_info info;
-  if (dladdr(reinterpret_cast<const void*>(&LibraryDirectory), &info) == 0 || info.dli_fname == nullptr)
-    return {};
-  const std::unique_ptr<char, decltype(&std::free)> real(realpath(info.dli_fname, nullptr), &std::free);
+  if (dladdr(here, &info) == 0 || info.dli_fname == nullptr) return {};
+  // A relative name is relative to the directory that was current when this library was loaded.
+  const std::string loaded = info.dli_fname[0] == '/' ? info.dli_fname : MappedFile(here);
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(loaded.c_str(), nullptr), &std::free);
   if (real == nullptr) return {};
   const std::string path(real.get());
   return path.substr(0, path.rfind('/'));

@@ -15,7 +15,8 @@ Result<const dsopt_backend_api*> NegotiateBackend(dsopt_backend_entry_fn entry, 
                                                   const std::string& origin);
 
 // Loads a plugin file. It stays mapped for the life of the process: threads of a driver may still run its code
-// after the last device was closed.
+// after the last device was closed. DSOPT_E_NOT_FOUND: no such file, or no driver; _IO: it cannot be read;
+// _UNSUPPORTED: it cannot be loaded or is no plugin; _VERSION: it speaks another interface.
 Result<const dsopt_backend_api*> LoadBackendPlugin(const std::string& path, const dsopt_host_api& host);
 
 // The directory of the file that contains this code (libdsopt.so); empty if it cannot be found out.

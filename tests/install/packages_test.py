@@ -149,8 +149,9 @@ class Debian(unittest.TestCase):
             self.skipTest(f"no libdsopt-cuda in {folder}: the CUDA part was not built")
         self.dpkg("-i", self.package("libdsopt-cuda", folder))
         out = run(os.path.join(self.root, "usr/bin/dsopt"), "doctor", "--json", env=self.tree.environment)
-        report = json.loads(out)["report"]
-        self.assertIn(os.path.join(self.tree.libdir, "libdsopt_cuda.so"), report)
+        plugin = json.loads(out)["plugin"]
+        self.assertEqual(plugin["path"], os.path.join(self.tree.libdir, "libdsopt_cuda.so"))
+        self.assertIn(plugin["state"], ("loaded", "no_driver"), plugin)
 
     def test_4_what_was_installed_can_be_removed(self):
         self.dpkg("--purge", "libdsopt-cuda", "libdsopt-dev", "dsopt-tools", "libdsopt1")
