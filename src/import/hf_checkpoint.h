@@ -7,26 +7,22 @@
 #include <vector>
 
 #include "base/status.h"
+#include "import/hf_quantization.h"
 #include "import/safetensors.h"
+#include "import/tensor_source.h"
 #include "spec/model_spec.h"
 
 namespace dsopt {
-
-// One tensor of the .dsopt file: the checkpoint's tensors, all of one shape, one after the other.
-struct TensorSource {
-  TensorSpec spec;                              // name, dtype, shape
-  std::vector<const SafetensorsEntry*> pieces;  // of the checkpoint; their types may differ
-};
 
 struct CheckpointMap {
   std::vector<TensorSource> tensors;  // in the order of use: embed, layers, final norm, head
   std::vector<std::string> ignored;   // checkpoint tensors that nothing needs
 };
 
-// dtype DEFAULT keeps the checkpoint's types; otherwise tensors of two and more dimensions become that type.
-// Missing tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the checkpoint lists as an alias
-// of the embedding sets config->tie_embeddings. The checkpoint must outlive the map.
-Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint, dsopt_dtype dtype,
+// dtype as in ChooseForms. Missing tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the checkpoint
+// lists as an alias of the embedding sets config->tie_embeddings. The checkpoint must outlive the map.
+Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint,
+                                      const HfQuantization& quantization, dsopt_dtype dtype,
                                       ConfigSpec* config);
 
 }  // namespace dsopt

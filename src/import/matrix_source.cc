@@ -1,0 +1,54 @@
+#include "import/matrix_source.h"
+
+#include <bit>
+#include <limits>
+#include <utility>
+
+#include "base/float_types.h"
+
+namespace dsopt {
+
+MatrixSource::MatrixSource(std::string source_name, std::string source_type, std::vector<uint64_t> source_shape)
+    : name(std::move(source_name)), type(std::move(source_type)), shape(std::move(source_shape)) {}
+
+Status MatrixSource::ReadCodes(uint64_t, uint64_t, int8_t*) {
+  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no codes", name.c_str(), type.c_str());
+}
+
+Status MatrixSource::ReadScales(uint64_t, uint64_t, float*, float*) {
+  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no scales", name.c_str(), type.c_str());
+}
+
+Status EncodedSource::ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) {
+  const uint64_t group_rows = GroupRows(form_), groups = GroupsPerRow(form_, cols());
+  const uint64_t group_cols = form_.group_cols == 0 ? cols() : form_.group_cols;
+  std::vector<int8_t> codes(cols());
+  std::vector<float> scales(groups), offsets(groups), values(cols());
+  uint64_t scaled = UINT64_MAX;  // the row of the grid whose scales are here
+  for (uint64_t row = first; row < first + count; ++row) {
+    RETURN_IF_ERROR(ReadCodes(row, 1, codes.data()));
+    if (row / group_rows != scaled) {
+      scaled = row / group_rows;
+      RETURN_IF_ERROR(ReadScales(scaled, 1, scales.data(), offsets.data()));
+    }
+    for (uint64_t col = 0; col < cols(); ++col) {
+      const float code = form_.encoding == DSOPT_ENCODING_FP8 ? Fp8ToFloat(static_cast<uint8_t>(codes[col]))
+                                                              : static_cast<float>(codes[col]);
+      values[col] = code * scales[col / group_cols] + (form_.has_offset ? offsets[col / group_cols] : 0.0f);
+    }
+    ConvertElements(DSOPT_F32, values.data(), to, dst + (row - first) * cols() * ElementBytes(to), cols());
+  }
+  return {};
+}
+
+float Fp8ToFloat(uint8_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x80u) << 24, magnitude = bits & 0x7fu;
+  if (magnitude == 0x7f) return std::bit_cast<float>(sign | 0x7fc00000u);
+  if (magnitude < 8) {  // zero or subnormal: multiples of 2^-9
+    const float value = static_cast<float>(magnitude) * 0x1p-9f;
+    return sign != 0 ? -value : value;
+  }
+  return std::bit_cast<float>(sign | ((magnitude << 20) + (120u << 23)));
+}
+
+}  // namespace dsopt

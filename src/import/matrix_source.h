@@ -1,0 +1,71 @@
+// matrix_source.h - one tensor of a checkpoint, however it is stored: read by rows as floats, or as the codes and
+// scales that it was quantised to. Importers make sources; convert.cc reads them. Holds no data.
+#ifndef DSOPT_IMPORT_MATRIX_SOURCE_H_
+#define DSOPT_IMPORT_MATRIX_SOURCE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "spec/model_spec.h"
+
+namespace dsopt {
+
+// What holds a tensor without loss: plain floats, or an encoding (see dsopt_encoding) with its groups.
+struct MatrixForm {
+  dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;  // PLAIN, INT8, FP8 or INT4
+  dsopt_dtype dtype = DSOPT_BF16;                  // of PLAIN: F32, F16 or BF16
+  uint32_t group_rows = 0, group_cols = 0;         // as in TensorSpec
+  bool has_offset = false;
+  dsopt_dtype scale_dtype = DSOPT_F32;             // F32 or F16: holds every scale and offset exactly
+  bool operator==(const MatrixForm&) const = default;
+};
+
+// Rows in a group and groups in a row, with the meaning of 0 applied.
+inline uint64_t GroupRows(const MatrixForm& form) { return form.group_rows > 1 ? form.group_rows : 1; }
+inline uint64_t GroupsPerRow(const MatrixForm& form, uint64_t cols) {
+  return form.group_cols == 0 ? 1 : cols / form.group_cols + (cols % form.group_cols != 0 ? 1 : 0);
+}
+inline uint64_t RowGroups(const MatrixForm& form, uint64_t rows) {
+  return rows / GroupRows(form) + (rows % GroupRows(form) != 0 ? 1 : 0);
+}
+
+// [thread-compatible] The checkpoint must outlive its sources.
+class MatrixSource {
+ public:
+  MatrixSource(std::string source_name, std::string source_type, std::vector<uint64_t> source_shape);
+  virtual ~MatrixSource() = default;
+
+  const std::string name;             // in the checkpoint, for messages
+  const std::string type;             // as the checkpoint calls it: "BF16", "Q4_K", "gptq 4 bits"
+  const std::vector<uint64_t> shape;  // one dimension or two
+  uint64_t rows() const { return shape.size() == 1 ? 1 : shape[0]; }
+  uint64_t cols() const { return shape.back(); }
+  const MatrixForm& form() const { return form_; }
+
+  // Rows [first, first + count) as F32, F16 or BF16, rounded to nearest where `to` cannot hold a value.
+  virtual Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) = 0;
+  // Of encoded forms. One byte per element: INT8 the code, INT4 the code - 8 (-8 .. 7), FP8 the bits.
+  virtual Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst);
+  // Rows of the grid of groups, [count, GroupsPerRow]. Offsets are written where form().has_offset.
+  virtual Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets);
+
+ protected:
+  MatrixForm form_;
+};
+
+// A source that has codes: values are code * scale + offset, in float32.
+class EncodedSource : public MatrixSource {
+ public:
+  using MatrixSource::MatrixSource;
+  Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) override;
+  Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override = 0;
+  Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override = 0;
+};
+
+// e4m3 with finite values only: exponent and mantissa all ones are NaN.
+float Fp8ToFloat(uint8_t bits);
+
+}  // namespace dsopt
+#endif  // DSOPT_IMPORT_MATRIX_SOURCE_H_
