@@ -1,5 +1,5 @@
-// convert.h - a Hugging Face folder becomes a .dsopt file, in bounded memory. Not for: command lines,
-// terminals.
+// convert.h - a Hugging Face folder or a GGUF file becomes a .dsopt file, in bounded memory. Not for: command
+// lines, terminals.
 #ifndef DSOPT_IMPORT_CONVERT_H_
 #define DSOPT_IMPORT_CONVERT_H_
 
@@ -13,13 +13,15 @@
 #include "base/status.h"
 #include "dsopt/dsopt.h"
 #include "format/writer.h"
+#include "import/tensor_source.h"
 
 namespace dsopt {
 
 struct ConvertOptions {
   WriterOptions writer;
-  dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;    // of matrices: F32, F16, BF16; DEFAULT keeps the checkpoint's
-  std::string license;                        // metadata; empty: what the folder's README or LICENSE says
+  // Of matrices: F32, F16, BF16; DEFAULT keeps what the checkpoint has, see ChooseForms.
+  dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;
+  std::string license;                        // metadata; empty: what the checkpoint says
   const std::atomic<bool>* cancel = nullptr;  // read between buffers; set: DSOPT_E_CANCELLED
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // of tensor data, after each buffer
 };
@@ -27,7 +29,8 @@ struct ConvertOptions {
 struct ConvertSummary {
   std::string architecture;
   bool has_tokenizer = false;
-  uint64_t tensors = 0, parameters = 0;
+  uint64_t tensors = 0, parameters = 0;  // without scales and offsets
+  std::vector<FormSummary> forms;
   uint64_t raw_bytes = 0;  // of all tensors, as written before compression
   uint64_t file_bytes = 0;
   std::vector<std::string> ignored;  // tensors of the checkpoint that are not needed
@@ -36,6 +39,12 @@ struct ConvertSummary {
 // On failure nothing is left at `output`; a file that was there before stays.
 Result<ConvertSummary> ConvertHfFolder(const std::filesystem::path& folder, const std::filesystem::path& output,
                                        const ConvertOptions& options);
+// file: of a model in several files, the first.
+Result<ConvertSummary> ConvertGguf(const std::filesystem::path& file, const std::filesystem::path& output,
+                                   const ConvertOptions& options);
+// A folder: ConvertHfFolder. A file: ConvertGguf.
+Result<ConvertSummary> Convert(const std::filesystem::path& input, const std::filesystem::path& output,
+                               const ConvertOptions& options);
 
 }  // namespace dsopt
 #endif  // DSOPT_IMPORT_CONVERT_H_

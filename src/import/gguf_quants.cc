@@ -107,7 +107,8 @@ void ScalesQ6_K(const uint8_t* block, float* scales, float*) {
   for (int g = 0; g < 16; ++g) scales[g] = d * static_cast<float>(static_cast<int8_t>(block[192 + g]));
 }
 
-constexpr MatrixForm Form(dsopt_encoding encoding, uint32_t group_cols, bool has_offset, dsopt_dtype scale_dtype) {
+constexpr MatrixForm Form(dsopt_encoding encoding, uint32_t group_cols, bool has_offset,
+                          dsopt_dtype scale_dtype) {
   return {encoding, DSOPT_BF16, 0, group_cols, has_offset, scale_dtype};
 }
 

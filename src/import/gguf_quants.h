@@ -1,5 +1,5 @@
-// gguf_quants.h - what the blocks of ggml's quantised types contain: codes of 4 or 8 bits, a scale and, for some, an
-// offset per 16 or 32 elements, so that value = code * scale + offset.
+// gguf_quants.h - what the blocks of ggml's quantised types contain: codes of 4 or 8 bits, a scale and, for
+// some, an offset per 16 or 32 elements, so that value = code * scale + offset.
 #ifndef DSOPT_IMPORT_GGUF_QUANTS_H_
 #define DSOPT_IMPORT_GGUF_QUANTS_H_
 

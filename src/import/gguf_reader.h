@@ -42,6 +42,7 @@ struct GgufTensor {
       shape;            // row-major, outermost first: the reverse of the file's order. 1 to 4 dimensions
   uint64_t offset = 0;  // of the file, in bytes
   uint64_t bytes = 0;
+  uint32_t file = 0;  // index of the checkpoint's file
 };
 
 struct GgufHeader {

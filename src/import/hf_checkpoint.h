@@ -3,9 +3,6 @@
 #ifndef DSOPT_IMPORT_HF_CHECKPOINT_H_
 #define DSOPT_IMPORT_HF_CHECKPOINT_H_
 
-#include <string>
-#include <vector>
-
 #include "base/status.h"
 #include "import/hf_quantization.h"
 #include "import/safetensors.h"
@@ -14,13 +11,9 @@
 
 namespace dsopt {
 
-struct CheckpointMap {
-  std::vector<TensorSource> tensors;  // in the order of use: embed, layers, final norm, head
-  std::vector<std::string> ignored;   // checkpoint tensors that nothing needs
-};
-
-// dtype as in ChooseForms. Missing tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the checkpoint
-// lists as an alias of the embedding sets config->tie_embeddings. The checkpoint must outlive the map.
+// dtype as in ChooseForms. Missing tensors and wrong shapes are DSOPT_E_CORRUPT. An output matrix that the
+// checkpoint lists as an alias of the embedding sets config->tie_embeddings. The checkpoint must outlive the
+// map.
 Result<CheckpointMap> MapHfCheckpoint(const SafetensorsCheckpoint& checkpoint,
                                       const HfQuantization& quantization, dsopt_dtype dtype,
                                       ConfigSpec* config);

@@ -83,7 +83,6 @@ Status ParseActivation(const JsonKeys& root, Activation* activation) {
 // Keys that every family has.
 Status ParseCommon(const JsonKeys& root, const FamilyDefaults& defaults, ConfigSpec* config, LayerKind* kind,
                    uint32_t* layers) {
-  if (root.has("quantization_config")) return root.Unsupported("quantization_config", "no quantization");
   ASSIGN_OR_RETURN(config->hidden, root.RequiredUint("hidden_size"));
   ASSIGN_OR_RETURN(config->vocab, root.RequiredUint("vocab_size"));
   ASSIGN_OR_RETURN(config->context, root.RequiredUint("max_position_embeddings"));

@@ -61,8 +61,8 @@ Result<const SafetensorsEntry*> RequireEntry(const SafetensorsCheckpoint& checkp
                  ShapeTextOf(shape).c_str());
   }
   if (entry->shape != shape) {
-    return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' has shape %s, expected %s from config.json", name.c_str(),
-                 ShapeTextOf(entry->shape).c_str(), ShapeTextOf(shape).c_str());
+    return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' has shape %s, expected %s from config.json",
+                 name.c_str(), ShapeTextOf(entry->shape).c_str(), ShapeTextOf(shape).c_str());
   }
   for (const char* type : types) {
     if (entry->dtype_name != type) continue;

@@ -1,5 +1,5 @@
-// hf_packed.cc - weights of GPTQ and AWQ: codes of 4 or 8 bits in 32-bit words, [inputs, outputs], and for each group of
-// inputs a scale and a zero: value = (code - zero) * scale. Read in stripes of outputs, transposed.
+// hf_packed.cc - weights of GPTQ and AWQ: codes of 4 or 8 bits in 32-bit words, [inputs, outputs], and for each
+// group of inputs a scale and a zero: value = (code - zero) * scale. Read in stripes of outputs, transposed.
 #include <algorithm>
 #include <utility>
 
@@ -20,8 +20,8 @@ struct Entries {
 
 class PackedMatrix : public EncodedSource {
  public:
-  PackedMatrix(const SafetensorsCheckpoint& checkpoint, const HfQuantization& quantization, const Entries& entries,
-               const std::string& base, const std::vector<uint64_t>& shape)
+  PackedMatrix(const SafetensorsCheckpoint& checkpoint, const HfQuantization& quantization,
+               const Entries& entries, const std::string& base, const std::vector<uint64_t>& shape)
       : EncodedSource(base + ".qweight", "", shape),
         checkpoint_(checkpoint),
         quantization_(quantization),
@@ -31,15 +31,21 @@ class PackedMatrix : public EncodedSource {
 
   // Which form holds it: reads zeros, the index of groups and, of 8 bits, all codes.
   Status Choose() {
+    type_ = Format("%s %u bits", IsAwq() ? "awq" : "gptq", quantization_.bits);
     form_.scale_dtype = entries_.scales->dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
     ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros, ReadZeros());
-    form_.has_offset = std::any_of(zeros.begin(), zeros.end(), [this](uint8_t zero) { return zero != Middle(); });
+    form_.has_offset =
+        std::any_of(zeros.begin(), zeros.end(), [this](uint8_t zero) { return zero != Middle(); });
     if (form_.has_offset) form_.scale_dtype = DSOPT_F32;
     ASSIGN_OR_RETURN(const bool in_order, ReadGroupIndex());
-    if (!in_order) return {};  // inputs of a group are scattered: no encoding has that
+    if (!in_order) {  // no encoding has groups of scattered inputs
+      type_ += " act-order";
+      return {};
+    }
     if (quantization_.bits == 8) {
       form_.group_cols = static_cast<uint32_t>(group_size_ == cols() ? 0 : group_size_);
       ASSIGN_OR_RETURN(const bool least, UsesLeastCode());
+      if (least) type_ += " with code 0";
       if (group_size_ % 16 == 0 && !least) form_.encoding = DSOPT_ENCODING_INT8;
       return {};
     }
@@ -57,7 +63,8 @@ class PackedMatrix : public EncodedSource {
 
   Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override {
     for (uint64_t row = first; row < first + count; ++row) {
-      if (row < stripe_first_ || row >= stripe_first_ + stripe_.size() / cols()) RETURN_IF_ERROR(ReadStripe(row));
+      if (row < stripe_first_ || row >= stripe_first_ + stripe_.size() / cols())
+        RETURN_IF_ERROR(ReadStripe(row));
       const int8_t* from = stripe_.data() + (row - stripe_first_) * cols();
       std::copy(from, from + cols(), dst + (row - first) * cols());
     }
@@ -112,7 +119,8 @@ class PackedMatrix : public EncodedSource {
 
   // [groups, outputs]
   Result<std::vector<uint8_t>> ReadZeros() const {
-    ASSIGN_OR_RETURN(const std::vector<uint32_t> words, ReadWords(*entries_.zeros, 0, entries_.zeros->bytes / 4));
+    ASSIGN_OR_RETURN(const std::vector<uint32_t> words,
+                     ReadWords(*entries_.zeros, 0, entries_.zeros->bytes / 4));
     std::vector<uint8_t> zeros(groups_ * rows());
     const auto mask = static_cast<uint8_t>((1u << quantization_.bits) - 1);
     for (uint64_t i = 0; i < zeros.size(); ++i) {
@@ -153,7 +161,8 @@ class PackedMatrix : public EncodedSource {
       const uint64_t count = std::min<uint64_t>(kStripeBytes / 4, total - at);
       ASSIGN_OR_RETURN(const std::vector<uint32_t> words, ReadWords(*entries_.codes, at, count));
       for (uint32_t word : words) {
-        if ((word & 0xff) == 0 || (word & 0xff00) == 0 || (word & 0xff0000) == 0 || word >> 24 == 0) return true;
+        if ((word & 0xff) == 0 || (word & 0xff00) == 0 || (word & 0xff0000) == 0 || word >> 24 == 0)
+          return true;
       }
     }
     return false;
@@ -168,9 +177,8 @@ class PackedMatrix : public EncodedSource {
         std::min(std::max(kStripeBytes / cols() / across, uint64_t{1}) * across, rows() - stripe_first_);
     stripe_.assign(outputs * cols(), 0);
     for (uint64_t line = 0; line < cols() / down; ++line) {
-      ASSIGN_OR_RETURN(
-          const std::vector<uint32_t> words,
-          ReadWords(*entries_.codes, (line * rows() + stripe_first_) / across, outputs / across));
+      ASSIGN_OR_RETURN(const std::vector<uint32_t> words,
+                       ReadWords(*entries_.codes, (line * rows() + stripe_first_) / across, outputs / across));
       for (uint64_t output = 0; output < outputs; ++output) {
         const uint32_t word = words[output / across];
         for (uint64_t i = 0; i < down; ++i) {
@@ -193,13 +201,34 @@ class PackedMatrix : public EncodedSource {
   std::vector<uint8_t> zeros_;
 };
 
-std::string TypeText(const HfQuantization& quantization, const MatrixForm& form, bool scattered) {
-  const char* method = quantization.method == HfMethod::kAwq ? "awq" : "gptq";
-  std::string text = Format("%s %u bits", method, quantization.bits);
-  if (scattered) return text + " act-order";
-  return form.encoding == DSOPT_ENCODING_PLAIN && quantization.bits == 8 ? text + " of all values" : text;
-}
-
 }  // namespace
+
+Result<std::unique_ptr<MatrixSource>> OpenPackedMatrix(const SafetensorsCheckpoint& checkpoint,
+                                                       const HfQuantization& quantization,
+                                                       const std::string& base,
+                                                       const std::vector<uint64_t>& shape, UsedEntries* used) {
+  const bool awq = quantization.method == HfMethod::kAwq;
+  const uint64_t outputs = shape[0], inputs = shape.back(), per_word = 32 / quantization.bits;
+  const uint64_t group_size = quantization.group_size == 0 ? inputs : quantization.group_size;
+  if (shape.size() != 2 || outputs % per_word != 0 || (!awq && inputs % per_word != 0)) {
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "checkpoint: tensor '%s.qweight' stands for shape %s, expected multiples of %llu",
+                 base.c_str(), ShapeTextOf(shape).c_str(), static_cast<unsigned long long>(per_word));
+  }
+  const uint64_t groups = inputs / group_size + (inputs % group_size != 0 ? 1 : 0);
+  const std::vector<uint64_t> packed = {awq ? inputs : inputs / per_word, awq ? outputs / per_word : outputs};
+  Entries entries;
+  ASSIGN_OR_RETURN(entries.codes, RequireEntry(checkpoint, base + ".qweight", packed, {"I32"}, used));
+  ASSIGN_OR_RETURN(entries.zeros,
+                   RequireEntry(checkpoint, base + ".qzeros", {groups, outputs / per_word}, {"I32"}, used));
+  ASSIGN_OR_RETURN(entries.scales,
+                   RequireEntry(checkpoint, base + ".scales", {groups, outputs}, {"F16", "BF16", "F32"}, used));
+  if (!awq && checkpoint.Find(base + ".g_idx") != nullptr) {
+    ASSIGN_OR_RETURN(entries.group_index, RequireEntry(checkpoint, base + ".g_idx", {inputs}, {"I32"}, used));
+  }
+  auto source = std::make_unique<PackedMatrix>(checkpoint, quantization, entries, base, shape);
+  RETURN_IF_ERROR(source->Choose());
+  return std::unique_ptr<MatrixSource>(std::move(source));
+}
 
 }  // namespace dsopt

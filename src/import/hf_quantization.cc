@@ -32,7 +32,8 @@ Status ParseAwq(const JsonKeys& keys, HfQuantization* out) {
   ASSIGN_OR_RETURN(out->bits, keys.Uint("w_bit", 4));
   ASSIGN_OR_RETURN(out->bits, keys.Uint("bits", out->bits));
   if (out->bits != 4) return keys.Unsupported("bits", "4");
-  RETURN_IF_ERROR(ParseGroupSize(keys, keys.has("q_group_size") ? "q_group_size" : "group_size", &out->group_size));
+  RETURN_IF_ERROR(
+      ParseGroupSize(keys, keys.has("q_group_size") ? "q_group_size" : "group_size", &out->group_size));
   ASSIGN_OR_RETURN(const std::string version, keys.String("version", "gemm"));
   if (version != "gemm" && version != "GEMM") return keys.Unsupported("version", "gemm");
   ASSIGN_OR_RETURN(const bool zeros, keys.Bool("zero_point", true));
@@ -60,7 +61,8 @@ Status ParseScheme(const JsonKeys& weights, HfQuantization* out) {
   if (strategy == "tensor" || strategy == "channel") return {};
   if (strategy != "block") return weights.Unsupported("strategy", "tensor, channel or block");
   const json* block = weights.Find("block_structure");
-  if (block == nullptr || *block != json({128, 128})) return weights.Unsupported("block_structure", "[128, 128]");
+  if (block == nullptr || *block != json({128, 128}))
+    return weights.Unsupported("block_structure", "[128, 128]");
   out->block_rows = out->block_cols = 128;
   return {};
 }

@@ -1,5 +1,5 @@
-// hf_scaled.cc - weights of fp8 or int8 in their own shape, and beside them their scales: "weight_scale_inv" (blocks)
-// or "weight_scale" (all, rows or blocks). Both names mean a factor.
+// hf_scaled.cc - weights of fp8 or int8 in their own shape, and beside them their scales: "weight_scale_inv"
+// (blocks) or "weight_scale" (all, rows or blocks). Both names mean a factor.
 #include <algorithm>
 
 #include "base/float_types.h"
@@ -12,8 +12,8 @@ constexpr uint64_t kReadBytes = 1u << 20;
 
 class ScaledMatrix : public EncodedSource {
  public:
-  ScaledMatrix(const SafetensorsCheckpoint& checkpoint, const SafetensorsEntry& weight, const SafetensorsEntry& scale,
-               std::string type)
+  ScaledMatrix(const SafetensorsCheckpoint& checkpoint, const SafetensorsEntry& weight,
+               const SafetensorsEntry& scale, std::string type)
       : EncodedSource(weight.name, std::move(type), weight.shape),
         checkpoint_(checkpoint),
         weight_(weight),
@@ -38,8 +38,10 @@ class ScaledMatrix : public EncodedSource {
       form_ = blocks;
       return {};
     }
-    return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' has shape %s, expected one scale, one for each of %llu rows%s",
-                 scale_.name.c_str(), ShapeTextOf(scale_.shape).c_str(), static_cast<unsigned long long>(rows()),
+    return Error(DSOPT_E_CORRUPT,
+                 "checkpoint: tensor '%s' has shape %s, expected one scale, one for each of %llu rows%s",
+                 scale_.name.c_str(), ShapeTextOf(scale_.shape).c_str(),
+                 static_cast<unsigned long long>(rows()),
                  fp8 && quantization.block_rows != 0 ? (" or " + ShapeTextOf(grid)).c_str() : "");
   }
 
@@ -74,6 +76,7 @@ class ScaledMatrix : public EncodedSource {
       RETURN_IF_ERROR(checkpoint_.Read(weight_, at, part));
       if (std::find(part.begin(), part.end(), uint8_t{0x80}) == part.end()) continue;
       form_.encoding = DSOPT_ENCODING_PLAIN;
+      type_ += " with code -128";
       return {};
     }
     return {};
@@ -96,8 +99,8 @@ Result<std::unique_ptr<MatrixSource>> OpenScaledMatrix(const SafetensorsCheckpoi
   if (checkpoint.Find(scale_name) == nullptr) scale_name = weight.name + "_scale";
   const SafetensorsEntry* scale = checkpoint.Find(scale_name);
   if (scale == nullptr) {
-    return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' is of type %s, but '%s' is missing", weight.name.c_str(),
-                 weight.dtype_name.c_str(), scale_name.c_str());
+    return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' is of type %s, but '%s' is missing",
+                 weight.name.c_str(), weight.dtype_name.c_str(), scale_name.c_str());
   }
   RETURN_IF_ERROR(RequireEntry(checkpoint, scale_name, scale->shape, {"F32", "F16", "BF16"}, used).status());
   // Scales of activations are for kernels that quantise those, too.
@@ -105,8 +108,8 @@ Result<std::unique_ptr<MatrixSource>> OpenScaledMatrix(const SafetensorsCheckpoi
   for (const char* other : {".input_scale", ".input_scale_ub", ".weight_zero_point"}) {
     if (const SafetensorsEntry* entry = checkpoint.Find(base + other)) used->insert(entry);
   }
-  auto source = std::make_unique<ScaledMatrix>(checkpoint, weight, *scale,
-                                               weight.dtype == DSOPT_I8 ? "int8" : "fp8");
+  auto source =
+      std::make_unique<ScaledMatrix>(checkpoint, weight, *scale, weight.dtype == DSOPT_I8 ? "int8" : "fp8");
   RETURN_IF_ERROR(source->Choose(quantization));
   return std::unique_ptr<MatrixSource>(std::move(source));
 }

@@ -1,22 +1,17 @@
 #include "import/matrix_source.h"
 
 #include <bit>
-#include <limits>
-#include <utility>
 
 #include "base/float_types.h"
 
 namespace dsopt {
 
-MatrixSource::MatrixSource(std::string source_name, std::string source_type, std::vector<uint64_t> source_shape)
-    : name(std::move(source_name)), type(std::move(source_type)), shape(std::move(source_shape)) {}
-
 Status MatrixSource::ReadCodes(uint64_t, uint64_t, int8_t*) {
-  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no codes", name.c_str(), type.c_str());
+  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no codes", name().c_str(), type_.c_str());
 }
 
 Status MatrixSource::ReadScales(uint64_t, uint64_t, float*, float*) {
-  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no scales", name.c_str(), type.c_str());
+  return Error(DSOPT_E_INTERNAL, "tensor '%s' of type %s has no scales", name().c_str(), type_.c_str());
 }
 
 Status EncodedSource::ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) {

@@ -1,10 +1,11 @@
-// matrix_source.h - one tensor of a checkpoint, however it is stored: read by rows as floats, or as the codes and
-// scales that it was quantised to. Importers make sources; convert.cc reads them. Holds no data.
+// matrix_source.h - one tensor of a checkpoint, however it is stored: read by rows as floats, or as the codes
+// and scales that it was quantised to. Importers make sources; convert.cc reads them. Holds no data.
 #ifndef DSOPT_IMPORT_MATRIX_SOURCE_H_
 #define DSOPT_IMPORT_MATRIX_SOURCE_H_
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -18,7 +19,7 @@ struct MatrixForm {
   dsopt_dtype dtype = DSOPT_BF16;                  // of PLAIN: F32, F16 or BF16
   uint32_t group_rows = 0, group_cols = 0;         // as in TensorSpec
   bool has_offset = false;
-  dsopt_dtype scale_dtype = DSOPT_F32;             // F32 or F16: holds every scale and offset exactly
+  dsopt_dtype scale_dtype = DSOPT_F32;  // F32 or F16: holds every scale and offset exactly
   bool operator==(const MatrixForm&) const = default;
 };
 
@@ -34,14 +35,15 @@ inline uint64_t RowGroups(const MatrixForm& form, uint64_t rows) {
 // [thread-compatible] The checkpoint must outlive its sources.
 class MatrixSource {
  public:
-  MatrixSource(std::string source_name, std::string source_type, std::vector<uint64_t> source_shape);
+  MatrixSource(std::string name, std::string type, std::vector<uint64_t> shape)
+      : type_(std::move(type)), name_(std::move(name)), shape_(std::move(shape)) {}
   virtual ~MatrixSource() = default;
 
-  const std::string name;             // in the checkpoint, for messages
-  const std::string type;             // as the checkpoint calls it: "BF16", "Q4_K", "gptq 4 bits"
-  const std::vector<uint64_t> shape;  // one dimension or two
-  uint64_t rows() const { return shape.size() == 1 ? 1 : shape[0]; }
-  uint64_t cols() const { return shape.back(); }
+  const std::string& name() const { return name_; }              // in the checkpoint
+  const std::vector<uint64_t>& shape() const { return shape_; }  // one dimension or two
+  const std::string& type() const { return type_; }  // as people call it: "BF16", "Q4_K", "gptq 4 bits"
+  uint64_t rows() const { return shape_.size() == 1 ? 1 : shape_[0]; }
+  uint64_t cols() const { return shape_.back(); }
   const MatrixForm& form() const { return form_; }
 
   // Rows [first, first + count) as F32, F16 or BF16, rounded to nearest where `to` cannot hold a value.
@@ -52,7 +54,12 @@ class MatrixSource {
   virtual Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets);
 
  protected:
+  std::string type_;
   MatrixForm form_;
+
+ private:
+  const std::string name_;
+  const std::vector<uint64_t> shape_;
 };
 
 // A source that has codes: values are code * scale + offset, in float32.

@@ -23,14 +23,14 @@ constexpr TypeInfo kTypes[] = {{"BF16", 2, DSOPT_BF16},
                                {"F16", 2, DSOPT_F16},
                                {"F32", 4, DSOPT_F32},
                                {"BOOL", 1, DSOPT_DTYPE_DEFAULT},
-                               {"U8", 1, DSOPT_DTYPE_DEFAULT},
-                               {"I8", 1, DSOPT_DTYPE_DEFAULT},
+                               {"U8", 1, DSOPT_U8},
+                               {"I8", 1, DSOPT_I8},
                                {"F8_E5M2", 1, DSOPT_DTYPE_DEFAULT},
-                               {"F8_E4M3", 1, DSOPT_DTYPE_DEFAULT},
+                               {"F8_E4M3", 1, DSOPT_F8_E4M3},
                                {"F8_E8M0", 1, DSOPT_DTYPE_DEFAULT},
                                {"I16", 2, DSOPT_DTYPE_DEFAULT},
                                {"U16", 2, DSOPT_DTYPE_DEFAULT},
-                               {"I32", 4, DSOPT_DTYPE_DEFAULT},
+                               {"I32", 4, DSOPT_I32},
                                {"U32", 4, DSOPT_DTYPE_DEFAULT},
                                {"I64", 8, DSOPT_DTYPE_DEFAULT},
                                {"U64", 8, DSOPT_DTYPE_DEFAULT},
@@ -343,7 +343,7 @@ const SafetensorsEntry* SafetensorsCheckpoint::Find(const std::string& name) con
   return alias == aliases_.end() ? nullptr : FindByName(tensors_, alias->second);
 }
 
-Status SafetensorsCheckpoint::Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) {
+Status SafetensorsCheckpoint::Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) const {
   if (!RangeFits(offset, dst.size(), tensor.bytes)) {
     return Error(DSOPT_E_INVALID_ARGUMENT, "tensor '%s': %zu bytes from %llu, it has %llu", tensor.name.c_str(),
                  dst.size(), static_cast<unsigned long long>(offset),

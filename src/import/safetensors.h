@@ -22,7 +22,7 @@ namespace dsopt {
 struct SafetensorsEntry {
   std::string name;
   std::string dtype_name;                   // as in the file: "BF16", "I64"
-  dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;  // F32, F16, BF16; DEFAULT: a type that models do not use
+  dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;  // DEFAULT: a type that models do not use
   std::vector<uint64_t> shape;
   uint64_t offset = 0;  // of the data area (header) or of the file (checkpoint), in bytes
   uint64_t bytes = 0;
@@ -50,7 +50,7 @@ class SafetensorsCheckpoint {
   // By name, or by the alias that __metadata__ gives for a name that is absent; nullptr if neither is there.
   const SafetensorsEntry* Find(const std::string& name) const;
   // Bytes [offset, offset + dst.size()) of a tensor.
-  Status Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst);
+  Status Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) const;
 
  private:
   Status AddFile(const std::filesystem::path& path, SafetensorsHeader* header);

@@ -54,9 +54,7 @@ std::optional<MatrixForm> CommonForm(const std::vector<TensorSource*>& parts) {
 }
 
 dsopt_dtype CodeType(dsopt_encoding encoding) {
-  return encoding == DSOPT_ENCODING_INT8  ? DSOPT_I8
-         : encoding == DSOPT_ENCODING_FP8 ? DSOPT_F8_E4M3
-                                          : DSOPT_U8;
+  return encoding == DSOPT_ENCODING_INT8 ? DSOPT_I8 : encoding == DSOPT_ENCODING_FP8 ? DSOPT_F8_E4M3 : DSOPT_U8;
 }
 
 void SetPlain(dsopt_dtype dtype, TensorSource* tensor) {
@@ -76,10 +74,10 @@ std::string FromText(const TensorSource& tensor, const std::vector<const TensorS
   const auto add = [](const std::string& type, std::vector<std::string>* list) {
     if (std::find(list->begin(), list->end(), type) == list->end()) list->push_back(type);
   };
-  for (const auto& piece : tensor.pieces) add(piece->type, &own);
+  for (const auto& piece : tensor.pieces) add(piece->type(), &own);
   for (const TensorSource* other : weight) {
     for (const auto& piece : other->pieces) {
-      if (std::find(own.begin(), own.end(), piece->type) == own.end()) add(piece->type, &beside);
+      if (std::find(own.begin(), own.end(), piece->type()) == own.end()) add(piece->type(), &beside);
     }
   }
   std::sort(beside.begin(), beside.end());

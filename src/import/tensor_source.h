@@ -1,5 +1,5 @@
-// tensor_source.h - where a tensor of the .dsopt file comes from, and which encoding holds it without loss. Reads no
-// data: see convert.h.
+// tensor_source.h - where a tensor of the .dsopt file comes from, and which encoding holds it without loss.
+// Reads no data: see convert.h.
 #ifndef DSOPT_IMPORT_TENSOR_SOURCE_H_
 #define DSOPT_IMPORT_TENSOR_SOURCE_H_
 
@@ -23,6 +23,11 @@ struct TensorSource {
   dsopt_dtype scale_dtype = DSOPT_F32;                // of scales and offsets, where the encoding has them
 };
 
+struct CheckpointMap {
+  std::vector<TensorSource> tensors;  // in the order of use: embed, layers, final norm, head
+  std::vector<std::string> ignored;   // checkpoint tensors that nothing needs
+};
+
 // spec's name and shape, and weight.
 TensorSource MakeTensorSource(const CanonicalTensor& tensor);
 
@@ -34,9 +39,10 @@ struct FormSummary {
   bool operator==(const FormSummary&) const = default;
 };
 
-// Sets type, encoding and groups of every tensor. dtype DEFAULT: the form that all tensors of a weight have in common
-// (codes of 4 bits are widened to 8, groups divided), plain floats where there is none: bf16 for what was encoded, the
-// checkpoint's type for the rest. Another dtype: tensors of two and more dimensions become plain floats of that type.
+// Sets type, encoding and groups of every tensor. dtype DEFAULT: the form that all tensors of a weight have in
+// common (codes of 4 bits are widened to 8, groups divided), plain floats where there is none: bf16 for what
+// was encoded, the checkpoint's type for the rest. Another dtype: tensors of two and more dimensions become
+// plain floats of that type.
 void ChooseForms(dsopt_dtype dtype, std::vector<TensorSource>* tensors);
 
 // Rows in the order of their first tensor.

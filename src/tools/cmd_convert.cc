@@ -1,8 +1,10 @@
-// cmd_convert.cc - dsopt convert: a Hugging Face folder becomes a .dsopt file.
+// cmd_convert.cc - dsopt convert: a Hugging Face folder or a GGUF file becomes a .dsopt file.
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "import/convert.h"
@@ -74,7 +76,7 @@ class ProgressBar {
 };
 
 struct Request {
-  std::string folder, output, compression = "zstd", dtype = "keep", license;
+  std::string input, output, compression = "zstd", dtype = "keep", license;
   uint32_t level = 1;
   bool json = false, quiet = false;
 };
@@ -84,6 +86,24 @@ dsopt_dtype TypeOf(const std::string& word) {
          : word == "f16" ? DSOPT_F16
          : word == "f32" ? DSOPT_F32
                          : DSOPT_DTYPE_DEFAULT;
+}
+
+// What became of which type: worth telling where the checkpoint is quantised or types differ.
+std::string FormTable(const std::vector<FormSummary>& forms) {
+  size_t from = std::string("stored as").size(), to = std::string("becomes").size();
+  for (const FormSummary& form : forms) {
+    from = std::max(from, form.from.size());
+    to = std::max(to, form.to.size());
+  }
+  const int from_width = static_cast<int>(from), to_width = static_cast<int>(to);
+  std::string text =
+      Format("  %-*s  %-*s  tensors  parameters\n", from_width, "stored as", to_width, "becomes");
+  for (const FormSummary& form : forms) {
+    text +=
+        Format("  %-*s  %-*s  %7llu  %10llu\n", from_width, form.from.c_str(), to_width, form.to.c_str(),
+               static_cast<unsigned long long>(form.tensors), static_cast<unsigned long long>(form.parameters));
+  }
+  return text;
 }
 
 Status Report(const Request& request, const ConvertSummary& summary, double seconds) {
@@ -97,6 +117,10 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
     object["raw_bytes"] = summary.raw_bytes;
     object["file_bytes"] = summary.file_bytes;
     object["seconds"] = seconds;
+    for (const FormSummary& form : summary.forms) {
+      object["forms"].push_back(
+          {{"from", form.from}, {"to", form.to}, {"tensors", form.tensors}, {"parameters", form.parameters}});
+    }
     object["ignored_tensors"] = summary.ignored;
     PrintJson(object);
     return {};
@@ -108,6 +132,7 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
              static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
              100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
              HumanBytes(summary.raw_bytes).c_str(), seconds);
+  if (summary.forms.size() > 1) text += FormTable(summary.forms);
   if (!summary.has_tokenizer) text += "no tokenizer was found: the model works on token ids only\n";
   for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
   return Print(text);
@@ -117,16 +142,18 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
 
 int CmdConvert(const Arguments& arguments) {
   Request request;
-  Options options("convert", "HF_FOLDER OUT.dsopt",
-                  "Converts a Hugging Face folder (config.json, safetensors, tokenizer) into one .dsopt file.");
-  options.Positional("HF_FOLDER", &request.folder, "folder of the checkpoint");
+  Options options(
+      "convert", "INPUT OUT.dsopt",
+      "Converts a Hugging Face folder (config.json, safetensors, tokenizer; also GPTQ, AWQ, fp8) or a GGUF\n"
+      "file into one .dsopt file. What is quantised stays so, without loss where an encoding allows.");
+  options.Positional("INPUT", &request.input, "folder of the checkpoint, or GGUF file (of several, the first)");
   options.Positional("OUT.dsopt", &request.output, "file to write; replaced only when complete");
   options.Choice("compression", {"zstd", "none"}, &request.compression,
                  "zstd: smaller and lossless; none: can be mapped, loads fastest (default zstd)");
   options.Value("level", "N", &request.level, "zstd level, 1 to 19 (default 1)");
   options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype,
-                 "type of the matrices (default keep)");
-  options.Value("license", "TEXT", &request.license, "licence to record (default: what the folder says)");
+                 "type of the matrices; keep: as they are, quantised ones encoded (default keep)");
+  options.Value("license", "TEXT", &request.license, "licence to record (default: what the checkpoint says)");
   options.Flag("json", &request.json, "print the summary as one JSON object");
   options.Flag("quiet,q", &request.quiet, "no progress and no summary");
   options.Check([&request] {
@@ -146,7 +173,7 @@ int CmdConvert(const Arguments& arguments) {
   convert.cancel = &g_interrupted;
   convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };
   const uint64_t start_ns = NowNs();
-  Result<ConvertSummary> summary = ConvertHfFolder(request.folder, request.output, convert);
+  Result<ConvertSummary> summary = Convert(request.input, request.output, convert);
   bar.Clear();
   if (!summary.ok()) {
     const int code = Fail("convert", summary.status());

@@ -63,7 +63,7 @@ std::unique_ptr<Mapped> Map(const std::vector<FileTensor>& tensors, ConfigSpec* 
   Result<SafetensorsCheckpoint> checkpoint = SafetensorsCheckpoint::Open(mapped->folder.path());
   REQUIRE(checkpoint.ok());
   mapped->checkpoint = std::make_unique<SafetensorsCheckpoint>(*std::move(checkpoint));
-  mapped->map = MapHfCheckpoint(*mapped->checkpoint, dtype, config);
+  mapped->map = MapHfCheckpoint(*mapped->checkpoint, HfQuantization(), dtype, config);
   return mapped;
 }
 
@@ -118,7 +118,7 @@ TEST_CASE("tied embeddings are found under either name and by the alias of the f
   Erase("model.embed_tokens.weight", &tensors);
   mapped = Map(tensors, &config);
   REQUIRE(mapped->map.ok());
-  CHECK(mapped->map->tensors[0].pieces[0]->name == "lm_head.weight");
+  CHECK(mapped->map->tensors[0].pieces[0]->name() == "lm_head.weight");
 
   config.tie_embeddings = false;
   mapped = Map(tensors, &config);
@@ -126,7 +126,7 @@ TEST_CASE("tied embeddings are found under either name and by the alias of the f
   mapped = Map(tensors, &config, DSOPT_DTYPE_DEFAULT, {{"model.embed_tokens.weight", "lm_head.weight"}});
   REQUIRE(mapped->map.ok());
   CHECK(config.tie_embeddings);
-  CHECK(mapped->map->tensors[0].pieces[0]->name == "lm_head.weight");
+  CHECK(mapped->map->tensors[0].pieces[0]->name() == "lm_head.weight");
   CHECK(mapped->map->tensors.back().spec.name == "final_norm");
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("experts are stacked in their order, in the widest of their types", "[
   CHECK(gate->spec.dtype == DSOPT_F32);
   REQUIRE(gate->pieces.size() == 12);
   for (size_t e = 0; e < 12; ++e)
-    CHECK(gate->pieces[e]->name == moe + "experts." + std::to_string(e) + ".w1.weight");
+    CHECK(gate->pieces[e]->name() == moe + "experts." + std::to_string(e) + ".w1.weight");
 }
 
 }  // namespace

@@ -220,7 +220,6 @@ TEST_CASE("a value that cannot be honoured is refused by key and value", "[impor
   CheckRefused(with("num_attention_heads", 0), "num_attention_heads", "0");
   CheckRefused(with("rms_norm_eps", "small"), "rms_norm_eps", "small");
   CheckRefused(with("tie_word_embeddings", 1), "tie_word_embeddings", "1");
-  CheckRefused(with("quantization_config", {{"bits", 4}}), "quantization_config", "bits");
   CheckRefused(with("rope_scaling", 3), "rope_scaling", "3");
   json config = Llama();
   config.erase("vocab_size");
