@@ -1,5 +1,5 @@
 # packages.cmake - target `packages`: what cpack makes of the components. Other kinds of package (a wheel, a jar, ...)
-# join with add_dependencies(packages ...).
+# join below.
 set(CPACK_PACKAGE_NAME dsopt)
 set(CPACK_PACKAGE_VENDOR dsopt)
 set(CPACK_PACKAGE_CONTACT "${DSOPT_PACKAGE_CONTACT}")
@@ -32,3 +32,8 @@ add_custom_target(packages
   COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake
   WORKING_DIRECTORY ${CMAKE_BINARY_DIR} VERBATIM)
 add_dependencies(packages ${package_targets})
+foreach(target wheel)  # packages of languages, into folders of their own
+  if(TARGET ${target})
+    add_dependencies(packages ${target})
+  endif()
+endforeach()

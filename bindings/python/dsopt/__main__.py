@@ -1,8 +1,6 @@
 """python -m dsopt: the command-line program."""
 
-import os
-import sys
+from ._program import main
 
-from ._program import program
-
-os.execv(program(), ["dsopt", *sys.argv[1:]])
+if __name__ == "__main__":
+    main()

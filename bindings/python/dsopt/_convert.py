@@ -47,7 +47,7 @@ def microseconds(name, time):
     return min(us, _LONGEST_US)
 
 
-def text(name, value):
+def encoded(name, value):
     """UTF-8 of a str, or bytes as they are. Lone surrogates go through, so that the library names their place."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
@@ -58,7 +58,7 @@ def text(name, value):
 
 def c_string(name, value):
     """bytes without a NUL for a C string."""
-    data = bytes(text(name, value))
+    data = bytes(encoded(name, value))
     if b"\0" in data:
         raise InvalidArgumentError(f"{name}: {value!r} holds a NUL character")
     return data
@@ -70,8 +70,8 @@ def optional_c_string(name, value):
 
 
 def utf8(name, value):
-    """text, refused here if it is not valid: for places where the library takes any bytes."""
-    data = bytes(text(name, value))
+    """encoded, refused here if it is not valid: for places where the library takes any bytes."""
+    data = bytes(encoded(name, value))
     try:
         data.decode()
     except UnicodeDecodeError as error:

@@ -2,8 +2,8 @@
 
 from . import _native
 from ._callbacks import FileReceiver, ProgressReceiver
-from ._convert import (U64_MAX, c_string, chat_messages, integer, microseconds, optional_c_string, path, read_array,
-                       read_text, text, token_array)
+from ._convert import (U64_MAX, c_string, chat_messages, encoded, integer, microseconds, optional_c_string, path,
+                       read_array, read_text, token_array)
 from ._errors import InvalidArgumentError, NotFoundError
 from ._handle import Handle
 from ._runtime import Runtime, default_runtime
@@ -92,7 +92,7 @@ class Model(Handle):
         info = _native.dsopt_model_info()
         _native.dsopt_model_get_info(self._handle(), info)
         bos, eos, pad = (token if token >= 0 else None for token in (info.bos, info.eos, info.pad))
-        return ModelInfo(info.architecture, info.vocab_size, info.context_length, info.layer_count,
+        return ModelInfo(info.architecture, info.vocab_size, info.contextlength, info.layer_count,
                          info.parameter_count, info.weight_bytes, info.kv_bytes_per_token, bos, eos, pad,
                          bool(info.loaded), info.device)
 
@@ -111,10 +111,10 @@ class Model(Handle):
 
     # ---- text --------------------------------------------------------------------------------------
 
-    def tokenize(self, text_, *, bos=False, special=False):
+    def tokenize(self, text, *, bos=False, special=False):
         """Token ids of a str or of UTF-8 bytes. bos: begin token first, if the model has one. special: let text such as
         "<|eot|>" become a control token."""
-        data = text("text", text_)
+        data = encoded("text", text)
         flags = ((_native.DSOPT_TOKENIZE_ADD_BOS if bos else 0)
                  | (_native.DSOPT_TOKENIZE_PARSE_SPECIAL if special else 0))
         found = read_array("i", len(data) + 8, lambda tokens: _native.tokenize(self._handle(), data, flags, tokens))
@@ -164,7 +164,7 @@ class Model(Handle):
         return "".join(self.stream_chat(messages, max_tokens=max_tokens, **options))
 
     def _stream_tokens(self, prompt, max_tokens, options):
-        context = self.info.context_length
+        context = self.info.contextlength
         limit = integer("max_tokens", max_tokens)
         room = min(context, len(prompt) + limit) if limit > 0 else context
         session = self.session(max_tokens=max(room, len(prompt)))

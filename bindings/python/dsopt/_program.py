@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 from ._errors import BY_NAME, DsoptError, InvalidArgumentError, NotFoundError
 
@@ -14,6 +15,11 @@ def program():
     if not path.is_file():
         raise NotFoundError(f"program: {path} is not there; this package was built without it")
     return str(path)
+
+
+def main():
+    """Becomes the program, with the arguments of this process."""
+    os.execv(program(), ["dsopt", *sys.argv[1:]])
 
 
 def convert(folder, out, *, dtype=None, compression=None, level=None, license=None):

@@ -5,7 +5,7 @@ import time
 
 from . import _errors, _native
 from ._callbacks import EventReceiver
-from ._convert import integer, read_array, text, token_array
+from ._convert import encoded, integer, read_array, token_array
 from ._handle import Handle
 from ._options import request_of
 from ._types import EventKind, Finish, event_of
@@ -40,7 +40,7 @@ class Stream(Handle):
 
     # ---- prompt ----------------------------------------------------------------------------------
 
-    def append(self, text_, *, bos=None, special=False):
+    def append(self, text, *, bos=None, special=False):
         """Appends text (a str or UTF-8 bytes). bos: begin token first; default: if the stream is empty. special: let text
         such as "<|eot|>" become a control token."""
         raw = self._handle()
@@ -48,7 +48,7 @@ class Stream(Handle):
             bos = _native.dsopt_stream_token_count(raw) == 0
         flags = ((_native.DSOPT_TOKENIZE_ADD_BOS if bos else 0)
                  | (_native.DSOPT_TOKENIZE_PARSE_SPECIAL if special else 0))
-        _native.stream_append_text(raw, text("text", text_), flags)
+        _native.stream_append_text(raw, encoded("text", text), flags)
 
     def append_tokens(self, tokens):
         """Appends token ids."""
