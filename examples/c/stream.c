@@ -1,8 +1,10 @@
 /* stream.c - the smallest useful program: open a model, stream an answer, stop on errors.
  *   stream MODEL.dsopt "bring me the red cup from the kitchen"
+ *   stream --cpu-variant avx2 MODEL.dsopt TEXT       for tools that know no newer CPU instructions
  * Link with -ldsopt; needs nothing but dsopt.h. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <dsopt/dsopt.h>
 
@@ -20,19 +22,23 @@ int main(int argc, char** argv) {
   char prompt[4096];
   size_t prompt_len = 0;
   int failed = 1;
-  if (argc != 3) {
-    fprintf(stderr, "usage: %s MODEL.dsopt TEXT\n", argv[0]);
+  const int has_variant = argc == 5 && strcmp(argv[1], "--cpu-variant") == 0;
+  if (argc != 3 && !has_variant) {
+    fprintf(stderr, "usage: %s [--cpu-variant scalar|avx2|avx512|avx512_bf16] MODEL.dsopt TEXT\n", argv[0]);
     return 2;
   }
-  const dsopt_message message = {"user", argv[2], DSOPT_NTS};
+  const char* path = argv[argc - 2];
+  const dsopt_runtime_options options = {.struct_size = sizeof options,
+                                         .cpu_variant = has_variant ? argv[2] : NULL};
+  const dsopt_message message = {"user", argv[argc - 1], DSOPT_NTS};
   const dsopt_generate_options generate = {.struct_size = sizeof generate, .max_tokens = 256};
 
-  if (Failed("runtime", dsopt_runtime_create(NULL, &runtime))) goto done;
-  if (Failed("model", dsopt_model_open(runtime, argv[1], NULL, &model))) goto done;
+  if (Failed("runtime", dsopt_runtime_create(&options, &runtime))) goto done;
+  if (Failed("model", dsopt_model_open(runtime, path, NULL, &model))) goto done;
   if (Failed("session", dsopt_session_create(model, NULL, &session))) goto done;
   if (Failed("stream", dsopt_stream_create(session, &stream))) goto done;
-  if (Failed("template", dsopt_chat_format(model, &message, 1, DSOPT_CHAT_ADD_PROMPT, prompt, sizeof prompt,
-                                           &prompt_len)))
+  if (Failed("template",
+             dsopt_chat_format(model, &message, 1, DSOPT_CHAT_ADD_PROMPT, prompt, sizeof prompt, &prompt_len)))
     goto done;
   if (Failed("prompt", dsopt_stream_append_text(stream, prompt, prompt_len, DSOPT_TOKENIZE_PARSE_SPECIAL)))
     goto done;
@@ -42,7 +48,8 @@ int main(int argc, char** argv) {
     dsopt_event event = {.struct_size = sizeof event};
     dsopt_status status = dsopt_stream_read(stream, &event);
     if (status == DSOPT_PENDING) {
-      if (Failed("wait", dsopt_session_wait(session, 1000000))) goto done;
+      status = dsopt_session_wait(session, 1000000);
+      if (status != DSOPT_E_TIMEOUT && Failed("wait", status)) goto done; /* a long prompt takes its time */
       continue;
     }
     if (Failed("read", status)) goto done;
