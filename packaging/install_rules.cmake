@@ -59,12 +59,18 @@ endfunction()
 # Component bundle: the shared libraries outside of the C and C++ run time that library and program load, with their
 # licences, so that the tarball runs where they are absent.
 function(dsopt_install_bundle libdir)
-  install(RUNTIME_DEPENDENCY_SET dsopt_bundle
+  dsopt_install_dependencies(dsopt_bundle bundle ${libdir} ${CMAKE_INSTALL_DOCDIR}/bundled
+    zstd1 xxhash0 utf8proc2 absl20220623)
+endfunction()
+
+# The same for any set of targets and component; the rest are Debian's names of what they load.
+function(dsopt_install_dependencies set component libdir licences)
+  install(RUNTIME_DEPENDENCY_SET ${set}
     PRE_EXCLUDE_REGEXES "^ld-linux" "^lib(c|m|dl|rt|pthread|gcc_s|stdc\\+\\+)\\.so" "^libdsopt"
-    LIBRARY DESTINATION ${libdir} COMPONENT bundle EXCLUDE_FROM_ALL)
-  foreach(package zstd1 xxhash0 utf8proc2 absl20220623)
-    install(FILES /usr/share/doc/lib${package}/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR}/bundled
-      RENAME lib${package}.copyright COMPONENT bundle OPTIONAL EXCLUDE_FROM_ALL)
+    LIBRARY DESTINATION ${libdir} COMPONENT ${component} EXCLUDE_FROM_ALL)
+  foreach(package ${ARGN})
+    install(FILES /usr/share/doc/lib${package}/copyright DESTINATION ${licences}
+      RENAME lib${package}.copyright COMPONENT ${component} OPTIONAL EXCLUDE_FROM_ALL)
   endforeach()
 endfunction()
 
