@@ -92,7 +92,7 @@ class Model(Handle):
         info = _native.dsopt_model_info()
         _native.dsopt_model_get_info(self._handle(), info)
         bos, eos, pad = (token if token >= 0 else None for token in (info.bos, info.eos, info.pad))
-        return ModelInfo(info.architecture, info.vocab_size, info.contextlength, info.layer_count,
+        return ModelInfo(info.architecture, info.vocab_size, info.context_length, info.layer_count,
                          info.parameter_count, info.weight_bytes, info.kv_bytes_per_token, bos, eos, pad,
                          bool(info.loaded), info.device)
 
@@ -164,7 +164,7 @@ class Model(Handle):
         return "".join(self.stream_chat(messages, max_tokens=max_tokens, **options))
 
     def _stream_tokens(self, prompt, max_tokens, options):
-        context = self.info.contextlength
+        context = self.info.context_length
         limit = integer("max_tokens", max_tokens)
         room = min(context, len(prompt) + limit) if limit > 0 else context
         session = self.session(max_tokens=max(room, len(prompt)))
