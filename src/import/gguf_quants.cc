@@ -108,8 +108,8 @@ void ScalesQ6_K(const uint8_t* block, float* scales, float*) {
 }
 
 constexpr MatrixForm Form(dsopt_encoding encoding, uint32_t group_cols, bool has_offset,
-                          dsopt_dtype scale_dtype) {
-  return {encoding, DSOPT_BF16, 0, group_cols, has_offset, scale_dtype};
+                          dsopt_dtype scale_type) {
+  return {{encoding, 0, group_cols, has_offset, scale_type}, DSOPT_BF16};
 }
 
 constexpr GgufQuant kQuants[] = {

@@ -32,11 +32,11 @@ class PackedMatrix : public EncodedSource {
   // Which form holds it: reads zeros, the index of groups and, of 8 bits, all codes.
   Status Choose() {
     type_ = Format("%s %u bits", IsAwq() ? "awq" : "gptq", quantization_.bits);
-    form_.scale_dtype = entries_.scales->dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
+    form_.scale_type = entries_.scales->dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
     ASSIGN_OR_RETURN(const std::vector<uint8_t> zeros, ReadZeros());
     form_.has_offset =
         std::any_of(zeros.begin(), zeros.end(), [this](uint8_t zero) { return zero != Middle(); });
-    if (form_.has_offset) form_.scale_dtype = DSOPT_F32;
+    if (form_.has_offset) form_.scale_type = DSOPT_F32;
     ASSIGN_OR_RETURN(const bool in_order, ReadGroupIndex());
     if (!in_order) {  // no encoding has groups of scattered inputs
       type_ += " act-order";
@@ -74,7 +74,7 @@ class PackedMatrix : public EncodedSource {
 
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override {
     RETURN_IF_ERROR(LoadScales());
-    const uint64_t per_row = GroupsPerRow(form_, cols());
+    const uint64_t per_row = GroupsAcross(form_, cols());
     const uint64_t group_cols = form_.group_cols == 0 ? cols() : form_.group_cols;
     for (uint64_t i = 0; i < count * per_row; ++i) {
       const uint64_t at = i % per_row * group_cols / group_size_ * rows() + first + i / per_row;

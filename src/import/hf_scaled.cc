@@ -24,7 +24,7 @@ class ScaledMatrix : public EncodedSource {
     const uint64_t elements = scale_.bytes / ElementBytes(scale_.dtype);
     const bool fp8 = weight_.dtype == DSOPT_F8_E4M3;
     form_.encoding = fp8 ? DSOPT_ENCODING_FP8 : DSOPT_ENCODING_INT8;
-    form_.scale_dtype = scale_.dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
+    form_.scale_type = scale_.dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
     one_scale_ = elements == 1;
     if (one_scale_ || scale_.shape == std::vector<uint64_t>{rows()} ||
         scale_.shape == std::vector<uint64_t>{rows(), 1}) {
@@ -33,7 +33,7 @@ class ScaledMatrix : public EncodedSource {
     MatrixForm blocks = form_;
     blocks.group_rows = quantization.block_rows;
     blocks.group_cols = quantization.block_cols;
-    const std::vector<uint64_t> grid = {RowGroups(blocks, rows()), GroupsPerRow(blocks, cols())};
+    const std::vector<uint64_t> grid = {GroupsDown(blocks, rows()), GroupsAcross(blocks, cols())};
     if (fp8 && quantization.block_rows != 0 && scale_.shape == grid) {
       form_ = blocks;
       return {};
@@ -50,7 +50,7 @@ class ScaledMatrix : public EncodedSource {
   }
 
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float*) override {
-    const uint64_t per_row = GroupsPerRow(form_, cols()), bytes = ElementBytes(scale_.dtype);
+    const uint64_t per_row = GroupsAcross(form_, cols()), bytes = ElementBytes(scale_.dtype);
     const uint64_t wanted = one_scale_ ? 1 : count * per_row;
     std::vector<uint8_t> stored(wanted * bytes);
     RETURN_IF_ERROR(checkpoint_.Read(scale_, one_scale_ ? 0 : first * per_row * bytes, stored));

@@ -1,8 +1,7 @@
 #include "import/matrix_source.h"
 
-#include <bit>
-
 #include "base/float_types.h"
+#include "quant/fp8.h"
 
 namespace dsopt {
 
@@ -15,7 +14,7 @@ Status MatrixSource::ReadScales(uint64_t, uint64_t, float*, float*) {
 }
 
 Status EncodedSource::ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) {
-  const uint64_t group_rows = GroupRows(form_), groups = GroupsPerRow(form_, cols());
+  const uint64_t group_rows = form_.group_rows > 1 ? form_.group_rows : 1, groups = GroupsAcross(form_, cols());
   const uint64_t group_cols = form_.group_cols == 0 ? cols() : form_.group_cols;
   std::vector<int8_t> codes(cols());
   std::vector<float> scales(groups), offsets(groups), values(cols());
@@ -34,16 +33,6 @@ Status EncodedSource::ReadValues(uint64_t first, uint64_t count, dsopt_dtype to,
     ConvertElements(DSOPT_F32, values.data(), to, dst + (row - first) * cols() * ElementBytes(to), cols());
   }
   return {};
-}
-
-float Fp8ToFloat(uint8_t bits) {
-  const uint32_t sign = static_cast<uint32_t>(bits & 0x80u) << 24, magnitude = bits & 0x7fu;
-  if (magnitude == 0x7f) return std::bit_cast<float>(sign | 0x7fc00000u);
-  if (magnitude < 8) {  // zero or subnormal: multiples of 2^-9
-    const float value = static_cast<float>(magnitude) * 0x1p-9f;
-    return sign != 0 ? -value : value;
-  }
-  return std::bit_cast<float>(sign | ((magnitude << 20) + (120u << 23)));
 }
 
 }  // namespace dsopt

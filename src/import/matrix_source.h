@@ -9,28 +9,16 @@
 #include <vector>
 
 #include "base/status.h"
+#include "quant/coding.h"
 #include "spec/model_spec.h"
 
 namespace dsopt {
 
-// What holds a tensor without loss: plain floats, or an encoding (see dsopt_encoding) with its groups.
-struct MatrixForm {
-  dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;  // PLAIN, INT8, FP8 or INT4
-  dsopt_dtype dtype = DSOPT_BF16;                  // of PLAIN: F32, F16 or BF16
-  uint32_t group_rows = 0, group_cols = 0;         // as in TensorSpec
-  bool has_offset = false;
-  dsopt_dtype scale_dtype = DSOPT_F32;  // F32 or F16: holds every scale and offset exactly
+// What holds a tensor without loss: a coding with scales, or plain floats.
+struct MatrixForm : Coding {
+  dsopt_dtype dtype = DSOPT_BF16;  // of plain floats: F32, F16 or BF16
   bool operator==(const MatrixForm&) const = default;
 };
-
-// Rows in a group and groups in a row, with the meaning of 0 applied.
-inline uint64_t GroupRows(const MatrixForm& form) { return form.group_rows > 1 ? form.group_rows : 1; }
-inline uint64_t GroupsPerRow(const MatrixForm& form, uint64_t cols) {
-  return form.group_cols == 0 ? 1 : cols / form.group_cols + (cols % form.group_cols != 0 ? 1 : 0);
-}
-inline uint64_t RowGroups(const MatrixForm& form, uint64_t rows) {
-  return rows / GroupRows(form) + (rows % GroupRows(form) != 0 ? 1 : 0);
-}
 
 // [thread-compatible] The checkpoint must outlive its sources.
 class MatrixSource {
@@ -50,7 +38,7 @@ class MatrixSource {
   virtual Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) = 0;
   // Of encoded forms. One byte per element: INT8 the code, INT4 the code - 8 (-8 .. 7), FP8 the bits.
   virtual Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst);
-  // Rows of the grid of groups, [count, GroupsPerRow]. Offsets are written where form().has_offset.
+  // Rows of the grid of groups, [count, GroupsAcross]. Offsets are written where form().has_offset.
   virtual Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets);
 
  protected:
@@ -70,9 +58,6 @@ class EncodedSource : public MatrixSource {
   Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override = 0;
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override = 0;
 };
-
-// e4m3 with finite values only: exponent and mantissa all ones are NaN.
-float Fp8ToFloat(uint8_t bits);
 
 }  // namespace dsopt
 #endif  // DSOPT_IMPORT_MATRIX_SOURCE_H_

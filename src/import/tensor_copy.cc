@@ -17,15 +17,9 @@ uint64_t RowsAtOnce(uint64_t cols) { return std::max(kBufferElements / cols, uin
 
 void DeclareTensors(const TensorSource& source, std::vector<TensorSpec>* tensors) {
   tensors->push_back(source.spec);
-  if (!HasScales(source.spec.encoding)) return;
-  TensorSpec scales;
-  scales.name = ScalesName(source.spec.name);
-  scales.dtype = source.scale_dtype;
-  scales.shape = ScalesShape(source.spec);
-  tensors->push_back(scales);
-  if (!source.spec.has_offset) return;
-  scales.name = OffsetsName(source.spec.name);
-  tensors->push_back(std::move(scales));
+  for (TensorSpec& companion : CompanionTensors(source.spec, source.scale_type)) {
+    tensors->push_back(std::move(companion));
+  }
 }
 
 TensorCopier::TensorCopier(Writer& writer, const CopyOptions& options, uint64_t total_bytes)
@@ -93,11 +87,11 @@ Status TensorCopier::CopyCodes(const TensorSource& source, MatrixSource* piece) 
 Status TensorCopier::CopyScales(const TensorSource& source, MatrixSource* piece, bool offsets) {
   const TensorSpec& spec = source.spec;
   const MatrixForm& form = piece->form();
-  const uint64_t cols = piece->cols(), file_groups = GroupsPerRow(form, cols),
-                 rows = RowGroups(form, piece->rows());
+  const uint64_t cols = piece->cols(), file_groups = GroupsAcross(form, cols),
+                 rows = GroupsDown(form, piece->rows());
   MatrixForm target = form;
   target.group_cols = spec.group_cols;  // divides form.group_cols
-  const uint64_t groups = GroupsPerRow(target, cols);
+  const uint64_t groups = GroupsAcross(target, cols);
   const uint64_t repeats = form.group_cols == 0 ? groups : form.group_cols / std::max(spec.group_cols, 1u);
   const uint64_t step = RowsAtOnce(groups);
   for (uint64_t row = 0; row < rows; row += step) {
@@ -110,8 +104,8 @@ Status TensorCopier::CopyScales(const TensorSource& source, MatrixSource* piece,
     for (uint64_t i = 0; i < grid_.size(); ++i) {
       grid_[i] = from[i / groups * file_groups + i % groups / repeats];
     }
-    bytes_.resize(grid_.size() * ElementBytes(source.scale_dtype));
-    ConvertElements(DSOPT_F32, grid_.data(), source.scale_dtype, bytes_.data(), grid_.size());
+    bytes_.resize(grid_.size() * ElementBytes(source.scale_type));
+    ConvertElements(DSOPT_F32, grid_.data(), source.scale_type, bytes_.data(), grid_.size());
     RETURN_IF_ERROR(Append(bytes_));
   }
   return {};

@@ -19,7 +19,7 @@ bool IsInteger(const MatrixForm& form) {
 std::optional<MatrixForm> CommonForm(const MatrixForm& a, const MatrixForm& b) {
   MatrixForm form = a;
   if (a.encoding == DSOPT_ENCODING_PLAIN || b.encoding == DSOPT_ENCODING_PLAIN) return std::nullopt;
-  if (b.scale_dtype == DSOPT_F32) form.scale_dtype = DSOPT_F32;
+  if (b.scale_type == DSOPT_F32) form.scale_type = DSOPT_F32;
   if (!IsInteger(a) || !IsInteger(b)) {
     const bool same = a.encoding == b.encoding && a.group_rows == b.group_rows && a.group_cols == b.group_cols;
     return same ? std::optional(form) : std::nullopt;
@@ -35,7 +35,7 @@ std::optional<MatrixForm> CommonForm(const MatrixForm& a, const MatrixForm& b) {
 bool GroupsMeet(const MatrixForm& form, const std::vector<TensorSource*>& parts) {
   for (size_t i = 0; i + 1 < parts.size(); ++i) {
     const std::vector<uint64_t>& shape = parts[i]->spec.shape;
-    if (shape[shape.size() - 2] % GroupRows(form) != 0) return false;
+    if (form.group_rows > 1 && shape[shape.size() - 2] % form.group_rows != 0) return false;
   }
   return true;
 }
@@ -51,10 +51,6 @@ std::optional<MatrixForm> CommonForm(const std::vector<TensorSource*>& parts) {
     }
   }
   return form && GroupsMeet(*form, parts) ? form : std::nullopt;
-}
-
-dsopt_dtype CodeType(dsopt_encoding encoding) {
-  return encoding == DSOPT_ENCODING_INT8 ? DSOPT_I8 : encoding == DSOPT_ENCODING_FP8 ? DSOPT_F8_E4M3 : DSOPT_U8;
 }
 
 void SetPlain(dsopt_dtype dtype, TensorSource* tensor) {
@@ -88,9 +84,8 @@ std::string FromText(const TensorSource& tensor, const std::vector<const TensorS
 }
 
 std::string ToText(const TensorSpec& spec) {
-  static const char* const kNames[] = {"plain", "lossless12", "int8", "fp8", "int4"};
   if (spec.encoding == DSOPT_ENCODING_PLAIN) return TypeName(spec.dtype);
-  std::string text = kNames[spec.encoding];
+  std::string text = EncodingName(spec.encoding);
   if (spec.group_rows > 1) {
     text += Format(", groups of %u x %u", spec.group_rows, spec.group_cols);
   } else {
@@ -124,12 +119,8 @@ void ChooseForms(dsopt_dtype dtype, std::vector<TensorSource>* tensors) {
         SetPlain(dtype, part);
         continue;
       }
-      part->spec.dtype = CodeType(form->encoding);
-      part->spec.encoding = form->encoding;
-      part->spec.group_rows = form->group_rows;
-      part->spec.group_cols = form->group_cols;
-      part->spec.has_offset = form->has_offset;
-      part->scale_dtype = form->scale_dtype;
+      SetCoding(*form, &part->spec);
+      part->scale_type = form->scale_type;
     }
   }
 }

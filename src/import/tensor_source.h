@@ -20,7 +20,7 @@ struct TensorSource {
   TensorSpec spec;     // name, shape; type, encoding and groups after ChooseForms
   std::string weight;  // tensors with the same one must be encoded alike; empty: stays plain
   std::vector<std::unique_ptr<MatrixSource>> pieces;  // their rows together are those of the shape
-  dsopt_dtype scale_dtype = DSOPT_F32;                // of scales and offsets, where the encoding has them
+  dsopt_dtype scale_type = DSOPT_F32;                 // of scales and offsets, where the encoding has them
 };
 
 struct CheckpointMap {
