@@ -92,6 +92,16 @@ public final class Model implements AutoCloseable {
   }
 
   /**
+   * Answers one message through the model's chat template: the short way, with a session of its own.
+   *
+   * @param message what the user says
+   * @return the answer as it appears; to be closed if it is not read to its end
+   */
+  public Generation chat(String message) {
+    return chat(List.of(Message.user(message)), GenerateOptions.DEFAULT);
+  }
+
+  /**
    * Answers a chat: the short way, with a session of its own.
    *
    * @param messages so far; the last one is to be answered

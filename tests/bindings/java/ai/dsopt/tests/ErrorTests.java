@@ -8,6 +8,7 @@ import ai.dsopt.DsoptException;
 import ai.dsopt.Event;
 import ai.dsopt.Finish;
 import ai.dsopt.Generation;
+import ai.dsopt.InternalTests;
 import ai.dsopt.Model;
 import ai.dsopt.ModelOptions;
 import ai.dsopt.Runtime;
@@ -26,6 +27,9 @@ final class ErrorTests {
 
   static void add(Suite suite) {
     suite.test("errors: each failure has its type, its code and the library's message", ErrorTests::types);
+    suite.test("errors: every status has its exception and its name", InternalTests::statuses);
+    suite.test("internal: a handle is released once, after the last call in it", InternalTests::handles);
+    suite.test("internal: durations become microseconds", InternalTests::durations);
     suite.test("errors: caps of host and device memory are kept", ErrorTests::memory);
     suite.test(
         "errors: a generation that runs out of cache fails with the reason", ErrorTests::failedGeneration);
