@@ -32,7 +32,7 @@ add_custom_target(packages
   COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake
   WORKING_DIRECTORY ${CMAKE_BINARY_DIR} VERBATIM)
 add_dependencies(packages ${package_targets})
-foreach(target wheel)  # packages of languages, into folders of their own
+foreach(target wheel jar)  # packages of languages, into folders of their own
   if(TARGET ${target})
     add_dependencies(packages ${target})
   endif()

@@ -21,7 +21,7 @@ class Chat(unittest.TestCase):
 
     def start(self, *options):
         return subprocess.Popen(
-            [JAVA, "-Djava.io.tmpdir=" + self.folder, "-cp", JAR, SOURCE + "/examples/desktop_java/Chat.java",
+            [JAVA, "-XX:TieredStopAtLevel=1", "-Djava.io.tmpdir=" + self.folder, "-cp", JAR, SOURCE + "/examples/desktop_java/Chat.java",
              SOURCE + "/examples/robot_model/robot.dsopt", *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
             env={"PATH": "/usr/bin:/bin"})

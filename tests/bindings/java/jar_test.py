@@ -25,20 +25,22 @@ def first_program():
 
 
 class Jar(unittest.TestCase):
-    def setUp(self):
-        self.work = tempfile.mkdtemp(prefix="dsopt-jar-test")
-        self.addCleanup(shutil.rmtree, self.work)
-        self.jar = shutil.copy(JAR, self.work)
-        self.unpacked = os.path.join(self.work, "tmp")
-        os.mkdir(self.unpacked)
-        with open(os.path.join(self.work, "Hello.java"), "w", encoding="utf-8") as file:
+    @classmethod
+    def setUpClass(cls):
+        cls.work = tempfile.mkdtemp(prefix="dsopt-jar-test")
+        cls.addClassCleanup(shutil.rmtree, cls.work)
+        cls.jar = shutil.copy(JAR, cls.work)
+        with open(os.path.join(cls.work, "Hello.java"), "w", encoding="utf-8") as file:
             file.write(first_program())
-        subprocess.run([JAVAC, "--release", "17", "-Xlint:all", "-Werror", "-cp", self.jar, "Hello.java"],
-                       cwd=self.work, check=True, timeout=120)
+        subprocess.run([JAVAC, "--release", "17", "-Xlint:all", "-Werror", "-cp", cls.jar, "Hello.java"],
+                       cwd=cls.work, check=True, timeout=120)
+
+    def setUp(self):
+        self.unpacked = tempfile.mkdtemp(dir=self.work)
 
     def start(self, *options):
         options = options or ("-cp", self.jar + ":.")
-        command = [JAVA, "-Djava.io.tmpdir=" + self.unpacked, *options, "Hello",
+        command = [JAVA, "-XX:TieredStopAtLevel=1", "-Djava.io.tmpdir=" + self.unpacked, *options, "Hello",
                    os.path.join(SOURCE, "examples/robot_model/robot.dsopt")]
         return subprocess.Popen(command, cwd=self.work, env={"PATH": "/usr/bin:/bin"}, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
