@@ -40,14 +40,14 @@ A simulated robot, controlled at 100 Hz, turns commands into action plans with w
   --threads N        compute threads of the library (default 1: all work on the loop's thread)
   --cpu-variant V    at most these CPU instructions: scalar avx2 avx512 avx512_bf16
   --model FILE       default: examples/robot_model/robot.dsopt
-  --svg PREFIX       writes PREFIX_world.svg and PREFIX_ticks.svg (default: robot_loop in this folder; "" writes none)
+  --svg PREFIX       writes PREFIX_world.svg and PREFIX_ticks.svg (default: beside the program; "" writes none)
 )";
 
 struct Options {
   MindOptions mind;
   LoopOptions loop;
   bool realtime = true;
-  std::string svg = "robot_loop";
+  std::string svg;
 };
 
 [[noreturn]] void Usage(const std::string& what) {
@@ -73,6 +73,7 @@ void ReadCommands(const std::string& path, std::vector<std::string>* commands) {
 
 Options Parse(int argc, char** argv) {
   Options options;
+  options.svg = argv[0];
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     const auto value = [&]() -> std::string {

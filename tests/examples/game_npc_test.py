@@ -12,8 +12,9 @@ PROGRAM, MODEL = sys.argv[1:3]
 NAMES = "Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Kate Leo Mia Noah Olivia Paul".split()
 
 
-def run(*arguments, code=0):
-    result = subprocess.run([PROGRAM, "--headless", "--model", MODEL, *arguments], capture_output=True, text=True, timeout=240)
+def run(*arguments, code=0, headless=True, **environment):
+    mode = ["--headless"] if headless else []
+    result = subprocess.run([PROGRAM, *mode, "--model", MODEL, *arguments], capture_output=True, text=True, timeout=240, env={**os.environ, **environment})
     if result.returncode != code:
         raise AssertionError(f"{arguments}: exit code {result.returncode}, {code} expected\n{result.stdout}{result.stderr}")
     return result.stdout + result.stderr
@@ -75,6 +76,11 @@ class GameNpc(unittest.TestCase):
         self.assertEqual(counts, [("without", "60"), ("with", "60")])
         self.assertRegex(output, r"p99 frame time rises by -?\d+\.\d+ ms with inference")
         self.assertRegex(output, r"(?m)^poll beyond its budget +0\.000 +0\.000 +0\.000 +0\.000 +\d")
+
+    def test_without_a_display_it_runs_without_a_window(self):
+        self.assertIn("no display: running without a window", run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="nothing"))
+        leaks = "detect_leaks=0"  # of SDL and what it loads, not of ours
+        self.assertIn("tokens in 3 frames", run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="dummy", ASAN_OPTIONS=leaks))
 
     def test_mistakes_are_typed_and_said(self):
         self.assertIn("--frames: 'many', 0 to 1000000 expected", run("--frames", "many", code=2))
