@@ -1,5 +1,5 @@
-// python.i - Python's typemaps of the raw layer (see dsopt.i). Text is bytes, or str where an event is read. A handle is
-// a capsule that releases its native object when the last reference to it goes, calls in progress included.
+// python.i - Python's typemaps of the raw layer (see dsopt.i). Text is bytes, or str where an event is read. A handle
+// is a capsule that releases its native object when the last reference to it goes, calls in progress included.
 %{
 #include "python_support.h"
 %}

@@ -1,5 +1,5 @@
-// python_extra.i - raw functions that only Python has, after the typemaps of dsopt.i. They build Python objects: they hold
-// the interpreter lock and release it themselves where they wait.
+// python_extra.i - raw functions that only Python has, after the typemaps of dsopt.i. They build Python objects: they
+// hold the interpreter lock and release it themselves where they wait.
 %nothread stream_next;
 %nothread event_tuple;
 %nothread session_poll;
@@ -9,7 +9,7 @@
   if ($result == NULL) SWIG_fail;
 %}
 %{
-// (kind, text, tokens, finish, status, logprobs or None, top or None), where top has a list of (token, logprob) per token.
+// (kind, text, tokens, finish, status, logprobs or None, top or None); top has a list of (token, logprob) per token.
 static PyObject* event_tuple(const NativeEvent* event) { return DsoptPyEvent(*event); }
 
 // The next event as event_tuple gives it, or None.

@@ -7,14 +7,14 @@
         for piece in model.stream_chat("go to the kitchen"):
             print(piece, end="", flush=True)
 
-The objects are Runtime > Model > Session > Stream. Short ways are Model.generate, stream, chat and stream_chat, and Chat
-for many turns. Everything else is one level below: Model.session() gives cache memory and a step loop that your frame or
-control loop drives with Session.poll(budget).
+The objects are Runtime > Model > Session > Stream. Short ways are Model.generate, stream, chat and stream_chat, and
+Chat for many turns. Everything else is one level below: Model.session() gives cache memory and a step loop that your
+frame or control loop drives with Session.poll(budget).
 
 Errors      Every failure is a DsoptError: a class per status code, with the library's message.
 Times       A datetime.timedelta or a number of seconds.
-Threads     Native code runs without the interpreter lock. A Session and its streams take one call at a time (BusyError);
-            cancel() and interrupt() may come from any thread. Sessions are independent of each other.
+Threads     Native code runs without the interpreter lock. A Session and its streams take one call at a time, or raise
+            BusyError; cancel() and interrupt() may come from any thread. Sessions are independent of each other.
 Closing     Every object has close() and works in a with statement. Any order is fine, also the garbage collector's.
 """
 

@@ -1,5 +1,5 @@
-"""Receivers of native callbacks. What they raise is kept by native code while its frames unwind, and comes out of the call
-that the callback interrupted, as the same object. Native code takes a receiver that raised for one that cancels."""
+"""Receivers of native callbacks. What they raise is kept by native code while its frames return, and comes out of the
+call that the callback interrupted, as the same object. Native code takes a receiver that raised as one that cancels."""
 
 import logging
 

@@ -1,9 +1,11 @@
 """Chat: a conversation of many turns that reads each message only once."""
 
+import weakref
+
 from ._convert import integer
 from ._errors import InvalidStateError
 from ._stream import Pieces
-from ._types import Message
+from ._types import Finish, Message
 
 
 class Chat:
@@ -20,18 +22,20 @@ class Chat:
         self.messages = [Message("system", system)] if system is not None else []
         self._session = model.session(max_tokens=integer("max_tokens", max_tokens), **session_options)
         self._stream = self._session.stream()
-        self._answering = False
+        self._answer = lambda: None
 
     def send(self, content, **options):
-        """The answer to a user message, piece by piece (for or async for). The keywords are those of Stream.generate. If it
-        is given up or fails, the turn is taken back."""
-        if self._answering:
+        """The answer to a user message, piece by piece (for or async for). The keywords are those of Stream.generate.
+        If it is given up or fails, the turn is taken back."""
+        if self._answer() is not None:
             raise InvalidStateError("chat: the answer before is not finished: read it to its end or close it")
+        self._stop()
         question = Message("user", content)
         self._prompt([*self.messages, question])
         self._stream.generate(**options)
-        self._answering = True
-        return _Answer(self, question)
+        answer = _Answer(self, question)
+        self._answer = weakref.ref(answer)
+        return answer
 
     def ask(self, content, **options):
         """The answer to a user message, as one str."""
@@ -58,6 +62,20 @@ class Chat:
         stream.rewind(same)
         stream.append_tokens(wanted[same:])
 
+    def _stop(self):
+        """Ends an answer that nobody reads any more."""
+        self._stream.cancel()
+        self._session.run()  # the cancellation takes effect at the next poll
+        while self._stream.read() is not None:
+            pass
+
+    def _ended(self, question, text, finish):
+        self._answer = lambda: None
+        if finish in (Finish.EOS, Finish.STOP, Finish.LENGTH):
+            self.messages += (question, Message("assistant", text))
+        elif not self._stream.closed:
+            self._stop()
+
 
 class _Answer(Pieces):
     """Pieces that become a message of the chat when they end."""
@@ -65,7 +83,7 @@ class _Answer(Pieces):
     __slots__ = ("_chat", "_question", "_text")
 
     def __init__(self, chat, question):
-        super().__init__(chat._stream, self._settle)
+        super().__init__(chat._stream)
         self._chat, self._question, self._text = chat, question, []
 
     def __next__(self):
@@ -78,15 +96,5 @@ class _Answer(Pieces):
         self._text.append(piece)
         return piece
 
-    def _settle(self, stream):
-        chat = self._chat
-        if not chat._answering:
-            return
-        chat._answering = False
-        if self.finish in (1, 2, 3):  # EOS, STOP, LENGTH
-            chat.messages += (self._question, Message("assistant", "".join(self._text)))
-        elif not stream.closed:
-            stream.cancel()
-            chat._session.run()  # the cancellation takes effect at the next poll
-            while stream.read() is not None:
-                pass
+    def _ended(self, stream):
+        self._chat._ended(self._question, "".join(self._text), self.finish)

@@ -40,8 +40,8 @@ class Model(Handle):
     @classmethod
     def from_memory(cls, data, *, runtime=None, device=None, max_device_bytes=0, verify=False, metadata_only=False,
                     lazy=False, progress=None):
-        """A model whose file is in an object with a buffer, such as bytes or a mmap. The object is held, not copied, until
-        the model has loaded."""
+        """A model whose file is in an object with a buffer, such as bytes or a mmap. The object is held, not copied,
+        until the model has loaded."""
         with _buffer(data):
             pass
         model = cls.__new__(cls)
@@ -76,8 +76,8 @@ class Model(Handle):
     # ---- loading and facts -----------------------------------------------------------------------
 
     def poll(self, budget):
-        """Loads a lazy model for about budget (a timedelta or seconds). The progress, 1.0 when it has loaded. A failure is
-        final."""
+        """Loads a lazy model for about budget (a timedelta or seconds). The progress, 1.0 when it has loaded. A failure
+        is final."""
         finished, progress = _native.dsopt_model_poll(self._handle(), microseconds("budget", budget))
         return 1.0 if finished else min(progress, 0.999999)
 
@@ -131,8 +131,8 @@ class Model(Handle):
         return read_text(lambda buffer: _native.detokenize(self._handle(), ids, flags, buffer))
 
     def format_chat(self, messages, *, add_prompt=True):
-        """Text of a chat by the model's template, to be tokenized with special=True. messages: a str (one user turn), or
-        Messages, mappings or (role, content) pairs. NotFoundError if the model has no template."""
+        """Text of a chat by the model's template, to be tokenized with special=True. messages: a str (one user turn),
+        or Messages, mappings or (role, content) pairs. NotFoundError if the model has no template."""
         raw = chat_messages(messages)
         flags = _native.DSOPT_CHAT_ADD_PROMPT if add_prompt else 0
         return read_text(lambda buffer: _native.chat_format(self._handle(), raw, flags, buffer)).decode()
@@ -141,14 +141,14 @@ class Model(Handle):
 
     def session(self, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
                 precision=Precision.FAST):
-        """A Session: cache memory for max_tokens tokens (0: the context length) and max_streams streams in one batch."""
+        """A Session: cache for max_tokens tokens (0: the context length), and max_streams streams in one batch."""
         return Session(self, max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
                        device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision)
 
     def stream(self, prompt, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """Generates after prompt, piece by piece: for piece in model.stream("..."), or async for. The
         keywords are those of Stream.generate. Each call has a session of its own, so any number may run at once."""
-        return self._stream_tokens(self.tokenize(prompt, bos=True), max_tokens, options)
+        return self._pieces(self.tokenize(prompt, bos=True), max_tokens, options)
 
     def generate(self, prompt, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """The short way: what stream() yields, as one str."""
@@ -157,13 +157,13 @@ class Model(Handle):
     def stream_chat(self, messages, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """Answers a chat, piece by piece. messages as in format_chat. For many turns see dsopt.Chat."""
         prompt = self.tokenize(self.format_chat(messages), special=True)
-        return self._stream_tokens(prompt, max_tokens, options)
+        return self._pieces(prompt, max_tokens, options)
 
     def chat(self, messages, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """Answers a chat: what stream_chat() yields, as one str."""
         return "".join(self.stream_chat(messages, max_tokens=max_tokens, **options))
 
-    def _stream_tokens(self, prompt, max_tokens, options):
+    def _pieces(self, prompt, max_tokens, options):
         context = self.info.context_length
         limit = integer("max_tokens", max_tokens)
         room = min(context, len(prompt) + limit) if limit > 0 else context
@@ -171,12 +171,7 @@ class Model(Handle):
         stream = session.stream()
         stream.append_tokens(prompt)
         stream.generate(max_tokens=limit, **options)
-        return Pieces(stream, _close_both)
-
-
-def _close_both(stream):
-    stream.close()
-    stream.session.close()
+        return Pieces(stream)
 
 
 def _flags(verify, metadata_only, lazy):

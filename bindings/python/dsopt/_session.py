@@ -37,13 +37,13 @@ class Session(Handle):
         return Stream(self, _native.stream_create(self._handle()))
 
     def poll(self, budget):
-        """Works for about budget (a timedelta or seconds), exceeded by at most about 0.3 ms, and never blocks on a device:
-        what a frame or control loop calls. Returns a PollResult. What a callback of a stream raised comes out here."""
+        """Works for about budget (a timedelta or seconds), exceeded by at most about 0.3 ms, and never blocks on a
+        device: what a frame or control loop calls. Returns a PollResult. What a callback raised comes out here."""
         return PollResult(*_native.session_poll(self._handle(), microseconds("budget", budget)))
 
     def wait(self, timeout=None):
-        """Works until an event is ready or was delivered, or nothing generates. TimeoutError after timeout (a timedelta or
-        seconds; None: never); CancelledError after interrupt()."""
+        """Works until an event is ready or was delivered, or nothing generates. TimeoutError after timeout (a timedelta
+        or seconds; None: never); CancelledError after interrupt()."""
         left_us = None if timeout is None else microseconds("timeout", timeout)
         while True:
             slice_us = _SLICE_US if left_us is None else min(left_us, _SLICE_US)

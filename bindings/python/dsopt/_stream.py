@@ -41,8 +41,8 @@ class Stream(Handle):
     # ---- prompt ----------------------------------------------------------------------------------
 
     def append(self, text, *, bos=None, special=False):
-        """Appends text (a str or UTF-8 bytes). bos: begin token first; default: if the stream is empty. special: let text
-        such as "<|eot|>" become a control token."""
+        """Appends text (a str or UTF-8 bytes). bos: begin token first; default: if the stream is empty. special: let
+        text such as "<|eot|>" become a control token."""
         raw = self._handle()
         if bos is None:
             bos = _native.dsopt_stream_token_count(raw) == 0
@@ -73,8 +73,8 @@ class Stream(Handle):
     # ---- generating ------------------------------------------------------------------------------
 
     def generate(self, *, on_event=None, **options):
-        """Queues a generation; Session.poll, wait, run or iterating does it. It goes on only while this Stream is alive.
-        Keywords, all optional:
+        """Queues a generation; Session.poll, wait, run or iterating does it. It goes on only while this Stream is
+        alive. Keywords, all optional:
 
         max_tokens        end after so many; default: an end token, the context length or the cache
         temperature       0: greedy. Without any sampling keyword the model file's defaults hold
@@ -89,8 +89,8 @@ class Stream(Handle):
         top_logprobs      0 .. 20: and of the most probable ones
         prefill_only      only bring the appended tokens into the cache
         score             also compute the log probability of each appended token: see logprobs()
-        on_event          called with each Event inside poll, on the thread that polls; False cancels. An exception cancels
-                          too, and comes out of the poll. Default: collect with read() or by iterating
+        on_event          called with each Event inside poll, on the thread that polls; False cancels. An exception
+                          cancels too, and comes out of the poll. Default: collect with read() or by iterating
         """
         if on_event is not None and not callable(on_event):
             raise _errors.InvalidArgumentError(f"on_event: {type(on_event).__name__}, expected a callable")
@@ -194,8 +194,8 @@ class Stream(Handle):
 
     def logits(self, out=None):
         """Logits that follow the last token, as float32 of the vocabulary's size, right after a generation has ended.
-        Native code writes straight into the result: a numpy array, or an array.array where numpy is absent. out: a float32
-        buffer to fill and return instead."""
+        Native code writes straight into the result: a numpy array, or an array.array where numpy is absent. out: a
+        float32 buffer to fill and return instead."""
         raw = self._handle()
         count = _native.stream_get_logits(raw, bytearray())
         if out is None:
@@ -224,13 +224,13 @@ def _float_array(count):
 
 
 class Pieces:
-    """The text of one generation as it appears: an iterator of str, also for "async for". Its session goes when it ends,
-    is closed, or is dropped."""
+    """The text of one generation as it appears: an iterator of str, also for "async for". It may be closed or dropped
+    at any time."""
 
-    __slots__ = ("_end", "_stream", "finish")
+    __slots__ = ("__weakref__", "_stream", "finish")
 
-    def __init__(self, stream, end):
-        self._stream, self._end = stream, end
+    def __init__(self, stream):
+        self._stream = stream
         self.finish = Finish.NONE
 
     def close(self):
@@ -247,7 +247,11 @@ class Pieces:
         stream, self._stream = self._stream, None
         if stream is not None:
             self.finish = stream.finish
-            self._end(stream)
+            self._ended(stream)
+
+    def _ended(self, stream):
+        stream.close()
+        stream.session.close()
 
     def __enter__(self):
         return self

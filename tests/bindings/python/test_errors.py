@@ -125,19 +125,20 @@ class WrongUse(Case):
     def test_none_and_wrong_types_raise(self):
         with self.model.session() as session:
             stream = session.stream()
-            for place, call in enumerate((lambda: dsopt.Model(None), lambda: dsopt.Model(3), lambda: dsopt.Model(ROBOT, runtime=3),
-                         lambda: dsopt.Model.from_memory(None), lambda: dsopt.Model.from_memory("text"),
-                         lambda: dsopt.Model(ROBOT, progress=3), lambda: self.model.tokenize(None),
-                         lambda: self.model.get_metadata(None), lambda: self.model.detokenize(None),
-                         lambda: self.model.detokenize(["x"]), lambda: stream.append(None),
-                         lambda: stream.append_tokens(None), lambda: stream.append_tokens([2**40]),
-                         lambda: stream.append_tokens([-1]), lambda: stream.append_tokens([1280]),
-                         lambda: session.poll(None), lambda: session.poll("x"), lambda: session.poll(-1),
-                         lambda: session.poll(float("nan")), lambda: stream.rewind(-1), lambda: stream.rewind(1.5),
-                         lambda: stream.generate(on_event=3), lambda: stream.generate(stop=[None]),
-                         lambda: stream.generate(stop="\0"), lambda: stream.generate(temperature="hot"),
-                         lambda: stream.generate(top_k=4), lambda: dsopt.Runtime(log=3),
-                         lambda: dsopt.Runtime(log_level="loud"))):
+            wrong = (lambda: dsopt.Model(None), lambda: dsopt.Model(3), lambda: dsopt.Model(ROBOT, runtime=3),
+                     lambda: dsopt.Model.from_memory(None), lambda: dsopt.Model.from_memory("text"),
+                     lambda: dsopt.Model(ROBOT, progress=3), lambda: self.model.tokenize(None),
+                     lambda: self.model.get_metadata(None), lambda: self.model.detokenize(None),
+                     lambda: self.model.detokenize(["x"]), lambda: stream.append(None),
+                     lambda: stream.append_tokens(None), lambda: stream.append_tokens([2**40]),
+                     lambda: stream.append_tokens([-1]), lambda: stream.append_tokens([1280]),
+                     lambda: session.poll(None), lambda: session.poll("x"), lambda: session.poll(-1),
+                     lambda: session.poll(float("nan")), lambda: stream.rewind(-1), lambda: stream.rewind(1.5),
+                     lambda: stream.generate(on_event=3), lambda: stream.generate(stop=[None]),
+                     lambda: stream.generate(stop="\0"), lambda: stream.generate(temperature="hot"),
+                     lambda: stream.generate(top_k=4), lambda: dsopt.Runtime(log=3),
+                     lambda: dsopt.Runtime(log_level="loud"))
+            for place, call in enumerate(wrong):
                 with self.subTest(place), self.assertRaises(dsopt.InvalidArgumentError) as raised:
                     call()
                 self.assertTrue(raised.exception.message)

@@ -162,6 +162,20 @@ class Chat(Case):
                     chat.send(COMMAND)
             self.assertEqual(chat.messages, [])
             self.assertEqual(chat.ask(COMMAND), ANSWER)
+            next(chat.send(LONG_COMMAND))  # dropped, not closed
+            self.assertEqual(chat.ask(COMMAND), ANSWER)
+            self.assertEqual(len(chat.messages), 4)
+            with self.fails(dsopt.InvalidArgumentError):
+                chat.send(COMMAND, max_tokens=-1)
+            chat.messages.clear()
+            self.assertEqual(chat.ask(COMMAND), ANSWER)
+
+    def test_a_chat_that_ends_while_it_answers_closes(self):
+        with dsopt.Chat(self.model) as chat:
+            answer = chat.send(LONG_COMMAND)
+            next(answer)
+        with self.fails(dsopt.InvalidStateError, "after close"):
+            next(answer)
 
     def test_messages_come_in_many_shapes(self):
         class Turn:

@@ -1,5 +1,5 @@
-"""The type stubs say what the package has: names, parameters, fields. stubtest of mypy checks more, but is not installed
-everywhere."""
+"""The type stubs say what the package has: names, parameters, fields. mypy's stubtest checks more, but is not
+installed everywhere."""
 
 import ast
 import dataclasses

@@ -1,4 +1,6 @@
-"""Builds the wheel, installs it into a fresh environment and runs the short way there: wheel_test.py BUILD BUILD_WHEEL"""
+"""Builds the wheel, installs it into a fresh environment and runs the short way there.
+
+usage: wheel_test.py BUILD BUILD_WHEEL_SCRIPT"""
 
 import os
 import pathlib
