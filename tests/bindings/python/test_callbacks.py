@@ -148,6 +148,15 @@ class Loading(Case):
             while model.poll(1) < 1:
                 pass
 
+    def test_progress_may_throw_at_the_very_end(self):
+        def progress(share):
+            if share == 1.0:
+                raise Boom
+
+        with dsopt.Runtime(host_memory_limit=0) as runtime:
+            self.assertRaises(Boom, dsopt.Model, ROBOT, runtime=runtime, progress=progress)
+            self.assertLess(runtime.host_memory_used, 1_000_000)  # the model is gone
+
     def test_an_exception_of_a_file_comes_out_of_the_open(self):
         class File:
             def __init__(self):
