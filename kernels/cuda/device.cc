@@ -110,6 +110,7 @@ void dsopt_be_device::Close() {
   if (upload_stream != nullptr) cudaStreamSynchronize(upload_stream);
   for (dsopt_cuda::UploadSlot& slot : slots) {
     if (slot.busy != nullptr) cudaEventDestroy(slot.busy);
+    Free(slot.device_memory, dsopt_cuda::kUploadSlotBytes);
     if (slot.memory == nullptr) continue;
     cudaHostUnregister(slot.memory);
     host.allocator->free(host.allocator->user, slot.memory, dsopt_cuda::kUploadSlotBytes, 4096);

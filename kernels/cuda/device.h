@@ -26,6 +26,7 @@ struct UploadSlot {
   std::mutex mutex;
   void* memory = nullptr;
   cudaEvent_t busy = nullptr;
+  void* device_memory = nullptr;  // as large; made when codes are first uploaded through this slot
 };
 
 inline constexpr int kUploadSlots = 4;

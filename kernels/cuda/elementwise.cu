@@ -213,6 +213,7 @@ cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int*
     case Elem::kF32: return Start(launch, embed_rows<float>, grid, block, 0, static_cast<const float*>(table), tokens, hidden, scale, x);
     case Elem::kF16: return Start(launch, embed_rows<__half>, grid, block, 0, static_cast<const __half*>(table), tokens, hidden, scale, x);
     case Elem::kBf16: return Start(launch, embed_rows<bf16>, grid, block, 0, static_cast<const bf16*>(table), tokens, hidden, scale, x);
+    case Elem::kPacked: break;  // EmbedPacked
   }
   return cudaErrorInvalidValue;
 }

@@ -137,6 +137,7 @@ cudaError_t FillAs(cudaStream_t stream, Elem written, const WeightLayout& layout
     case Elem::kF32: fill_pseudo_normal<float><<<grid, 256, 0, stream>>>(out, count, layout, seed, mean, stddev); break;
     case Elem::kF16: fill_pseudo_normal<__half><<<grid, 256, 0, stream>>>(out, count, layout, seed, mean, stddev); break;
     case Elem::kBf16: fill_pseudo_normal<bf16><<<grid, 256, 0, stream>>>(out, count, layout, seed, mean, stddev); break;
+    case Elem::kPacked: return cudaErrorInvalidValue;
   }
   return cudaGetLastError();
 }
@@ -149,6 +150,7 @@ cudaError_t FillWeight(cudaStream_t stream, Elem elem, Elem written, const Weigh
     case Elem::kF32: return FillAs<float>(stream, written, layout, seed, mean, stddev, data);
     case Elem::kF16: return FillAs<__half>(stream, written, layout, seed, mean, stddev, data);
     case Elem::kBf16: return FillAs<bf16>(stream, written, layout, seed, mean, stddev, data);
+    case Elem::kPacked: break;
   }
   return cudaErrorInvalidValue;
 }

@@ -128,6 +128,7 @@ struct LinearArgs {
   const float* norm_in;       // [k] f32, or null
   const float* norm_gain;
   float norm_eps;
+  const PackedWeight* packed; // host memory; encoded weights: then elem is kPacked and weight is not used
 };
 inline constexpr int kGroupRows = 64;
 inline constexpr int kSkinnyRows = 64;
@@ -136,6 +137,11 @@ bool GemvSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearGemv(const Launch& launch, const LinearArgs& args);       // bf16, one row or few slots
 cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // bf16, rows <= kSkinnyRows
 cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
+// bf16 inputs, encoded weights, any rows, slots and sorted mixtures. partial: PackedPartialFloats; arrived: 64 words per
+// multiprocessor and 32 more, zero between launches.
+bool PackedSupported(const Limits& limits, const PackedLayout& layout);
+uint64_t PackedPartialFloats(const Limits& limits);
+cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 
 // ---- attention --------------------------------------------------------------------------------------
 struct AttentionArgs {

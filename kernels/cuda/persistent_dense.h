@@ -1,5 +1,6 @@
 // persistent_dense.h - one decode step of a dense GQA model as one persistent kernel (sm_90 and newer): the fastest
 // way at batch 1. Everything it cannot do (other shapes, f32, biases, several rows) runs through the single kernels.
+// persistent_dense.cu: bf16 weights and what the step is; persistent_packed.cu: encoded weights; persistent/: its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_DENSE_H_
 #define DSOPT_CUDA_PERSISTENT_DENSE_H_
 
@@ -9,9 +10,17 @@
 
 namespace dsopt_cuda {
 
-// Device pointers of one layer; weights bf16 in the layouts of weight.h.
+// A matrix on the device: bf16 rows as in weight.h, or packed as in packed.h.
+struct DenseMatrix {
+  const void* data;
+  const float* row_scales;    // packed with one scale per row
+  const int* overflow_first;  // lossless12, or null
+  const Overflow* overflow;
+};
+
+// Device pointers of one layer.
 struct DenseLayer {
-  const void *qkv, *out, *gate_up, *down;
+  DenseMatrix qkv, out, gate_up, down;
   const float *attention_norm, *mlp_norm;
   uint64_t cache_offset;
   int window;  // 0: none
@@ -20,12 +29,14 @@ struct DenseLayer {
 
 struct DenseShape {
   int hidden, inner, q_heads, kv_heads, head_dim, vocab, layers;
+  Packing packing, head_packing;  // of all matrices of the layers, of the head; kNone: bf16 rows
 };
 
 struct DenseStep {
   const DenseLayer* layers;  // device, [layers]
-  const void* embed;         // bf16 [vocab, hidden]
-  const void* head;          // bf16 [vocab, hidden]
+  const void* embed;         // bf16 [vocab, hidden]; not read when `embedded` is there
+  const float* embedded;     // [hidden]: the token's row, scaled; or null
+  DenseMatrix head;          // [vocab, hidden]
   const float* final_norm;
   const float* inv_freq;     // [head_dim / 2]; pairs (i, i + head_dim / 2)
   const int* token;
@@ -45,6 +56,9 @@ bool DenseSupported(const Limits& limits, const DenseShape& shape);
 uint64_t DenseActivationFloats(const DenseShape& shape);  // of one step
 uint64_t DensePartialFloats(const Limits& limits, const DenseShape& shape);
 uint64_t DenseCounterWords(const DenseShape& shape);
+// Packed weights: int8 and fp8 with scales by row, int4 with f16 scales by 128 columns and an int8 head, lossless12.
+bool DensePackedSupported(const DenseShape& shape);
+cudaError_t DensePackedDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 
 }  // namespace dsopt_cuda

@@ -26,30 +26,51 @@ class Bump {
 };
 
 // A matrix the tensor-core kernels take: bf16, rows of whole 16-byte vectors on both sides.
-bool FastMatrix(const dsopt_be_weight* w) {
-  return w == nullptr || (w->elem == Elem::kBf16 && w->layout.cols % 8 == 0);
+bool FastMatrix(const Limits& limits, const dsopt_be_weight* w) {
+  if (w == nullptr) return true;
+  const bool taken = w->elem == Elem::kBf16 || (w->elem == Elem::kPacked && PackedSupported(limits, w->packed.layout));
+  return taken && w->layout.cols % 8 == 0;
 }
 
-bool FastBlock(const dsopt_block& block) {
+bool FastBlock(const Limits& limits, const dsopt_block& block) {
   switch (block.kind) {
     case DSOPT_BLOCK_ATTENTION:
-      return FastMatrix(block.u.attention.qkv) && FastMatrix(block.u.attention.out);
+      return FastMatrix(limits, block.u.attention.qkv) && FastMatrix(limits, block.u.attention.out);
     case DSOPT_BLOCK_MLA: {
       const dsopt_mla_block& m = block.u.mla;
-      return FastMatrix(m.down) && FastMatrix(m.q_up) && FastMatrix(m.v_up) && FastMatrix(m.out) &&
-             m.k_up->elem == Elem::kBf16 && m.nope % 8 == 0 && m.latent % 8 == 0 && m.rope_dim % 8 == 0;
+      return FastMatrix(limits, m.down) && FastMatrix(limits, m.q_up) && m.v_up->elem == Elem::kBf16 &&
+             m.latent % 8 == 0 && FastMatrix(limits, m.out) && m.k_up->elem == Elem::kBf16 && m.nope % 8 == 0 && m.rope_dim % 8 == 0;
     }
     case DSOPT_BLOCK_MLP:
-      return FastMatrix(block.u.mlp.gate_up) && FastMatrix(block.u.mlp.down);
+      return FastMatrix(limits, block.u.mlp.gate_up) && FastMatrix(limits, block.u.mlp.down);
     case DSOPT_BLOCK_MOE: {
       const dsopt_moe_block& m = block.u.moe;
-      return FastMatrix(m.gate_up) && FastMatrix(m.down) && FastMatrix(m.shared_gate_up) && FastMatrix(m.shared_down);
+      return FastMatrix(limits, m.gate_up) && FastMatrix(limits, m.down) && FastMatrix(limits, m.shared_gate_up) &&
+             FastMatrix(limits, m.shared_down);
     }
     case DSOPT_BLOCK_HEAD:
-      return FastMatrix(block.u.head.weight);
+      return FastMatrix(limits, block.u.head.weight);
     default:
       return true;
   }
+}
+
+bool IsPacked(const dsopt_be_weight* w) { return w != nullptr && w->elem == Elem::kPacked; }
+
+bool HasPacked(const dsopt_program_desc& d) {
+  for (uint32_t i = 0; i < d.block_count; ++i) {
+    const dsopt_block& b = d.blocks[i];
+    const bool packed =
+        (b.kind == DSOPT_BLOCK_EMBED && IsPacked(b.u.embed.table)) ||
+        (b.kind == DSOPT_BLOCK_ATTENTION && (IsPacked(b.u.attention.qkv) || IsPacked(b.u.attention.out))) ||
+        (b.kind == DSOPT_BLOCK_MLA && (IsPacked(b.u.mla.down) || IsPacked(b.u.mla.q_up) || IsPacked(b.u.mla.out))) ||
+        (b.kind == DSOPT_BLOCK_MLP && (IsPacked(b.u.mlp.gate_up) || IsPacked(b.u.mlp.down))) ||
+        (b.kind == DSOPT_BLOCK_MOE && (IsPacked(b.u.moe.gate_up) || IsPacked(b.u.moe.down) ||
+                                       IsPacked(b.u.moe.shared_gate_up) || IsPacked(b.u.moe.shared_down))) ||
+        (b.kind == DSOPT_BLOCK_HEAD && IsPacked(b.u.head.weight));
+    if (packed) return true;
+  }
+  return false;
 }
 
 // w is there and is [batch, rows, cols].
@@ -252,13 +273,26 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
   return bump.used();
 }
 
+// The packing that the persistent kernel would read a matrix in; false: it cannot.
+static bool PersistentPacking(const dsopt_be_weight* w, Packing* packing) {
+  *packing = Packing::kNone;
+  if (w->elem == Elem::kBf16) return true;
+  if (w->elem != Elem::kPacked) return false;
+  const PackedLayout& l = w->packed.layout;
+  *packing = l.packing;
+  const bool offsets = l.offsets || w->packed.row_offsets != nullptr;
+  return !offsets && (l.packing == Packing::kLossless12 || l.group == (l.packing == Packing::kInt4 ? 128 : 0));
+}
+
 bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fast, DenseShape* shape) {
   if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
     return false;
   const dsopt_attention_block& first = d.blocks[1].u.attention;
   const dsopt_embed_block& embed = d.blocks[0].u.embed;
   const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
-  if (embed.table->elem != Elem::kBf16 || d.blocks[1].kind != DSOPT_BLOCK_ATTENTION) return false;
+  if ((embed.table->elem != Elem::kBf16 && embed.table->elem != Elem::kPacked) || d.blocks[1].kind != DSOPT_BLOCK_ATTENTION ||
+      !PersistentPacking(first.qkv, &shape->packing) || !PersistentPacking(head.weight, &shape->head_packing))
+    return false;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
     if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != DSOPT_BLOCK_MLP) return false;
     const dsopt_attention_block& a = d.blocks[i].u.attention;
@@ -267,12 +301,17 @@ bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fas
     const bool same = a.q_heads == first.q_heads && a.kv_heads == first.kv_heads && a.head_dim == first.head_dim &&
                       a.rope == first.rope && a.scale == first.scale && a.norm_eps == first.norm_eps &&
                       m.inner == d.blocks[2].u.mlp.inner && m.norm_eps == first.norm_eps;
+    for (const dsopt_be_weight* w : {a.qkv, a.out, m.gate_up, m.down}) {
+      Packing packing;
+      if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
+    }
     const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && m.gate_up_bias == nullptr &&
                        m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU && a.window != 1 &&
                        rope.interleaved == 0 && rope.dim == a.head_dim;
     if (!same || !plain) return false;
   }
-  if (head.norm_eps != first.norm_eps) return false;
+  if (head.norm_eps != first.norm_eps || (shape->packing == Packing::kNone && shape->head_packing != Packing::kNone))
+    return false;
   shape->hidden = static_cast<int>(d.hidden);
   shape->inner = static_cast<int>(d.blocks[2].u.mlp.inner);
   shape->q_heads = static_cast<int>(first.q_heads);
@@ -287,8 +326,12 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(device, d));
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
-  for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(d.blocks[i]);
+  for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
+  if (p.fast && HasPacked(d)) {
+    partial = PackedPartialFloats(device.limits);
+    counters = (2 * static_cast<uint64_t>(device.limits.sms) + 1) * 32;
+  }
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_block& block = d.blocks[i];
     BlockBuffers unused;

@@ -110,6 +110,10 @@ dsopt_status TableWeightCreate(dsopt_be_device* device, const dsopt_weight_desc*
 dsopt_status TableWeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src) {
   return Guard(weight->device->host, [&] { return WeightWrite(weight, first, count, src); });
 }
+dsopt_status TableWeightWriteScales(dsopt_be_weight* weight, uint64_t first, uint64_t count, const float* scales,
+                                    const float* offsets) {
+  return Guard(weight->device->host, [&] { return WeightWriteScales(weight, first, count, scales, offsets); });
+}
 dsopt_status TableWeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev) {
   return Guard(weight->device->host, [&] { return WeightFill(weight, seed, mean, stddev); });
 }
@@ -223,7 +227,7 @@ constexpr dsopt_backend_api kTable = {
     TableWeightBytes, TableWeightCreate, TableWeightWrite, TableWeightFill, WeightFinish, WeightDestroy,
     ProgramPlanEntry, ProgramCreate, ProgramDestroy, ProgramBegin, ProgramAdvance, ProgramResult, ProgramCancel,
     ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead,
-    nullptr};
+    TableWeightWriteScales};
 
 }  // namespace
 

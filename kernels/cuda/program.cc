@@ -37,6 +37,12 @@ void FreePinned(const dsopt_be_device& device, uint64_t bytes, char* memory) {
   device.host.allocator->free(device.host.allocator->user, memory, bytes, 4096);
 }
 
+DenseMatrix MatrixOf(const dsopt_be_weight& weight) {
+  if (weight.elem != Elem::kPacked) return {weight.data, nullptr, nullptr, nullptr};
+  const PackedWeight& packed = weight.packed;
+  return {packed.data, packed.row_scales, packed.overflow_first, packed.overflow};
+}
+
 // Sequences with at most so many rows go row by row through the decode kernel.
 constexpr int kDecodeRows = 4;
 
@@ -107,12 +113,15 @@ dsopt_status dsopt_be_program::PreparePersistent() {
   for (size_t i = 1; i + 1 < blocks.size(); i += 2) {
     const dsopt_attention_block& a = blocks[i].u.attention;
     const dsopt_mlp_block& m = blocks[i + 1].u.mlp;
-    layers.push_back({a.qkv->data, a.out->data, m.gate_up->data, m.down->data, static_cast<const float*>(a.norm->data),
-                      static_cast<const float*>(m.norm->data), a.cache_offset, static_cast<int>(a.window), 0});
+    layers.push_back({MatrixOf(*a.qkv), MatrixOf(*a.out), MatrixOf(*m.gate_up), MatrixOf(*m.down),
+                      static_cast<const float*>(a.norm->data), static_cast<const float*>(m.norm->data), a.cache_offset,
+                      static_cast<int>(a.window), 0});
   }
   dense_.layers = At<DenseLayer>(plan.dense_layers);
-  dense_.embed = blocks.front().u.embed.table->data;
-  dense_.head = blocks.back().u.head.weight->data;
+  const dsopt_be_weight& table = *blocks.front().u.embed.table;
+  dense_.embed = table.data;
+  dense_.embedded = table.elem == Elem::kPacked ? At<float>(plan.x) : nullptr;
+  dense_.head = MatrixOf(*blocks.back().u.head.weight);
   dense_.final_norm = static_cast<const float*>(blocks.back().u.head.norm->data);
   dense_.inv_freq = ropes[first.rope].inv_freq;
   dense_.cache = cache_;

@@ -1,5 +1,6 @@
 // record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets.
 #include "cublaslt.h"
+#include "pack.h"
 #include "program.h"
 
 using namespace dsopt_cuda;
@@ -33,6 +34,7 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
   LinearArgs a{};
   a.weight = weight->data;
   a.elem = weight->elem;
+  a.packed = weight->elem == Elem::kPacked ? &weight->packed : nullptr;
   a.n = static_cast<int>(weight->layout.rows);
   a.k = static_cast<int>(weight->layout.cols);
   a.weight_stride = static_cast<int64_t>(weight->layout.rows * weight->layout.cols);
@@ -48,6 +50,9 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
 }
 
 cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
+  if (args.packed != nullptr)
+    return plan.fast ? LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived))
+                     : LinearPackedReference(launch_, args, *args.packed);
   if (!plan.fast) return LinearReference(launch_, args);
   if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
@@ -104,6 +109,9 @@ cudaError_t dsopt_be_program::NormLinear(LinearArgs args, const float* x, int64_
 }
 
 cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
+  if (block.table->elem == Elem::kPacked)
+    return EmbedPacked(launch_, block.table->packed, batch_.tokens, batch_.rows,
+                       block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
   return Embed(launch_, block.table->data, block.table->elem, batch_.tokens, batch_.rows,
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
 }
@@ -296,7 +304,10 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
     one.shared_gate_up = block.shared_gate_up->data;
     one.shared_down = block.shared_down->data;
   }
-  if (plan.fast && rows == 1 && MoeDecodeSupported(device->limits, one)) {
+  const bool plain = block.gate_up->elem == Elem::kBf16 && block.down->elem == Elem::kBf16 &&
+                     (block.shared_inner == 0 || (block.shared_gate_up->elem == Elem::kBf16 &&
+                                                  block.shared_down->elem == Elem::kBf16));
+  if (plan.fast && plain && rows == 1 && MoeDecodeSupported(device->limits, one)) {
     route.h = x;
     route.norm_gain = one.norm_gain;
     route.norm_eps = one.norm_eps;
@@ -377,6 +388,7 @@ cudaError_t dsopt_be_program::RecordPersistent() {
   step.position = batch_.positions;
   step.pages = batch_.page_table;
   step.step = persistent_steps_;
+  if (step.embedded != nullptr) RETURN_IF_CUDA_ERROR(RecordEmbed(blocks.front().u.embed));
   const cudaError_t error = DenseDecode(launch_, plan.dense, step);
   if (error == cudaSuccess) ++persistent_steps_;
   return error;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "launch.h"
+#include "weight_encoded.h"
 
 namespace dsopt_cuda {
 namespace {
@@ -81,7 +82,7 @@ dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_weight_desc& d
 
 // One staged piece: elements [first, first + count) lie in slot memory; queue their copies.
 cudaError_t PlaceInterleaved(const dsopt_be_weight& w, uint64_t first, uint64_t count, const char* staged) {
-  const uint64_t cols = w.layout.cols, rows = w.layout.rows, inner = rows / 2, es = ElemBytes(w.elem);
+  const uint64_t cols = w.layout.cols, rows = w.layout.rows, inner = rows / 2, es = ElemBytes(w.elem == Elem::kPacked ? Elem::kBf16 : w.elem);
   cudaStream_t stream = w.device->upload_stream;
   while (count > 0) {
     const uint64_t row = first / cols, column = first % cols;  // logical row over all batches
@@ -116,7 +117,7 @@ cudaError_t Place(const dsopt_be_weight& w, uint64_t first, uint64_t count, void
     if (error != cudaSuccess) return error;
     return ScatterTransposed(w.device->upload_stream, w.elem, mapped, first, count, w.layout, w.data);
   }
-  const uint64_t es = ElemBytes(w.elem);
+  const uint64_t es = ElemBytes(w.elem == Elem::kPacked ? Elem::kBf16 : w.elem);
   return cudaMemcpyAsync(static_cast<char*>(w.data) + first * es, staged, count * es, cudaMemcpyHostToDevice,
                          w.device->upload_stream);
 }
@@ -124,6 +125,12 @@ cudaError_t Place(const dsopt_be_weight& w, uint64_t first, uint64_t count, void
 }  // namespace
 
 dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes) {
+  if (desc->encoding != DSOPT_ENCODING_PLAIN) {
+    EncodedPlan plan;
+    DSOPT_CUDA_RETURN_IF_ERROR(PlanEncoded(*device, *desc, &plan));
+    *bytes = plan.bytes;
+    return DSOPT_OK;
+  }
   Shape shape;
   DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(*device, *desc, &shape));
   *bytes = shape.bytes;
@@ -131,8 +138,16 @@ dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc,
 }
 
 dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight** out) {
-  Shape shape;
-  DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(*device, *desc, &shape));
+  const bool encoded = desc->encoding != DSOPT_ENCODING_PLAIN;
+  EncodedPlan plan;
+  Shape shape{Elem::kBf16, Elem::kPacked, 0, 0};
+  if (encoded) {
+    DSOPT_CUDA_RETURN_IF_ERROR(PlanEncoded(*device, *desc, &plan));
+    shape.count = plan.count;
+    shape.bytes = plan.bytes;
+  } else {
+    DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(*device, *desc, &shape));
+  }
   const ScopedDevice current(device->index);
   dsopt_be_weight* weight = HostNew<dsopt_be_weight>(device->host.allocator);
   weight->device = device;
@@ -144,9 +159,10 @@ dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc
   weight->count = shape.count;
   weight->bytes = shape.bytes;
   std::snprintf(weight->name, sizeof weight->name, "weight '%s'", desc->name != nullptr ? desc->name : "(unnamed)");
-  const dsopt_status status = device->Allocate(shape.bytes, weight->name, &weight->data);
+  dsopt_status status = device->Allocate(shape.bytes, weight->name, encoded ? &weight->memory : &weight->data);
+  if (status == DSOPT_OK && encoded) status = StartEncoded(weight, plan);
   if (status != DSOPT_OK) {
-    HostDelete(device->host.allocator, weight);
+    WeightDestroy(weight);
     return status;
   }
   *out = weight;
@@ -160,7 +176,12 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
                 static_cast<unsigned long long>(first), static_cast<unsigned long long>(count),
                 static_cast<unsigned long long>(weight->count));
   const ScopedDevice current(device->index);
-  const uint64_t source_bytes = ElemBytes(weight->written), stored_bytes = ElemBytes(weight->elem);
+  const bool lossless = weight->packed.layout.packing == Packing::kLossless12;
+  if (weight->elem == Elem::kPacked && !lossless) return WriteCodes(weight, first, count, src);
+  if (lossless) DSOPT_CUDA_RETURN_IF_ERROR(StartRaw(weight));
+  const uint64_t arriving = count;
+  const Elem stored = lossless ? Elem::kBf16 : weight->elem;
+  const uint64_t source_bytes = ElemBytes(weight->written), stored_bytes = ElemBytes(stored);
   const uint64_t piece = kUploadSlotBytes / stored_bytes;
   const char* from = static_cast<const char*>(src);
   while (count > 0) {
@@ -168,7 +189,7 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
     UploadSlot& slot = device->slots[device->next_slot.fetch_add(1) % kUploadSlots];
     const std::lock_guard<std::mutex> lock(slot.mutex);
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventSynchronize(slot.busy), weight->name));
-    if (weight->elem == weight->written) std::memcpy(slot.memory, from, now * stored_bytes);
+    if (stored == weight->written) std::memcpy(slot.memory, from, now * stored_bytes);
     else ToFloat(weight->written, from, now, static_cast<float*>(slot.memory));
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(Place(*weight, first, now, slot.memory), weight->name));
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slot.busy, device->upload_stream), weight->name));
@@ -176,11 +197,18 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
     count -= now;
     from += now * source_bytes;
   }
+  if (lossless && weight->written_count.fetch_add(arriving) + arriving == weight->count) return PackRaw(weight);
   return DSOPT_OK;
+}
+
+dsopt_status WeightWriteScales(dsopt_be_weight* weight, uint64_t first, uint64_t count, const float* scales,
+                               const float* offsets) {
+  return WriteScales(weight, first, count, scales, offsets);
 }
 
 dsopt_status WeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev) {
   const ScopedDevice current(weight->device->index);
+  if (weight->elem == Elem::kPacked) return FillEncoded(weight, seed, mean, stddev);
   return weight->device->Check(
       FillWeight(weight->device->upload_stream, weight->elem, weight->written, weight->layout, seed, mean, stddev,
                  weight->data),
@@ -191,7 +219,13 @@ void WeightDestroy(dsopt_be_weight* weight) {
   if (weight == nullptr) return;
   dsopt_be_device* device = weight->device;
   const ScopedDevice current(device->index);
-  device->Free(weight->data, weight->bytes);
+  if (weight->elem == Elem::kPacked) {
+    cudaStreamSynchronize(device->upload_stream);
+    device->Free(weight->memory, weight->bytes);
+    device->Free(weight->data, weight->count * 2);
+  } else {
+    device->Free(weight->data, weight->bytes);
+  }
   HostDelete(device->host.allocator, weight);
 }
 

@@ -5,14 +5,16 @@
 //   GATE_UP                     gate row i at 2 i, up row i at 2 i + 1: one thread of an epilogue owns the pair
 //   TRANSPOSED                  [batch, cols, rows], so that y = x W is the same product as every other
 //   VECTOR, ROUTER              f32
+// Encoded weights: packed.h, weight_encoded.h.
 #ifndef DSOPT_CUDA_WEIGHT_H_
 #define DSOPT_CUDA_WEIGHT_H_
 
 #include "device.h"
+#include "packed.h"
 
 namespace dsopt_cuda {
 
-enum class Elem : uint8_t { kF32 = 0, kF16 = 1, kBf16 = 2 };
+enum class Elem : uint8_t { kF32 = 0, kF16 = 1, kBf16 = 2, kPacked = 3 };  // kPacked: see packed.h
 inline uint32_t ElemBytes(Elem elem) { return elem == Elem::kF32 ? 4 : 2; }
 
 // Where logical element i of [batch, rows, cols] lies.
@@ -20,6 +22,12 @@ struct WeightLayout {
   uint64_t batch, rows, cols;
   bool interleaved;  // GATE_UP
   bool transposed;   // TRANSPOSED
+};
+
+// The grid of scales of an encoded weight as it is written: one per group_rows x group_columns.
+struct ScaleGrid {
+  uint64_t rows, columns;  // of the grid, per matrix
+  uint32_t group_rows, group_columns;
 };
 
 }  // namespace dsopt_cuda
@@ -32,8 +40,14 @@ struct dsopt_be_weight {
   dsopt_cuda::WeightLayout layout{};
   uint64_t count = 0;  // elements
   uint64_t bytes = 0;
-  void* data = nullptr;
+  void* data = nullptr;        // plain: the elements. lossless12: its bf16 rows until it is packed
   char name[96] = {};
+  // Encoded weights (elem kPacked).
+  dsopt_cuda::PackedWeight packed;
+  dsopt_cuda::ScaleGrid grid{};
+  void* memory = nullptr;            // everything that packed points into
+  uint64_t overflow_capacity = 0;
+  std::atomic<uint64_t> written_count{0};  // lossless12: elements that have arrived
 };
 
 namespace dsopt_cuda {
@@ -41,6 +55,8 @@ namespace dsopt_cuda {
 dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes);
 dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight** out);
 dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src);
+dsopt_status WeightWriteScales(dsopt_be_weight* weight, uint64_t first, uint64_t count, const float* scales,
+                               const float* offsets);
 dsopt_status WeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev);
 void WeightDestroy(dsopt_be_weight* weight);
 

@@ -65,5 +65,9 @@ TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
   }
 }
 
+TEST_CASE("weight_fill on the GPU follows its recipe", "[cuda]") { CheckFill(Gpu()); }
+TEST_CASE("a token drawn on the GPU is the one a float64 sampler draws", "[cuda]") { CheckSamplingSteps(Gpu()); }
+TEST_CASE("tokens drawn on the GPU follow the distribution", "[cuda]") { CheckSamplingSpread(Gpu()); }
+TEST_CASE("log probabilities on the GPU are those of the unmodified logits", "[cuda]") { CheckScoring(Gpu()); }
 }  // namespace
 }  // namespace dsopt::kernel_test

@@ -44,6 +44,27 @@ __device__ __forceinline__ uint4 LoadShared16(uint32_t p) {
   return v;
 }
 
+__device__ __forceinline__ uint32_t LoadShared4(uint32_t p) {
+  uint32_t v;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(p));
+  return v;
+}
+__device__ __forceinline__ uint32_t LoadShared1(uint32_t p) {
+  uint32_t v;
+  asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(p));
+  return v;
+}
+__device__ __forceinline__ float LoadSharedHalf(uint32_t p) {
+  float v;
+  asm volatile("{\n\t.reg .b16 h;\n\tld.shared.b16 h, [%1];\n\tcvt.f32.f16 %0, h;\n\t}" : "=f"(v) : "r"(p));
+  return v;
+}
+__device__ __forceinline__ float LoadSharedBf16(uint32_t p) {
+  uint32_t v;
+  asm volatile("{\n\t.reg .u16 h;\n\tld.shared.u16 h, [%1];\n\tcvt.u32.u16 %0, h;\n\t}" : "=r"(v) : "r"(p));
+  return __uint_as_float(v << 16);
+}
+
 // ---- matrix instructions --------------------------------------------------------------------------
 
 // d[16x8] += a[16x16] b[16x8], bf16 operands, f32 sums.
@@ -95,6 +116,14 @@ __device__ __forceinline__ uint32_t LoadRelaxed(const uint32_t* p) {
   asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
+__device__ __forceinline__ uint32_t LoadAcquire(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void StoreRelease(uint32_t* p, uint32_t v) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
 __device__ __forceinline__ float4 LoadRelaxed4(const float* p) {
   float4 v;
   asm volatile("ld.relaxed.gpu.global.v4.f32 {%0,%1,%2,%3}, [%4];"
@@ -134,35 +163,48 @@ __device__ __forceinline__ void WaitForPrevious() {
 #endif
 }
 
-// ---- sm_90: mbarrier and bulk copies ----------------------------------------------------------------
+// ---- mbarrier --------------------------------------------------------------------------------------
 
-#if __CUDA_ARCH__ >= 900 || !defined(__CUDA_ARCH__)
 __device__ __forceinline__ void BarrierInit(uint32_t barrier, uint32_t count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-// Makes the inits visible to the copy engine; follow with __syncthreads().
-__device__ __forceinline__ void BarrierInitFence() {
-  asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::: "memory");
-}
-__device__ __forceinline__ void BarrierExpect(uint32_t barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 __device__ __forceinline__ void BarrierArrive(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+  asm volatile("{\n\t.reg .b64 s;\n\tmbarrier.arrive.shared.b64 s, [%0];\n\t}" ::"r"(barrier) : "memory");
 }
 __device__ __forceinline__ void BarrierWait(uint32_t barrier, uint32_t parity) {
+#if __CUDA_ARCH__ >= 900
   asm volatile(
       "{\n\t.reg .pred p;\n\t"
       "W: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n\t"
       "@p bra D;\n\tbra W;\n\tD:\n\t}" ::"r"(barrier),
       "r"(parity)
       : "memory");
+#else
+  // Parity waits exist from sm_90 on, and from PTX 7.1 as test_wait.
+  asm volatile(
+      "{\n\t.reg .pred p;\n\t"
+      "W: mbarrier.test_wait.parity.shared.b64 p, [%0], %1;\n\t"
+      "@p bra D;\n\tbra W;\n\tD:\n\t}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+#endif
 }
 // Read once per step: let it leave L2 first.
 __device__ __forceinline__ uint64_t EvictFirst() {
   uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
+}
+
+// ---- sm_90: bulk copies -----------------------------------------------------------------------------
+
+#if __CUDA_ARCH__ >= 900 || !defined(__CUDA_ARCH__)
+// Makes the inits visible to the copy engine; follow with __syncthreads().
+__device__ __forceinline__ void BarrierInitFence() {
+  asm volatile("fence.mbarrier_init.release.cluster;\n\tfence.proxy.async.shared::cta;" ::: "memory");
+}
+__device__ __forceinline__ void BarrierExpect(uint32_t barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void BulkLoad(uint32_t dst, const void* src, uint32_t bytes, uint32_t barrier,
                                          uint64_t policy) {
@@ -171,6 +213,11 @@ __device__ __forceinline__ void BulkLoad(uint32_t dst, const void* src, uint32_t
           "r"(dst),
       "l"(src), "r"(bytes), "r"(barrier), "l"(policy)
       : "memory");
+}
+__device__ __forceinline__ void BulkLoad(uint32_t dst, const void* src, uint32_t bytes, uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst),
+               "l"(src), "r"(bytes), "r"(barrier)
+               : "memory");
 }
 #endif
 

@@ -1,0 +1,40 @@
+// linear_packed.cc - which kernel an encoded weight gets.
+#include "linear_packed.h"
+
+namespace dsopt_cuda {
+namespace {
+
+constexpr int kMostRows = 64, kPanelFloats = kPanelRows;
+
+}  // namespace
+
+// Two slots of a panel beside 64 input rows must fit into shared memory (linear_packed.cuh); fp8 and bf16
+// arithmetic exist everywhere from sm_80 on.
+bool PackedSupported(const Limits& limits, const PackedLayout& layout) {
+  const int slot = 4 * layout.chunk_bytes(kChunkTiles) + kMostRows * (kChunkColumns * 2 + 64);
+  const int sums = 512 + 2 * kMostRows * (kPanelFloats + 4) * 4;
+  return layout.packing != Packing::kNone && layout.k % 8 == 0 && sums + 2 * slot <= limits.shared_bytes;
+}
+
+uint64_t PackedPartialFloats(const Limits& limits) {
+  return static_cast<uint64_t>(limits.sms) * kMostRows * kPanelFloats;  // 2 CTAs per SM have at most 32 rows
+}
+
+cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {
+  const PackedLinear p = {args, *args.packed, partial, arrived, {}, 0, 0};
+  if (args.batch != 1) return cudaErrorInvalidValue;
+  switch (args.packed->layout.packing) {
+    case Packing::kLossless12:
+      return LinearLossless12(launch, p);
+    case Packing::kInt8:
+      return LinearInt8(launch, p);
+    case Packing::kFp8:
+      return LinearFp8(launch, p);
+    case Packing::kInt4:
+      return LinearInt4(launch, p);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace dsopt_cuda

@@ -1,0 +1,11 @@
+// linear_packed_fp8.cu - products with fp8 weights: see linear_packed.cuh.
+#include "linear_packed.cuh"
+
+namespace dsopt_cuda {
+
+cudaError_t LinearFp8(const Launch& launch, const PackedLinear& p) {
+  if (p.weight.layout.group == 0) return StartPackedRows<Fp8, 0>(launch, p);
+  return StartPackedRows<Fp8, 64>(launch, p);
+}
+
+}  // namespace dsopt_cuda

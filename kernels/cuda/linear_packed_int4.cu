@@ -1,0 +1,11 @@
+// linear_packed_int4.cu - products with int4 weights: see linear_packed.cuh.
+#include "linear_packed.cuh"
+
+namespace dsopt_cuda {
+
+cudaError_t LinearInt4(const Launch& launch, const PackedLinear& p) {
+  if (p.weight.layout.group == 32) return StartPackedRows<Int4, 32>(launch, p);
+  return StartPackedRows<Int4, 64>(launch, p);
+}
+
+}  // namespace dsopt_cuda

@@ -1,0 +1,19 @@
+// linear_packed_int8.cu - products with int8 weights: see linear_packed.cuh.
+#include "linear_packed.cuh"
+
+namespace dsopt_cuda {
+
+cudaError_t LinearInt8(const Launch& launch, const PackedLinear& p) {
+  switch (p.weight.layout.group) {
+    case 0:
+      return StartPackedRows<Int8, 0>(launch, p);
+    case 16:
+      return StartPackedRows<Int8, 16>(launch, p);
+    case 32:
+      return StartPackedRows<Int8, 32>(launch, p);
+    default:
+      return StartPackedRows<Int8, 64>(launch, p);
+  }
+}
+
+}  // namespace dsopt_cuda

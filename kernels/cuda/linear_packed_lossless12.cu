@@ -1,0 +1,10 @@
+// linear_packed_lossless12.cu - products with lossless12 weights: see linear_packed.cuh.
+#include "linear_packed.cuh"
+
+namespace dsopt_cuda {
+
+cudaError_t LinearLossless12(const Launch& launch, const PackedLinear& p) {
+  return StartPackedRows<Lossless12, 64>(launch, p);
+}
+
+}  // namespace dsopt_cuda

@@ -1,0 +1,178 @@
+// consumer.cuh - what all consumer warps of the persistent decode step share: the ring's far end, hand-overs
+// between phases, inputs and epilogues of products.
+#ifndef DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
+#define DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
+
+#include "persistent/shape.cuh"
+
+namespace dsopt_cuda::persistent {
+
+// Sums kRows values over the warp at once; lane l returns the sum of row l / (32 / kRows).
+template <int kRows>
+__device__ __forceinline__ float ReduceRows(float (&v)[kRows], int lane) {
+  int m = 16;
+#pragma unroll
+  for (int n = kRows; n > 1; n /= 2, m /= 2) {
+    const bool high = lane & m;
+#pragma unroll
+    for (int i = 0; i < n / 2; ++i) {
+      const float keep = high ? v[i + n / 2] : v[i], send = high ? v[i] : v[i + n / 2];
+      v[i] = keep + __shfl_xor_sync(~0u, send, m);
+    }
+  }
+#pragma unroll
+  for (; m > 0; m /= 2) v[0] += __shfl_xor_sync(~0u, v[0], m);
+  return v[0];
+}
+
+template <typename S>
+struct Consumer {
+  Cta<S> my;
+  int tid;
+  int slot = 0, part_buffer = 0, norm_buffer = 0;
+  uint32_t parity = 0;
+
+  __device__ static void Barrier() { NamedBarrier<1>(kConsumers); }
+  __device__ void NextSlot() {
+    __syncwarp();
+    if (tid % 32 == 0) BarrierArrive(my.empty(slot));
+    if (++slot == S::kSlots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+
+  // One thread waits for the hint that `writers` CTAs have finished phase `phase`.
+  __device__ void WaitHint(int phase, int writers) {
+    if (tid == 0) {
+      const uint32_t target = (my.step.step + 1) * static_cast<uint32_t>(writers);
+      const uint32_t* counter = my.step.counters + phase * 32;
+      while (static_cast<int32_t>(LoadRelaxed(counter) - target) < 0) {
+      }
+    }
+    Barrier();
+  }
+  // Warp 0 alone wrote the phase's outputs.
+  __device__ void Hint(int phase) {
+    __syncwarp();
+    if (tid == 0) AddRelaxed(my.step.counters + phase * 32, 1);
+  }
+
+  // Columns [chunk * kChunk + tid * kVec, + kVec) of a vector, for each chunk.
+  template <int kN>
+  __device__ void LoadColumns(const float* src, float (&a)[kN]) const {
+#pragma unroll
+    for (int i = 0; i < kN; i += 4) {
+      const float4 v = __ldcg(reinterpret_cast<const float4*>(src + i / kVec * kChunk + tid * kVec + i % kVec));
+      a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+    }
+  }
+  template <int kN>
+  __device__ void PollColumns(const float* src, float (&a)[kN]) const {
+    const float* p = src + tid * kVec;
+#pragma unroll
+    for (int i = 0; i < kN; i += 4) {
+      const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
+      a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+    }
+    bool again;
+    do {
+      again = false;
+#pragma unroll
+      for (int i = 0; i < kN; i += 4) {
+        if (Unwritten(float4{a[i], a[i + 1], a[i + 2], a[i + 3]})) {
+          const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
+          a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+          again = true;
+        }
+      }
+    } while (again);
+  }
+  template <int kN>
+  __device__ void EmbeddingColumns(float (&a)[kN]) const {
+    if (my.step.embedded != nullptr) {
+      LoadColumns(my.step.embedded, a);
+      return;
+    }
+    const bf16* row =
+        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
+#pragma unroll
+    for (int i = 0; i < kN; i += 8) {
+      const uint4 w = __ldg(reinterpret_cast<const uint4*>(row + i / kVec * kChunk + tid * kVec));
+      const uint32_t words[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        a[i + 2 * j] = __uint_as_float(words[j] << 16) * my.step.embed_scale;
+        a[i + 2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u) * my.step.embed_scale;
+      }
+    }
+  }
+
+  // This thread's columns of a product's input, gain multiplied in; squares: of the warps, before the gain.
+  template <Phase kP, int kN, typename Wait>
+  __device__ __forceinline__ const float* LoadInput(int layer, const float* gains, const float* input,
+                                                    float (&a)[kN], Wait wait) {
+    using P = PhaseOf<S, kP>;
+    float gain[P::kNorm ? kN : 4];
+    if (P::kNorm) LoadColumns(gains, gain);  // immutable: before the wait
+    wait();
+    if (kP == Phase::kQkv && layer == 0) {
+      EmbeddingColumns(a);
+    } else {
+      PollColumns(input, a);
+    }
+    if (!P::kNorm) return nullptr;
+    float sum[1] = {0};
+#pragma unroll
+    for (int i = 0; i < kN; ++i) {
+      sum[0] = fmaf(a[i], a[i], sum[0]);
+      a[i] *= gain[i % (P::kNorm ? kN : 4)];
+    }
+    const float total = ReduceRows<1>(sum, tid % 32);
+    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
+    if (tid % 32 == 0) squares[tid / 32] = total;
+    norm_buffer ^= 1;
+    return squares;
+  }
+
+  template <Phase kP>
+  __device__ float Residual(int layer, int index, bool wanted) const {
+    if (!PhaseOf<S, kP>::kResidual || !wanted) return 0.0f;
+    if (kP == Phase::kDown) return __ldcg(my.layer_activations(layer) + S::kMiddle + index);
+    if (layer > 0) return __ldcg(my.layer_activations(layer - 1) + S::kOut + index);
+    if (my.step.embedded != nullptr) return my.step.embedded[index];
+    const bf16* row =
+        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
+    return __bfloat162float(row[index]) * my.step.embed_scale;
+  }
+
+  // Finishes `units` outputs (at most one per lane of warp 0) from the rows' partial sums. extra(r, y): what
+  // else happens to the sum of the unit's row r.
+  template <Phase kP, typename Extra>
+  __device__ void Epilogue(const float* part, const float* squares, float* out, int units, float residual,
+                           Extra extra) {
+    using G = PhaseOf<S, kP>;
+    if (tid >= units) return;
+    float y[G::kUnitRows];
+#pragma unroll
+    for (int r = 0; r < G::kUnitRows; ++r) {
+      const float4* p = reinterpret_cast<const float4*>(part + (tid * G::kUnitRows + r) * kConsumerWarps);
+      const float4 a = p[0], b = p[1];
+      y[r] = extra(r, ((a.x + b.x) + (a.y + b.y)) + ((a.z + b.z) + (a.w + b.w)));
+    }
+    if (G::kNorm) {
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < kConsumerWarps; ++i) sum += squares[i];
+      const float scale = rsqrtf(sum / G::kK + my.step.norm_eps);
+#pragma unroll
+      for (int r = 0; r < G::kUnitRows; ++r) y[r] *= scale;
+    }
+    float v = y[0] + residual;
+    if (kP == Phase::kGateUp) v = GatedActivation(y[0], y[G::kUnitRows - 1], false);
+    StoreRelaxed(out + tid, v);
+  }
+};
+
+}  // namespace dsopt_cuda::persistent
+#endif  // DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_

@@ -1,0 +1,207 @@
+// packed.cuh - products of the persistent decode step with encoded weights (packed.h): the input is kept as
+// bf16 in shared memory, codes become the A operand of mma.m16n8k16. All eight columns of B are the same input,
+// so any of D's is the sum. A CTA owns whole row blocks of 16; its eight warps share the columns of each piece,
+// and their sums meet in the epilogue.
+#ifndef DSOPT_CUDA_PERSISTENT_PACKED_CUH_
+#define DSOPT_CUDA_PERSISTENT_PACKED_CUH_
+
+#include <type_traits>
+
+#include "common/packed.cuh"
+#include "persistent/attention.cuh"
+#include "persistent/producer.cuh"
+
+namespace dsopt_cuda::persistent {
+
+// Format F with scales by 128 columns (int4), by row (int8, fp8) or with bases (lossless12).
+template <typename F>
+struct PackedFormat {
+  static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
+  static constexpr bool kByRow = F::kPacking == Packing::kInt8 || F::kPacking == Packing::kFp8;
+  static constexpr int kTileBytes = F::kVectors * 512, kUnitSide = kBlockRows + 4 * kEscapeSlots;
+  static constexpr int kSide = kLossless ? 2 * kUnitSide : kByRow ? 0 : 2 * kBlockRows * 2;
+  static constexpr int kChunkBytes = kChunkTiles * kTileBytes + kSide;
+};
+
+// How a row block goes through the ring: pieces of 8 or 4 chunks of 256 columns, so that every warp has tiles.
+template <typename S, typename F, Phase kP>
+struct PackedPieces : PhaseOf<S, kP> {
+  using PhaseOf<S, kP>::kK;
+  static constexpr int kChunkBytes = PackedFormat<F>::kChunkBytes;
+  static constexpr int kChunks = 8 * kChunkBytes <= S::kSlotBytes ? 8 : 4;
+  static constexpr int kPieces = kK / (kChunks * kChunkColumns),
+                       kTiles = kChunks * kChunkTiles / kConsumerWarps;
+  static constexpr uint32_t kBytes = kChunks * kChunkBytes;
+  static_assert(kBytes <= S::kSlotBytes && kK % (kChunks * kChunkColumns) == 0 && kK <= S::kInputs);
+};
+
+template <typename S, typename F, typename HeadF>
+struct PackedProducts : AttentionPhase<S> {
+  using Base = AttentionPhase<S>;
+  using Base::Barrier, Base::NextSlot;
+  using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
+  template <Phase kP>
+  using Format = std::conditional_t<kP == Phase::kHead, HeadF, F>;
+
+  template <Phase kP>
+  __device__ static Slice Blocks(const Cta<S>& my, int layer) {
+    return SliceOf(my.template units<kP>() * PhaseOf<S, kP>::kUnitRows / kBlockRows, layer, my.cta, my.ctas);
+  }
+
+  template <Phase kP>
+  __device__ static void Stream(Producer<S>& producer, const DenseMatrix& matrix, int layer) {
+    using P = PackedPieces<S, Format<kP>, kP>;
+    const Slice slice = Blocks<kP>(producer.my, layer);
+    const char* w =
+        static_cast<const char*>(matrix.data) + static_cast<size_t>(slice.first) * P::kPieces * P::kBytes;
+    const int pieces = slice.count * P::kPieces;
+    for (int i = 0; i < pieces; ++i, w += P::kBytes) {
+      const uint32_t barrier = producer.Acquire(i < S::kSlots ? S::kWindow : S::kDeep);
+      BarrierExpect(barrier, P::kBytes);
+      BulkLoad(producer.my.slot(producer.slot), w, P::kBytes, barrier, producer.policy);
+      producer.Advance();
+    }
+  }
+
+  // Adds this warp's tiles of the piece in the next slot: acc[i] for its i-th tile, so that tiles do not wait
+  // for each other. x: shared address of the piece's first input.
+  template <typename G, typename P>
+  __device__ __forceinline__ void Piece(uint32_t x, float (&acc)[P::kTiles][4]) {
+    using Layout = PackedFormat<G>;
+    const int lane = tid % 32, warp = tid / 32;
+    BarrierWait(my.full(slot), parity);
+    const uint32_t piece = my.slot(slot);
+#pragma unroll
+    for (int i = 0; i < P::kTiles; ++i) {
+      const int tile = warp * P::kTiles + i, in_chunk = tile % kChunkTiles;
+      const uint32_t chunk = piece + tile / kChunkTiles * Layout::kChunkBytes,
+                     at = chunk + in_chunk * Layout::kTileBytes + lane * 16;
+      uint4 q[G::kVectors];
+#pragma unroll
+      for (int v = 0; v < G::kVectors; ++v) q[v] = LoadShared16(at + v * 512);
+      const uint32_t from = x + tile * 128 + lane % 4 * 16;
+      const uint4 low = LoadShared16(from), high = LoadShared16(from + 64);
+      float part[4] = {};
+#pragma unroll
+      for (int s = 0; s < 4; ++s) {
+        uint32_t a[4];
+        G::Step(q, s, a);
+        const uint4& v = s < 2 ? low : high;
+        if (Layout::kByRow)
+          Mma(acc[i], a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
+        else
+          Mma(part, a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
+      }
+      if constexpr (Layout::kLossless) {
+        const uint32_t base =
+            chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * Layout::kUnitSide + lane / 4;
+        acc[i][0] = fmaf(part[0], Lossless12::Scale(LoadShared1(base)), acc[i][0]);
+        acc[i][2] = fmaf(part[2], Lossless12::Scale(LoadShared1(base + 8)), acc[i][2]);
+      } else if constexpr (!Layout::kByRow) {
+        const uint32_t scale =
+            chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * kBlockRows * 2 + lane / 4 * 2;
+        acc[i][0] = fmaf(part[0], LoadSharedHalf(scale), acc[i][0]);
+        acc[i][2] = fmaf(part[2], LoadSharedHalf(scale + 16), acc[i][2]);
+      }
+    }
+    if constexpr (Layout::kLossless) {
+      static_assert(P::kTiles == 2 || P::kTiles == 4);
+#pragma unroll
+      for (int i = 0; i < P::kTiles; i += 2) Escapes<Layout>(piece, x, warp * P::kTiles + i, acc[i]);
+    }
+    NextSlot();
+  }
+  // Of the unit of 128 columns that begins with tile `tile` of the piece.
+  template <typename Layout>
+  __device__ __forceinline__ void Escapes(uint32_t piece, uint32_t x, int tile, float (&acc)[4]) const {
+    const uint32_t base = piece + tile / kChunkTiles * Layout::kChunkBytes + kChunkTiles * Layout::kTileBytes +
+                          tile % kChunkTiles / 2 * Layout::kUnitSide;
+    const uint4 slots = LoadShared16(base + kBlockRows);
+    if ((slots.x | slots.y | slots.z | slots.w) == 0) return;
+#pragma unroll
+    for (int i = 0; i < kEscapeSlots; ++i) {
+      const uint32_t entry = WordOf(slots, i);
+      const int row = entry >> 23 & 15;
+      const float exact = __uint_as_float(entry << 16);
+      const float delta = exact - Lossless12::Scale(LoadShared1(base + row)) * Lossless12::kStandIn;
+      const float v = LoadSharedBf16(x + tile * 128 + (entry >> 16 & 127) * 2);
+      const float sum = (entry >> 31) != 0 ? delta * v : 0.0f;
+      acc[0] += row == tid % 32 / 4 ? sum : 0.0f;
+      acc[2] += row == tid % 32 / 4 + 8 ? sum : 0.0f;
+    }
+  }
+
+  // Sum over the matrix's weights of row `row` that stand in the overflow list.
+  __device__ float OverflowSum(const DenseMatrix& matrix, int block, int row) const {
+    const bf16* x = reinterpret_cast<const bf16*>(my.shared + S::kMergeAt);
+    float sum = 0;
+    for (int i = __ldg(matrix.overflow_first + block), end = __ldg(matrix.overflow_first + block + 1); i < end;
+         ++i) {
+      const Overflow o = matrix.overflow[i];
+      if (static_cast<int>(o.row) != row) continue;
+      const float delta = __uint_as_float(static_cast<uint32_t>(o.bits) << 16) -
+                          Lossless12::Scale(o.base) * Lossless12::kStandIn;
+      sum = fmaf(delta, __bfloat162float(x[o.column]), sum);
+    }
+    return sum;
+  }
+
+  // One product for this CTA's row blocks. wait: for the input.
+  template <Phase kP, typename Wait>
+  __device__ void Product(int layer, const DenseMatrix& matrix, const float* gains, const float* input,
+                          float* output, Wait wait) {
+    using G = Format<kP>;
+    using P = PackedPieces<S, G, kP>;
+    constexpr int kN = P::kK / kChunk * kVec, kUnits = kBlockRows / P::kUnitRows;
+    const int lane = tid % 32, warp = tid / 32;
+    const Slice slice = Blocks<kP>(my, layer);
+    const float* squares;
+    {
+      float a[kN];
+      squares = this->template LoadInput<kP>(layer, gains, input, a, wait);
+      // The merge area is free: attention and the product before have passed their last barrier.
+#pragma unroll
+      for (int i = 0; i < kN; i += 8) {
+        const uint4 v = {PackBf16(a[i], a[i + 1]), PackBf16(a[i + 2], a[i + 3]), PackBf16(a[i + 4], a[i + 5]),
+                         PackBf16(a[i + 6], a[i + 7])};
+        *reinterpret_cast<uint4*>(my.shared + S::kMergeAt + (i / kVec * kChunk + tid * kVec) * 2) = v;
+      }
+    }
+    Barrier();
+    const uint32_t x = SmemAddress(my.shared) + S::kMergeAt;
+    for (int b = 0; b < slice.count; ++b) {
+      const int block = slice.first + b, unit = block * kUnits + tid;
+      float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
+      const float residual = this->template Residual<kP>(layer, unit, tid < kUnits);
+      float scales[P::kUnitRows];
+#pragma unroll
+      for (int r = 0; r < P::kUnitRows; ++r)
+        scales[r] =
+            PackedFormat<G>::kByRow && tid < kUnits ? __ldg(matrix.row_scales + unit * P::kUnitRows + r) : 1.0f;
+      float acc[P::kTiles][4] = {};
+#pragma unroll 1
+      for (int p = 0; p < P::kPieces; ++p) Piece<G, P>(x + p * P::kChunks * kChunkColumns * 2, acc);
+#pragma unroll
+      for (int i = 1; i < P::kTiles; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
+      if (lane % 4 == 0) {
+        part[lane / 4 * kConsumerWarps + warp] = acc[0][0];
+        part[(lane / 4 + 8) * kConsumerWarps + warp] = acc[0][2];
+      }
+      Barrier();
+      this->template Epilogue<kP>(
+          part, squares, output + block * kUnits, kUnits, residual, [&](int r, float y) {
+            if constexpr (PackedFormat<G>::kLossless)
+              return matrix.overflow_first != nullptr ? y + OverflowSum(matrix, block, unit * P::kUnitRows + r)
+                                                      : y;
+            else
+              return y * scales[r];
+          });
+      part_buffer ^= 1;  // the next block writes the other table, so one barrier per block is enough
+    }
+    // Warp 0 may still read the input: for the overflow list.
+    if (PackedFormat<G>::kLossless && matrix.overflow_first != nullptr) Barrier();
+  }
+};
+
+}  // namespace dsopt_cuda::persistent
+#endif  // DSOPT_CUDA_PERSISTENT_PACKED_CUH_

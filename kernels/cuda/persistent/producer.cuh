@@ -1,0 +1,74 @@
+// producer.cuh - the lane that streams weights and cache pages into the ring. It waits for ring space only,
+// never for a phase: weights and past cache entries are immutable.
+#ifndef DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
+#define DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
+
+#include "persistent/shape.cuh"
+
+namespace dsopt_cuda::persistent {
+
+template <typename S>
+struct Producer {
+  Cta<S> my;
+  uint64_t policy;
+  int slot = 0, landing = 0, in_flight = 0;
+  uint32_t parity = 0, landing_parity = 0;
+
+  // Makes the next slot ours and keeps at most window - 1 other copies in flight.
+  __device__ uint32_t Acquire(int window) {
+    BarrierWait(my.empty(slot), parity ^ 1);
+    for (; in_flight >= window; --in_flight) {
+      BarrierWait(my.full(landing), landing_parity);
+      if (++landing == S::kSlots) {
+        landing = 0;
+        landing_parity ^= 1;
+      }
+    }
+    ++in_flight;
+    return my.full(slot);
+  }
+  __device__ void Advance() {
+    if (++slot == S::kSlots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ void Cache(const DenseLayer& layer, int index, int position) {
+    Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
+                 my.ctas);
+    if (!walk.more()) return;
+    const char* base = my.step.cache + layer.cache_offset;
+    int page = __ldg(my.step.pages + walk.absolute());
+    for (int tile = 0; walk.more(); ++tile) {
+      const char* from = base + static_cast<uint64_t>(page) * my.step.page_bytes +
+                         static_cast<size_t>(walk.head) * S::kPageHalf;
+      const uint32_t bytes = static_cast<uint32_t>(walk.count * kGroup * S::kHeadDim * 2);
+      walk.Next();
+      if (walk.more()) page = __ldg(my.step.pages + walk.absolute());  // lands while we wait for a slot
+      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
+      BarrierExpect(barrier, 2 * bytes);
+      BulkLoad(my.slot(slot), from, bytes, barrier, policy);
+      BulkLoad(my.slot(slot) + S::kPageHalf, from + static_cast<size_t>(S::kKvHeads) * S::kPageHalf, bytes,
+               barrier, policy);
+      Advance();
+    }
+  }
+};
+
+// The whole step. Weights: RowWeights or PackedWeights, with Stream<kP>(producer, matrix, layer).
+template <typename S, typename Weights>
+__device__ void Produce(Producer<S> producer, int position) {
+  const Cta<S>& my = producer.my;
+  for (int l = 0; l < my.layers; ++l) {
+    const DenseLayer layer = my.step.layers[l];
+    Weights::template Stream<Phase::kQkv>(producer, layer.qkv, l);
+    producer.Cache(layer, l, position);
+    Weights::template Stream<Phase::kOut>(producer, layer.out, l);
+    Weights::template Stream<Phase::kGateUp>(producer, layer.gate_up, l);
+    Weights::template Stream<Phase::kDown>(producer, layer.down, l);
+  }
+  Weights::template Stream<Phase::kHead>(producer, my.step.head, my.layers);
+}
+
+}  // namespace dsopt_cuda::persistent
+#endif  // DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_

@@ -1,0 +1,102 @@
+// step.cuh - the kernel of one decode step, and its launch. Products: RowProducts or PackedProducts.
+#ifndef DSOPT_CUDA_PERSISTENT_STEP_CUH_
+#define DSOPT_CUDA_PERSISTENT_STEP_CUH_
+
+#include "persistent/attention.cuh"
+#include "persistent/producer.cuh"
+
+namespace dsopt_cuda::persistent {
+
+// A consumer thread's step, phase by phase.
+template <typename S, typename Products>
+__device__ void Consume(Products& products, int position) {
+  const Cta<S>& my = products.my;
+  for (int i = products.tid; i < S::kHeadDim / 2; i += kConsumers) {
+    // The angle is a float, as in the reference; the reduction to one turn is exact enough in double.
+    const double angle = static_cast<double>(static_cast<float>(position) * my.step.inv_freq[i]);
+    const float turn = static_cast<float>(angle - rint(angle * 0.15915494309189535) * 6.283185307179586);
+    my.rope()[i] = {__cosf(turn) * my.step.rope_scale, __sinf(turn) * my.step.rope_scale};
+  }
+  products.Barrier();
+  int phase = 0;
+  for (int l = 0; l < my.layers; ++l) {
+    const DenseLayer weights = my.step.layers[l];
+    float* acts = my.layer_activations(l);
+    const float* before = l > 0 ? my.layer_activations(l - 1) + S::kOut : nullptr;
+    products.template Product<Phase::kQkv>(l, weights.qkv, weights.attention_norm, before, acts + S::kQkv, [&] {
+      if (l > 0) products.WaitHint(phase - 1, my.ctas);
+    });
+    products.Attention(l, position, phase);
+    products.template Product<Phase::kOut>(l, weights.out, nullptr, acts + S::kAttention, acts + S::kMiddle,
+                                           [&] { products.WaitHint(phase, S::kKvHeads); });
+    products.Hint(++phase);
+    products.template Product<Phase::kGateUp>(l, weights.gate_up, weights.mlp_norm, acts + S::kMiddle,
+                                              acts + S::kGated, [&] { products.WaitHint(phase, my.ctas); });
+    products.Hint(++phase);
+    products.template Product<Phase::kDown>(l, weights.down, nullptr, acts + S::kGated, acts + S::kOut,
+                                            [&] { products.WaitHint(phase, my.ctas); });
+    products.Hint(++phase);
+    ++phase;
+  }
+  products.template Product<Phase::kHead>(my.layers, my.step.head, my.step.final_norm,
+                                          my.layer_activations(my.layers - 1) + S::kOut, my.step.logits,
+                                          [&] { products.WaitHint(phase - 1, my.ctas); });
+}
+
+template <typename S, typename Products>
+__global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_constant__ DenseStep step,
+                                                               int vocab, int layers) {
+#if __CUDA_ARCH__ >= 900
+  extern __shared__ __align__(128) char shared[];
+  const int tid = threadIdx.x;
+  const Cta<S> my{shared, step, vocab, layers, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)};
+  if (tid == 0) {
+    for (int i = 0; i < S::kSlots; ++i) {
+      BarrierInit(my.full(i), 1);
+      BarrierInit(my.empty(i), kConsumerWarps);
+    }
+    BarrierInitFence();
+  }
+  __syncthreads();
+  const int position = *step.position;
+  if (tid >= kConsumers + 32) {  // marks the next step's activations unwritten
+    const size_t count = Cta<S>::step_floats(layers) / 4;
+    uint4* p = reinterpret_cast<uint4*>(step.activations + (~step.step & 1) * Cta<S>::step_floats(layers));
+    for (size_t i = my.cta * 32 + tid % 32; i < count; i += my.ctas * 32) {
+      p[i] = make_uint4(kUnwritten, kUnwritten, kUnwritten, kUnwritten);
+    }
+  } else if (tid >= kConsumers) {
+    if (tid == kConsumers) Produce<S, Products>(Producer<S>{my, EvictFirst()}, position);
+  } else {
+    Products products{{{my, tid}}};
+    Consume<S>(products, position);
+  }
+#endif
+}
+
+template <typename S>
+bool Matches(const DenseShape& shape) {
+  return shape.hidden == S::kHidden && shape.inner == S::kInner && shape.head_dim == S::kHeadDim &&
+         shape.q_heads == S::kQHeads && shape.kv_heads == S::kKvHeads;
+}
+
+template <typename S, typename Products>
+cudaError_t RunStep(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
+  const cudaError_t error = cudaFuncSetAttribute(DensePersistent<S, Products>,
+                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
+  if (error != cudaSuccess) return error;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = S::kShared;
+  config.stream = launch.stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;  // all CTAs must be resident: they wait for each other
+  attribute.val.cooperative = 1;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, DensePersistent<S, Products>, step, shape.vocab, shape.layers);
+}
+
+}  // namespace dsopt_cuda::persistent
+#endif  // DSOPT_CUDA_PERSISTENT_STEP_CUH_
