@@ -1,5 +1,6 @@
 // backend.cc - the table that the core sees. What the functions do is in device.cc, weight.cc, program.cc and
 // schedule.cc.
+#include "coded.h"
 #include "common.h"
 #include "device.h"
 #include "program.h"
@@ -39,7 +40,7 @@ extern "C" dsopt_status dsopt_cpu_backend_entry(const dsopt_host_api* host, uint
                                                ProgramReadPage,
                                                ProgramWritePage,
                                                MeasureRead,
-                                               nullptr};
+                                               WeightWriteScales};
   if (abi == nullptr || out == nullptr) return DSOPT_E_INVALID_ARGUMENT;
   if (*abi < DSOPT_BACKEND_ABI) {
     return Fail(host, DSOPT_E_VERSION, "cpu backend: it speaks ABI %d, the core at most %u", DSOPT_BACKEND_ABI,

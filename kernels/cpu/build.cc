@@ -57,7 +57,9 @@ AttentionOp* Builder::AddAttention() {
 }
 
 Storage Builder::Staging(const dsopt_be_weight* weight) const {
-  return fast() && kernels().linear_bf16 != nullptr && weight->storage == kBf16 ? kBf16 : kF32;
+  if (!fast()) return kF32;
+  if (weight->coded.on) return kernels().coded_bf16[weight->coded.code] != nullptr ? kBf16 : kF32;
+  return kernels().linear_bf16 != nullptr && weight->storage == kBf16 ? kBf16 : kF32;
 }
 
 uint64_t Builder::StagedBytes(const dsopt_be_weight* weight) const {
@@ -122,7 +124,12 @@ LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, u
   phase->run = RunLinear;
   LinearOp* op = &phase->linear;
   op->weight = weight;
-  op->function = Staging(weight) == kBf16 ? kernels().linear_bf16 : kernels().linear[weight->storage];
+  const bool half = Staging(weight) == kBf16;
+  if (weight->coded.on) {
+    op->coded = half ? kernels().coded_bf16[weight->coded.code] : kernels().coded[weight->coded.code];
+  } else {
+    op->function = half ? kernels().linear_bf16 : kernels().linear[weight->storage];
+  }
   op->rows = rows;
   op->in = in;
   op->in_row_bytes = in_row_bytes;

@@ -1,5 +1,6 @@
 // linear.cc - cuts a matrix product into units and runs them. The arithmetic is in isa/linear.inc.
 #include "build.h"
+#include "coded.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -69,6 +70,7 @@ void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uin
   uint8_t* out_base =
       op.out + (list != nullptr ? 0 : matrix * op.out_matrix_bytes) + column * StorageBytes(e.out);
   const void* weights = Tile(&w, matrix, tile);
+  const CodedTile coded = op.coded != nullptr ? ViewTile(&w, matrix, tile) : CodedTile{};
   const uint32_t step = p->device->kernels->micro_rows;
   for (uint64_t i = first; i < last; i += step) {
     const uint32_t rows = static_cast<uint32_t>(Min<uint64_t>(step, last - i));
@@ -79,7 +81,11 @@ void RunTile(const dsopt_be_program* p, const LinearOp& op, uint64_t matrix, uin
       in[r] = in_base + (slot / list_divisor) * op.in_row_bytes;
       out[r] = out_base + slot * op.out_row_bytes;
     }
-    op.function(weights, static_cast<uint32_t>(w.steps), in, rows, acc, kTileRows, 0);
+    if (op.coded != nullptr) {
+      op.coded(coded, in, rows, acc);
+    } else {
+      op.function(weights, static_cast<uint32_t>(w.steps), in, rows, acc, kTileRows, 0);
+    }
     p->device->kernels->epilogue(e, acc, rows, out);
   }
 }

@@ -1,7 +1,7 @@
 // pack.cc - where an element of a tensor lies, writing runs of elements there, reading embedding rows back.
 #include <cstring>
 
-#include "weight.h"
+#include "coded.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -15,20 +15,6 @@ float ReadValue(const uint8_t* src, Storage storage) {
   uint16_t half;
   std::memcpy(&half, src, 2);
   return storage == kF16 ? FloatFromF16(half) : FloatFromBf16(half);
-}
-
-// Tile and place inside the tile of a matrix's output.
-void Locate(const dsopt_be_weight& w, uint64_t output, uint64_t* tile, uint64_t* lane) {
-  if (w.kind == DSOPT_WEIGHT_GATE_UP) {
-    const uint64_t inner = w.outputs / 2;
-    const bool up = output >= inner;
-    const uint64_t index = up ? output - inner : output;
-    *tile = index / 32;
-    *lane = index % 32 + (up ? 32 : 0);
-  } else {
-    *tile = output / kTileRows;
-    *lane = output % kTileRows;
-  }
 }
 
 // Bytes from the tile's start to (lane, input).
@@ -98,6 +84,29 @@ void PackColumn(dsopt_be_weight* w, uint64_t matrix, uint64_t input, uint64_t ou
 
 }  // namespace
 
+void Locate(const dsopt_be_weight& w, uint64_t output, uint64_t* tile, uint64_t* lane) {
+  if (w.kind == DSOPT_WEIGHT_GATE_UP) {
+    const uint64_t inner = w.outputs / 2;
+    const bool up = output >= inner;
+    const uint64_t index = up ? output - inner : output;
+    *tile = index / 32;
+    *lane = index % 32 + (up ? 32 : 0);
+  } else {
+    *tile = output / kTileRows;
+    *lane = output % kTileRows;
+  }
+}
+
+bool OutputAt(const dsopt_be_weight& w, uint64_t tile, uint64_t lane, uint64_t* output) {
+  if (w.kind == DSOPT_WEIGHT_GATE_UP) {
+    const uint64_t inner = w.outputs / 2, index = tile * 32 + lane % 32;
+    *output = lane < 32 ? index : inner + index;
+    return index < inner;
+  }
+  *output = tile * kTileRows + lane;
+  return *output < w.outputs;
+}
+
 void PackElements(dsopt_be_weight* w, uint64_t first, uint64_t count, const void* data) {
   const uint8_t* src = static_cast<const uint8_t*>(data);
   const uint64_t bytes = StorageBytes(w->written);
@@ -130,6 +139,7 @@ void PackElements(dsopt_be_weight* w, uint64_t first, uint64_t count, const void
 }
 
 void GatherRow(const dsopt_be_weight* table, uint64_t row, float scale, float* dst) {
+  if (table->coded.on) return GatherCodedRow(table, row, scale, dst);
   const uint64_t bytes = StorageBytes(table->storage);
   if (!table->packed) {
     const uint8_t* src = table->data + row * table->cols * bytes;

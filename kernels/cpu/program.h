@@ -23,7 +23,8 @@ enum class RowSet : uint8_t { kBatch, kLogits, kExperts };
 // out[row] (epilogue) W in[row], for every matrix of W.
 struct LinearOp {
   const dsopt_be_weight* weight;
-  LinearFn function;
+  LinearFn function;  // of a plain weight
+  CodedFn coded;      // of a coded one
   RowSet rows;
   bool in_per_row;    // kExperts: the input is one per row, not one per (row, choice)
   const uint8_t* in;  // bf16 or f32, as function wants

@@ -6,7 +6,9 @@
 #include <cstring>
 #include <new>
 
+#include "coded.h"
 #include "fill.h"
+#include "lossless.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -30,7 +32,7 @@ bool ToStorage(dsopt_dtype dtype, Storage* storage) {
   }
 }
 
-const char* CheckShape(const dsopt_weight_desc& d, Storage storage) {
+const char* CheckShape(const dsopt_weight_desc& d) {
   if (d.batch == 0 || d.rows == 0 || d.cols == 0) return "no side may be 0";
   if (d.batch > kMaxSide || d.rows > kMaxSide || d.cols > kMaxSide) return "a side is beyond 2^28";
   uint64_t elements;
@@ -53,7 +55,6 @@ const char* CheckShape(const dsopt_weight_desc& d, Storage storage) {
     default:
       return "unknown kind";
   }
-  (void)storage;
   return nullptr;
 }
 
@@ -63,11 +64,11 @@ dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, ds
   if (!CopyStruct(desc, &d))
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight: the description has no size");
   std::snprintf(w->name, sizeof(w->name), "%s", d.name != nullptr ? d.name : "(no name)");
-  if (!ToStorage(d.dtype, &w->written)) {
+  if (d.encoding == DSOPT_ENCODING_PLAIN && !ToStorage(d.dtype, &w->written)) {
     return Fail(device->host, DSOPT_E_UNSUPPORTED, "weight '%s': dtype %d, F32, F16 or BF16 expected", w->name,
                 static_cast<int>(d.dtype));
   }
-  if (const char* wrong = CheckShape(d, w->written)) {
+  if (const char* wrong = CheckShape(d)) {
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s",
                 w->name, static_cast<int>(d.kind), static_cast<unsigned long long>(d.batch),
                 static_cast<unsigned long long>(d.rows), static_cast<unsigned long long>(d.cols), wrong);
@@ -78,32 +79,38 @@ dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, ds
   w->batch = d.batch;
   w->rows = d.rows;
   w->cols = d.cols;
-  const bool widen = d.kind == DSOPT_WEIGHT_VECTOR || d.kind == DSOPT_WEIGHT_ROUTER;
-  w->storage = widen ? kF32 : w->written;
-  w->packed = d.kind != DSOPT_WEIGHT_VECTOR && !(d.kind == DSOPT_WEIGHT_EMBEDDING && w->tied == 0);
   w->outputs = d.kind == DSOPT_WEIGHT_TRANSPOSED ? d.cols : d.rows;
   w->inputs = d.kind == DSOPT_WEIGHT_TRANSPOSED ? d.rows : d.cols;
-  if (d.kind == DSOPT_WEIGHT_VECTOR) {
-    w->bytes = (RoundUp(d.cols, 64) + 64) * 4;
-  } else if (!w->packed) {
-    w->bytes = RoundUp(d.rows * d.cols * StorageBytes(w->storage), 64);
-  } else {
-    w->tiles = d.kind == DSOPT_WEIGHT_GATE_UP ? DivUp(w->outputs / 2, 32) : DivUp(w->outputs, kTileRows);
-    w->steps = w->storage == kBf16 ? DivUp(w->inputs, 2) : w->inputs;
-    w->tile_bytes = w->steps * kTileRows * (w->storage == kF16 ? 2 : 4);
-    w->matrix_bytes = w->tiles * w->tile_bytes;
-    w->bytes = w->batch * w->matrix_bytes;
-  }
+  w->tiles = d.kind == DSOPT_WEIGHT_GATE_UP ? DivUp(w->outputs / 2, 32) : DivUp(w->outputs, kTileRows);
+  if (d.encoding != DSOPT_ENCODING_PLAIN) return DescribeCoded(device, d, w);
+  DescribePlain(w);
   return DSOPT_OK;
 }
 
 bool HasPadding(const dsopt_be_weight& w) {
+  if (w.coded.on) return true;
   if (!w.packed) return w.kind == DSOPT_WEIGHT_VECTOR;
   const uint64_t per_tile = w.kind == DSOPT_WEIGHT_GATE_UP ? w.outputs / 2 % 32 : w.outputs % kTileRows;
   return per_tile != 0 || (w.storage == kBf16 && w.inputs % 2 != 0);
 }
 
 }  // namespace
+
+void DescribePlain(dsopt_be_weight* w) {
+  const bool widen = w->kind == DSOPT_WEIGHT_VECTOR || w->kind == DSOPT_WEIGHT_ROUTER;
+  w->storage = widen ? kF32 : w->written;
+  w->packed = w->kind != DSOPT_WEIGHT_VECTOR && !(w->kind == DSOPT_WEIGHT_EMBEDDING && w->tied == 0);
+  if (w->kind == DSOPT_WEIGHT_VECTOR) {
+    w->bytes = (RoundUp(w->cols, 64) + 64) * 4;
+  } else if (!w->packed) {
+    w->bytes = RoundUp(w->rows * w->cols * StorageBytes(w->storage), 64);
+  } else {
+    w->steps = w->storage == kBf16 ? DivUp(w->inputs, 2) : w->inputs;
+    w->tile_bytes = w->steps * kTileRows * (w->storage == kF16 ? 2 : 4);
+    w->matrix_bytes = w->tiles * w->tile_bytes;
+    w->bytes = w->batch * w->matrix_bytes;
+  }
+}
 
 dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes) {
   dsopt_be_weight w = {};
@@ -123,15 +130,18 @@ dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc
   *out = nullptr;
   status = Charge(device, w.bytes, w.name);
   if (status != DSOPT_OK) return status;
+  const uint64_t data_bytes = w.coded.on ? w.batch * w.matrix_bytes : w.bytes;
   status = Allocate(device->host, sizeof(w), w.name, &w.memory);
-  if (status == DSOPT_OK) status = Allocate(device->host, w.bytes, w.name, &w.values);
+  if (status == DSOPT_OK) status = Allocate(device->host, data_bytes, w.name, &w.values);
+  if (status == DSOPT_OK && w.coded.code == kLossless12) status = CreateLossless(&w);
   if (status != DSOPT_OK) {
+    Release(device->host, &w.values);
     Release(device->host, &w.memory);
     Refund(device, w.bytes);
     return status;
   }
   w.data = w.values.data;
-  if (HasPadding(w)) std::memset(w.data, 0, w.bytes);
+  if (HasPadding(w)) std::memset(w.data, 0, w.values.bytes);
   *out = new (w.memory.data) dsopt_be_weight(w);
   return DSOPT_OK;
 }
@@ -144,7 +154,17 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first_element, uint64
                 static_cast<unsigned long long>(first_element), static_cast<unsigned long long>(count),
                 static_cast<unsigned long long>(elements), src == nullptr ? "NULL" : "memory");
   }
-  PackElements(weight, first_element, count, src);
+  if (!weight->coded.on) {
+    PackElements(weight, first_element, count, src);
+    return DSOPT_OK;
+  }
+  if (weight->coded.code == kLossless12) return PackLossless(weight, first_element, count, src);
+  if (weight->coded.code == kInt4 && (first_element % 2 != 0 || count % 2 != 0)) {
+    return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT,
+                "weight '%s': write of int4 elements [%llu, +%llu), even numbers expected", weight->name,
+                static_cast<unsigned long long>(first_element), static_cast<unsigned long long>(count));
+  }
+  PackCodes(weight, first_element, count, static_cast<const uint8_t*>(src));
   return DSOPT_OK;
 }
 
@@ -205,6 +225,7 @@ dsopt_status WeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, floa
     return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': fill with mean %g, stddev %g",
                 weight->name, static_cast<double>(mean), static_cast<double>(stddev));
   }
+  if (weight->coded.on) return FillCoded(weight, seed, mean, stddev);
   FillJob job{weight, seed, mean, stddev, weight->batch * weight->rows * weight->cols, 0, nullptr, {}};
   job.piece = Min(job.elements, weight->cols * Max<uint64_t>(16, RoundUp(65536 / weight->cols, 16)));
   Memory memory;
@@ -222,6 +243,7 @@ dsopt_status WeightFinish(dsopt_be_device*) { return DSOPT_OK; }
 void WeightDestroy(dsopt_be_weight* weight) {
   if (weight == nullptr) return;
   dsopt_be_device* device = weight->device;
+  DestroyLossless(weight);
   Refund(device, weight->bytes);
   Release(device->host, &weight->values);
   Memory memory = weight->memory;

@@ -16,6 +16,13 @@ void CheckBatchInvariance(const Target& target, const ModelShape& shape);
 // A long context (several spans and waves), chunked differently and against the reference.
 void CheckLongContext(const Target& target, uint32_t window, uint32_t length);
 
+// coded_body.cc: weights with an encoding. CodedShapes go through the checks above.
+std::vector<ModelShape> CodedShapes();
+void CheckLosslessBits(const Target& target);  // the logits of LOSSLESS12 are those of bf16, to the bit
+void CheckCodedFill(const Target& target);     // weight_fill gives the same numbers, as far as the codes can
+void CheckCodedCalls(const Target& target);    // what is refused, with a message
+void CheckCodedBytes(const Target& target);    // bits of a weight in memory
+
 void CheckFill(const Target& target);              // weight_fill is the documented formula
 void CheckSamplingSteps(const Target& target);     // tokens of a plain float64 sampler, all options
 void CheckSamplingSpread(const Target& target);    // drawn frequencies follow the distribution

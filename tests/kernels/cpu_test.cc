@@ -56,6 +56,27 @@ TEST_CASE("a long context gives the same bits however it was read", "[cpu]") {
   });
 }
 
+TEST_CASE("coded weights compute what their codes stand for", "[cpu][coded]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : CodedShapes()) CheckAgainstReference(target, shape);
+  });
+}
+
+TEST_CASE("with coded weights, too, a row's bits depend on nothing but the row", "[cpu][coded]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : CodedShapes()) CheckBatchInvariance(target, shape);
+  });
+}
+
+TEST_CASE("12-bit weights give the logits of bf16 to the bit", "[cpu][coded]") { ForEach(CheckLosslessBits); }
+TEST_CASE("coded weights are filled with the numbers of plain ones", "[cpu][coded]") {
+  ForEach(CheckCodedFill);
+}
+TEST_CASE("encodings that make no sense are refused with a message", "[cpu][coded]") {
+  ForEach(CheckCodedCalls);
+}
+TEST_CASE("coded weights take the bits they promise", "[cpu][coded]") { CheckCodedBytes(Targets()[0]); }
+
 TEST_CASE("weight_fill follows its recipe", "[cpu]") { ForEach(CheckFill); }
 TEST_CASE("a token is the one a float64 sampler draws", "[cpu]") { ForEach(CheckSamplingSteps); }
 TEST_CASE("drawn tokens follow the distribution", "[cpu]") { ForEach(CheckSamplingSpread); }

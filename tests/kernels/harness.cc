@@ -73,15 +73,11 @@ BlockShape Block(const MlaShape& shape) { return {DSOPT_BLOCK_MLA, {}, shape, {}
 BlockShape Block(const MlpShape& shape) { return {DSOPT_BLOCK_MLP, {}, {}, shape, {}}; }
 BlockShape Block(const MoeShape& shape) { return {DSOPT_BLOCK_MOE, {}, {}, {}, shape}; }
 
-namespace {
-
 uint16_t ToBf16Bits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-
-}  // namespace
 
 double Rounded(double value, dsopt_dtype dtype) {
   const float single = static_cast<float>(value);
@@ -179,6 +175,18 @@ TestWeight* TestModel::Add(size_t block, const char* role, dsopt_weight_kind kin
   TestWeight* w = all_.back().get();
   w->desc = PlainDesc(kind, shape.dtype, batch, rows, cols, role);
   w->desc.tied = tied ? 1 : 0;
+  if (shape.coded.encoding != DSOPT_ENCODING_PLAIN || shape.coded.odd_values != 0.0) {
+    if (MayBeCoded(w->desc)) {
+      MakeCoded(shape.coded, stddev, w, random_);
+      CAPTURE(role, batch, rows, cols);
+      const dsopt_status status = device->api->weight_create(device->device, &w->desc, &w->handle);
+      INFO(device->host.TakeError());
+      REQUIRE(status == DSOPT_OK);
+      WriteCodedInPieces(device, w, random_);
+      weights[block][role] = w;
+      return w;
+    }
+  }
   w->values.resize(batch * rows * cols);
   std::normal_distribution<double> normal(mean, stddev);
   for (double& value : w->values) value = Rounded(normal(*random_), shape.dtype);

@@ -97,6 +97,15 @@ BlockShape Block(const MlaShape& shape);
 BlockShape Block(const MlpShape& shape);
 BlockShape Block(const MoeShape& shape);
 
+// How a model's matrices are encoded, those that may be.
+struct CodedShape {
+  dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;
+  uint32_t group_rows = 0, group_cols = 0;
+  bool has_offset = false, half_scales = false;
+  // PLAIN and LOSSLESS12: bf16 values of which this share is zero, subnormal or very small; 1: anything at all.
+  double odd_values = 0.0;
+};
+
 struct ModelShape {
   std::string name;
   uint32_t hidden, vocab;
@@ -104,6 +113,7 @@ struct ModelShape {
   dsopt_dtype dtype = DSOPT_BF16;
   bool tied = false;
   float embed_scale = 0.0f;
+  CodedShape coded{};
 };
 
 inline dsopt_weight_desc PlainDesc(dsopt_weight_kind kind, dsopt_dtype dtype, uint64_t batch, uint64_t rows,
@@ -124,6 +134,8 @@ struct TestWeight {
   dsopt_weight_desc desc;
   std::vector<double> values;
   dsopt_be_weight* handle = nullptr;
+  std::vector<uint8_t> codes;          // INT8, FP8, INT4: as weight_write takes them
+  std::vector<float> scales, offsets;  // by group
 };
 
 // Values of a block by role ("norm", "qkv", ...), for the reference.
@@ -156,6 +168,15 @@ class TestModel {
 
 // Rounds to the dtype, to nearest even.
 double Rounded(double value, dsopt_dtype dtype);
+// coded.cc: chooses encoding, codes and scales of a weight whose desc has kind and shape; values of about
+// stddev.
+void MakeCoded(const CodedShape& shape, double stddev, TestWeight* weight, Random* random);
+bool MayBeCoded(const dsopt_weight_desc& desc);
+// As bf16 bits. value must be exact in it.
+uint16_t ToBf16Bits(float value);
+// Writes codes and scales in pieces of random size and order.
+void WriteCodedInPieces(TestDevice* device, TestWeight* weight, Random* random);
+
 // Writes all values in pieces of random size and order.
 void WriteInPieces(TestDevice* device, TestWeight* weight, Random* random);
 

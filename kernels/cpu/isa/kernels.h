@@ -27,6 +27,40 @@ enum LinearFlag : uint32_t {
 using LinearFn = void (*)(const void* tile, uint32_t steps, const void* const* in, uint32_t rows, float* acc,
                           uint32_t ld, uint32_t flags);
 
+// Weights of fewer bits, packed. A tile is a run of blocks of group_steps steps (pairs of k; the last block may
+// be shorter). A block is a head and then its steps:
+//   head  LOSSLESS12: 64 base exponents, a byte each. Others: 64 scales, then 64 offsets if there are any; f16
+//   or f32 step  INT8        bytes [k % 2][64]
+//         INT4        words [o % 16][k % 2]; code of output o in bits 4 (o / 16) .. + 3
+//         FP8         two halves o / 32 of such words; code of o in the low byte if o / 16 is even, else in the
+//         high LOSSLESS12  words as INT4, holding the exponent less the base, or 0: then the exponent is 0. Two
+//         halves
+//                     as FP8, holding sign and mantissa: of o / 16 even in bit 15 and bits 0 .. 6, else in bit
+//                     14 and bits 7 .. 13
+enum Code : uint32_t { kInt8 = 0, kFp8 = 1, kInt4 = 2, kLossless12 = 3, kCodeCount = 4 };
+constexpr uint32_t kCodeStepBytes[kCodeCount] = {128, 128, 64, 192};
+
+// A bf16 weight that LOSSLESS12 cannot say.
+struct Escape {
+  uint32_t step;   // of its tile
+  uint16_t place;  // 2 o + k % 2
+  uint16_t bits;
+};
+
+struct CodedTile {
+  const uint8_t* data;
+  uint32_t steps, group_steps;
+  uint32_t half_scales;   // f16, else f32
+  uint32_t offsets;       // there are some
+  const Escape* escapes;  // of this tile, by step
+  uint32_t escape_count;
+};
+
+// acc[r][0..63] = sum over groups of (sum over k of code * in[r][k]) * scale + offset * sum over k of in[r][k];
+// LOSSLESS12: as LinearFn does with the bf16 values, to the bit. One chain per output, the same for every
+// number of rows <= kMicroRows.
+using CodedFn = void (*)(const CodedTile& tile, const void* const* in, uint32_t rows, float* acc);
+
 enum EpilogueKind : uint32_t {
   kStoreSum,  // out = acc + bias
   kAddSum,    // out += acc + bias, f32 only
@@ -48,8 +82,10 @@ struct Kernels {
   uint64_t unit_flops;  // arithmetic that takes one core about 50 us
   uint32_t micro_rows;  // rows of one linear call that run best, <= kMicroRows
 
-  LinearFn linear[3];    // f32 activations, by Storage of the weights
-  LinearFn linear_bf16;  // bf16 activations and bf16 weights; NULL: not in this instruction set
+  LinearFn linear[3];              // f32 activations, by Storage of the weights
+  LinearFn linear_bf16;            // bf16 activations and bf16 weights; NULL: not in this instruction set
+  CodedFn coded[kCodeCount];       // f32 activations
+  CodedFn coded_bf16[kCodeCount];  // bf16 activations; NULL with linear_bf16
   // acc [rows][64]; out[r] points at the tile's first output of row r.
   void (*epilogue)(const Epilogue& e, const float* acc, uint32_t rows, void* const* out);
 

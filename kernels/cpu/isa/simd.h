@@ -139,6 +139,36 @@ DSOPT_INLINE VF LoadF16(const uint16_t* p) {
 }
 #endif
 
+// kLanes bytes, or as many words of 32 bits, as integers.
+#if defined(__AVX512F__)
+DSOPT_INLINE VI LoadI8(const uint8_t* p) {
+  return reinterpret_cast<VI>(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+DSOPT_INLINE VI LoadU8(const uint8_t* p) {
+  return reinterpret_cast<VI>(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+#elif defined(__AVX2__)
+DSOPT_INLINE VI LoadI8(const uint8_t* p) {
+  return reinterpret_cast<VI>(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+DSOPT_INLINE VI LoadU8(const uint8_t* p) {
+  return reinterpret_cast<VI>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+#else
+DSOPT_INLINE VI LoadI8(const uint8_t* p) {
+  int8_t b[4];
+  memcpy(b, p, 4);
+  return VI{b[0], b[1], b[2], b[3]};
+}
+DSOPT_INLINE VI LoadU8(const uint8_t* p) { return VI{p[0], p[1], p[2], p[3]}; }
+#endif
+DSOPT_INLINE VI LoadI32(const uint8_t* p) {
+  VI v;
+  memcpy(&v, p, sizeof(v));
+  return v;
+}
+DSOPT_INLINE VF ToFloat(VI v) { return __builtin_convertvector(v, VF); }
+
 DSOPT_INLINE void StoreBf16(uint16_t* p, VF v) {
 #if defined(__AVX512BF16__)
   const __m256bh h = _mm512_cvtneps_pbh(v);

@@ -1,0 +1,295 @@
+// lossless.cc - see lossless.h.
+#include "lossless.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <new>
+
+namespace dsopt_cpu {
+
+// Runs of which only a part has come, and the escapes so far. Gone when the weight is complete.
+struct LosslessState {
+  struct Run {
+    Run* next;
+    uint64_t row, run;  // row over all matrices
+    uint64_t filled;
+    uint16_t values[kLosslessRun];
+    Memory memory;
+  };
+  struct Found {
+    uint64_t tile;  // over all matrices
+    Escape escape;
+  };
+  Memory memory;
+  Run* open = nullptr;
+  uint64_t written = 0;  // elements
+  Found* found = nullptr;
+  uint64_t found_count = 0, found_room = 0;
+  Memory found_memory;
+  std::atomic_flag busy = ATOMIC_FLAG_INIT;  // around found, while threads fill
+};
+
+namespace {
+
+using Run = LosslessState::Run;
+using Found = LosslessState::Found;
+
+uint64_t Elements(const dsopt_be_weight& w) { return w.batch * w.rows * w.cols; }
+
+dsopt_status AddEscape(dsopt_be_weight* w, const Found& found) {
+  LosslessState* s = w->coded.lossless;
+  while (s->busy.test_and_set(std::memory_order_acquire)) {
+  }
+  dsopt_status status = DSOPT_OK;
+  if (s->found_count == s->found_room) {
+    const uint64_t room = Max<uint64_t>(256, s->found_room * 2);
+    Memory larger;
+    status = Allocate(w->device->host, room * sizeof(Found), "escapes of a weight", &larger);
+    if (status == DSOPT_OK) {
+      if (s->found_count != 0) std::memcpy(larger.data, s->found, s->found_count * sizeof(Found));
+      Release(w->device->host, &s->found_memory);
+      s->found_memory = larger;
+      s->found = reinterpret_cast<Found*>(larger.data);
+      s->found_room = room;
+    }
+  }
+  if (status == DSOPT_OK) s->found[s->found_count++] = found;
+  s->busy.clear(std::memory_order_release);
+  return status;
+}
+
+// Where sign and mantissa of a lane lie in the words of its half of a step.
+struct RestPlace {
+  uint32_t mask, sign, mantissa;  // shifts of the sign bit and of the mantissa
+};
+RestPlace PlaceOfRest(uint64_t lane) {
+  return lane / 16 % 2 == 0 ? RestPlace{0x807f, 15, 0} : RestPlace{0x7f80, 14, 7};
+}
+
+uint8_t* NibbleAt(uint8_t* step, uint64_t lane, uint64_t odd) {
+  return step + lane % 16 * 4 + odd * 2 + lane / 32;
+}
+uint8_t* RestAt(uint8_t* step, uint64_t lane, uint64_t odd) {
+  return step + 64 + lane / 32 * 64 + lane % 16 * 4 + odd * 2;
+}
+
+void Put(uint8_t* step, uint64_t lane, uint64_t odd, uint32_t code, uint32_t bits) {
+  uint8_t* nibble = NibbleAt(step, lane, odd);
+  const uint32_t shift = lane / 16 % 2 * 4;
+  *nibble = static_cast<uint8_t>((*nibble & ~(15u << shift)) | code << shift);
+  const RestPlace place = PlaceOfRest(lane);
+  uint16_t word;
+  std::memcpy(&word, RestAt(step, lane, odd), 2);
+  word = static_cast<uint16_t>((word & ~place.mask) | (bits >> 15) << place.sign |
+                               (bits & 0x7fu) << place.mantissa);
+  std::memcpy(RestAt(step, lane, odd), &word, 2);
+}
+
+// Part of a run: keeps it, and packs the run when it is whole.
+dsopt_status AddPart(dsopt_be_weight* w, uint64_t row, uint64_t run, uint64_t at, uint64_t count,
+                     const uint8_t* src) {
+  LosslessState* s = w->coded.lossless;
+  Run** link = &s->open;
+  while (*link != nullptr && ((*link)->row != row || (*link)->run != run)) link = &(*link)->next;
+  if (*link == nullptr) {
+    Memory memory;
+    const dsopt_status status = Allocate(w->device->host, sizeof(Run), "part of a weight", &memory);
+    if (status != DSOPT_OK) return status;
+    *link = new (memory.data) Run{nullptr, row, run, 0, {}, memory};
+  }
+  Run* part = *link;
+  std::memcpy(part->values + at, src, count * 2);
+  part->filled += count;
+  const uint64_t length = Min(kLosslessRun, w->cols - run * kLosslessRun);
+  if (part->filled < length) return DSOPT_OK;
+  *link = part->next;
+  const dsopt_status status = PackRun(w, row / w->rows, row % w->rows, run, part->values, length);
+  Memory memory = part->memory;
+  Release(w->device->host, &memory);
+  return status;
+}
+
+// So many escapes that bf16 as it is takes less: the weight becomes a plain one.
+dsopt_status BecomePlain(dsopt_be_weight* w) {
+  dsopt_be_weight plain = *w;
+  plain.coded = CodedForm{};
+  DescribePlain(&plain);
+  const uint64_t more = plain.bytes > w->bytes ? plain.bytes - w->bytes : 0;
+  dsopt_status status = Charge(w->device, more, w->name);
+  if (status != DSOPT_OK) return status;
+  status = Allocate(w->device->host, plain.bytes, w->name, &plain.values);
+  if (status != DSOPT_OK) {
+    Refund(w->device, more);
+    return status;
+  }
+  plain.data = plain.values.data;
+  std::memset(plain.data, 0, plain.bytes);
+  uint16_t bits[kLosslessRun];
+  for (uint64_t row = 0; row < w->batch * w->rows; ++row) {
+    for (uint64_t first = 0; first < w->cols; first += kLosslessRun) {
+      const uint64_t count = Min(kLosslessRun, w->cols - first);
+      for (uint64_t i = 0; i < count; ++i) bits[i] = LosslessBits(w, row / w->rows, row % w->rows, first + i);
+      PackElements(&plain, row * w->cols + first, count, bits);
+    }
+  }
+  if (plain.bytes < w->bytes) Refund(w->device, w->bytes - plain.bytes);
+  DestroyLossless(w);
+  Release(w->device->host, &w->values);
+  *w = plain;
+  return DSOPT_OK;
+}
+
+}  // namespace
+
+uint64_t EscapeReserve(const dsopt_be_weight& w) {
+  return RoundUp(Elements(w) / 2048 * sizeof(Escape) + (w.batch * w.tiles + 1) * sizeof(uint32_t), 64);
+}
+
+dsopt_status CreateLossless(dsopt_be_weight* w) {
+  Memory memory;
+  const dsopt_status status = Allocate(w->device->host, sizeof(LosslessState), w->name, &memory);
+  if (status != DSOPT_OK) return status;
+  w->coded.lossless = new (memory.data) LosslessState;
+  w->coded.lossless->memory = memory;
+  return DSOPT_OK;
+}
+
+namespace {
+
+void DestroyState(dsopt_be_weight* w) {
+  LosslessState* s = w->coded.lossless;
+  if (s == nullptr) return;
+  const dsopt_host_api* host = w->device->host;
+  while (s->open != nullptr) {
+    Memory memory = s->open->memory;
+    s->open = s->open->next;
+    Release(host, &memory);
+  }
+  Release(host, &s->found_memory);
+  Memory memory = s->memory;
+  Release(host, &memory);
+  w->coded.lossless = nullptr;
+}
+
+}  // namespace
+
+void DestroyLossless(dsopt_be_weight* w) {
+  DestroyState(w);
+  Release(w->device->host, &w->coded.escape_memory);
+  w->coded.escapes = nullptr;
+}
+
+dsopt_status PackRun(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t run, const uint16_t* values,
+                     uint64_t count) {
+  uint64_t tile, lane;
+  Locate(*w, output, &tile, &lane);
+  uint8_t* base_of_tile = TileAt(w, matrix, tile);
+  uint32_t most = 0;
+  for (uint64_t i = 0; i < count; ++i) most = Max<uint32_t>(most, values[i] >> 7 & 0xffu);
+  const uint32_t base = most >= 15 ? most - 15 : 0;
+  HeadOf(w, base_of_tile, run)[lane] = static_cast<uint8_t>(base);
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t input = run * kLosslessRun + i;
+    const uint32_t exponent = values[i] >> 7 & 0xffu;
+    const bool escapes = exponent != 0 && exponent <= base;
+    Put(StepOf(w, base_of_tile, input / 2), lane, input % 2, exponent == 0 || escapes ? 0 : exponent - base,
+        values[i]);
+    if (!escapes) continue;
+    const Found found{
+        matrix * w->tiles + tile,
+        {static_cast<uint32_t>(input / 2), static_cast<uint16_t>(lane * 2 + input % 2), values[i]}};
+    const dsopt_status status = AddEscape(w, found);
+    if (status != DSOPT_OK) return status;
+  }
+  return DSOPT_OK;
+}
+
+dsopt_status PackLossless(dsopt_be_weight* w, uint64_t first, uint64_t count, const void* data) {
+  if (count == 0) return DSOPT_OK;
+  if (w->coded.lossless == nullptr || count > Elements(*w) - w->coded.lossless->written) {
+    return Fail(w->device->host, DSOPT_E_INVALID_STATE, "weight '%s': elements were written twice", w->name);
+  }
+  const uint8_t* src = static_cast<const uint8_t*>(data);
+  w->coded.lossless->written += count;
+  for (uint64_t left = count; left > 0;) {
+    const uint64_t row = first / w->cols, col = first % w->cols, run = col / kLosslessRun,
+                   at = col % kLosslessRun;
+    const uint64_t length = Min(kLosslessRun, w->cols - run * kLosslessRun), done = Min(length - at, left);
+    dsopt_status status;
+    if (done == length) {
+      uint16_t values[kLosslessRun];
+      std::memcpy(values, src, length * 2);
+      status = PackRun(w, row / w->rows, row % w->rows, run, values, length);
+    } else {
+      status = AddPart(w, row, run, at, done, src);
+    }
+    if (status != DSOPT_OK) return status;
+    first += done;
+    left -= done;
+    src += done * 2;
+  }
+  return w->coded.lossless->written == Elements(*w) ? FinishLossless(w) : DSOPT_OK;
+}
+
+dsopt_status FinishLossless(dsopt_be_weight* w) {
+  LosslessState* s = w->coded.lossless;
+  const uint64_t count = s->found_count, tiles = w->batch * w->tiles;
+  std::sort(s->found, s->found + count, [](const Found& a, const Found& b) {
+    if (a.tile != b.tile) return a.tile < b.tile;
+    return a.escape.step != b.escape.step ? a.escape.step < b.escape.step : a.escape.place < b.escape.place;
+  });
+  const uint64_t list_bytes = count * sizeof(Escape), bytes = list_bytes + (tiles + 1) * sizeof(uint32_t);
+  Memory memory;
+  dsopt_status status = DSOPT_OK;
+  const uint64_t more = bytes > EscapeReserve(*w) ? bytes - EscapeReserve(*w) : 0;
+  dsopt_be_weight as_plain = *w;
+  DescribePlain(&as_plain);
+  const bool plain = count > UINT32_MAX || w->batch * w->matrix_bytes + bytes > as_plain.bytes;
+  if (!plain) status = Charge(w->device, more, w->name);
+  if (status != DSOPT_OK) return status;
+  status = Allocate(w->device->host, bytes, w->name, &memory);
+  if (status != DSOPT_OK) {
+    if (!plain) Refund(w->device, more);
+    return status;
+  }
+  Escape* list = reinterpret_cast<Escape*>(memory.data);
+  uint32_t* first = reinterpret_cast<uint32_t*>(memory.data + list_bytes);
+  uint64_t at = 0;
+  for (uint64_t tile = 0; tile < tiles; ++tile) {
+    first[tile] = static_cast<uint32_t>(at);
+    for (; at < count && s->found[at].tile == tile; ++at) list[at] = s->found[at].escape;
+  }
+  first[tiles] = static_cast<uint32_t>(at);
+  w->coded.escapes = list;
+  w->coded.escape_first = first;
+  w->coded.escape_memory = memory;
+  if (!plain) w->bytes += more;
+  DestroyState(w);
+  return plain ? BecomePlain(w) : DSOPT_OK;
+}
+
+uint16_t LosslessBits(const dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t input) {
+  uint64_t tile, lane;
+  Locate(*w, output, &tile, &lane);
+  const CodedTile view = ViewTile(w, matrix, tile);
+  const auto step_number = static_cast<uint32_t>(input / 2);
+  const auto place = static_cast<uint16_t>(lane * 2 + input % 2);
+  const Escape* end = view.escapes + view.escape_count;
+  const Escape* e = std::lower_bound(view.escapes, end, step_number,
+                                     [](const Escape& escape, uint32_t step) { return escape.step < step; });
+  for (; e != end && e->step == step_number; ++e) {
+    if (e->place == place) return e->bits;
+  }
+  uint8_t* base_of_tile = TileAt(w, matrix, tile);
+  uint8_t* step = StepOf(w, base_of_tile, step_number);
+  const uint32_t code = *NibbleAt(step, lane, input % 2) >> (lane / 16 % 2 * 4) & 15u;
+  const uint32_t base = HeadOf(w, base_of_tile, input / kLosslessRun)[lane];
+  uint16_t word;
+  std::memcpy(&word, RestAt(step, lane, input % 2), 2);
+  const RestPlace rest = PlaceOfRest(lane);
+  return static_cast<uint16_t>((word >> rest.sign & 1u) << 15 | (code == 0 ? 0 : code + base) << 7 |
+                               (word >> rest.mantissa & 0x7fu));
+}
+
+}  // namespace dsopt_cpu
