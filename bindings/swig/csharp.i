@@ -1,5 +1,5 @@
-// csharp.i - C#'s typemaps of the raw layer (see dsopt.i). Handles are SafeHandles, which a call keeps from being freed;
-// arrays are pinned, never copied; text is UTF-8 in byte[], NUL-terminated where it comes without a size. A
+// csharp.i - C#'s typemaps of the raw layer (see dsopt.i). Handles are SafeHandles, which a call keeps from being
+// freed; arrays are pinned, never copied; text is UTF-8 in byte[], NUL-terminated where it comes without a size. A
 // dsopt_status stays a number, for bindings/csharp/Dsopt/Status.cs to judge. Nothing here calls back into C#: SWIG's
 // own helpers and directors use delegates that Unity's IL2CPP cannot make. See csharp_sinks.h.
 %pragma(csharp) moduleclassmodifiers="internal class"

@@ -100,7 +100,8 @@ internal static class Chat
         {
             answer = null;
         }
-        Console.WriteLine("       (" + (stream.TokenCount - prompt) + " tokens in " + watch.ElapsedMilliseconds + " ms, " + stream.Finish + ")");
+        Console.WriteLine("       (" + (stream.TokenCount - prompt) + " tokens in " + watch.ElapsedMilliseconds +
+                          " ms, " + stream.Finish + ")");
         return said;
     }
 
@@ -117,17 +118,20 @@ internal static class Chat
     {
         SessionStats stats = session.Stats;
         Console.WriteLine();
-        Console.WriteLine(model.Info.Architecture + " on " + model.Info.Device + ", " + model.Info.ParameterCount + " parameters, " +
-                          model.Info.WeightBytes / 1000000 + " MB of weights");
+        ModelInfo info = model.Info;
+        Console.WriteLine(info.Architecture + " on " + info.Device + ", " + info.ParameterCount + " parameters, " +
+                          info.WeightBytes / 1000000 + " MB of weights");
         Console.WriteLine("prompts:  " + Rate(stats.PrefillTokens, stats.PrefillTime));
         Console.WriteLine("answers:  " + Rate(stats.DecodeTokens, stats.DecodeTime));
-        Console.WriteLine("memory:   " + (stats.HostBytes + stats.DeviceBytes) / 1000000 + " MB for " + stats.CacheTokensTotal + " tokens of cache");
+        Console.WriteLine("memory:   " + (stats.HostBytes + stats.DeviceBytes) / 1000000 + " MB for " +
+                          stats.CacheTokensTotal + " tokens of cache");
     }
 
     private static string Rate(long tokens, TimeSpan time)
     {
         double seconds = time.TotalSeconds;
-        return tokens + " tokens" + (tokens > 0 && seconds > 0 ? ", " + (tokens / seconds).ToString("F0") + " per second" : "");
+        string rate = seconds > 0 ? ", " + (tokens / seconds).ToString("F0") + " per second" : "";
+        return tokens + " tokens" + rate;
     }
 
     private sealed class Settings
@@ -142,11 +146,11 @@ internal static class Chat
             var settings = new Settings();
             for (int i = 0; i < args.Length; ++i)
             {
-                bool hasNumber = i + 1 < args.Length;
+                string next = i + 1 < args.Length ? args[i + 1] : "";
                 if (args[i] == "--once") settings.Once = true;
                 else if (args[i] == "--endless") settings.Endless = true;
-                else if (args[i] == "--threads" && hasNumber && int.TryParse(args[i + 1], out settings.Threads)) ++i;
-                else if (args[i] == "--max-tokens" && hasNumber && int.TryParse(args[i + 1], out settings.MaxTokens)) ++i;
+                else if (args[i] == "--threads" && int.TryParse(next, out settings.Threads)) ++i;
+                else if (args[i] == "--max-tokens" && int.TryParse(next, out settings.MaxTokens)) ++i;
                 else if (settings.ModelPath == null && !args[i].StartsWith("--")) settings.ModelPath = args[i];
                 else return null;
             }

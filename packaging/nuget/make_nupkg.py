@@ -56,9 +56,11 @@ def content_types(names):
 
 
 def relationships(nuspec_name, properties_name):
-    rows = "".join(f'<Relationship Type="{kind}" Target="/{target}" Id="R{hashlib.sha1(kind.encode()).hexdigest()[:8]}" />'
-                   for kind, target in ((MANIFEST, nuspec_name), (PROPERTIES, properties_name)))
-    return f'<?xml version="1.0" encoding="utf-8"?>\n<Relationships xmlns="{RELATIONSHIPS}">{rows}</Relationships>\n'.encode()
+    rows = "".join(f'<Relationship Type="{kind}" Target="/{target}" Id="{identity}" />'
+                   for kind, target, identity in ((MANIFEST, nuspec_name, "Rmanifest"),
+                                                  (PROPERTIES, properties_name, "Rproperties")))
+    return (f'<?xml version="1.0" encoding="utf-8"?>\n<Relationships xmlns="{RELATIONSHIPS}">{rows}</Relationships>\n'
+            ).encode()
 
 
 def main():

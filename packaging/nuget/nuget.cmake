@@ -1,5 +1,6 @@
-# nuget.cmake - target `nuget`: Dsopt.VERSION.nupkg beside Dsopt.dll. Its folder is the install component nuget: assembly,
-# documentation, and for Linux on x86-64 the native libraries with what they need beyond the C and C++ run time.
+# nuget.cmake - target `nuget`: Dsopt.VERSION.nupkg beside Dsopt.dll. Its folder is the install component nuget:
+# assembly, documentation, and for Linux on x86-64 the native libraries with what they need beyond the C and C++ run
+# time.
 find_package(Python3 COMPONENTS Interpreter)
 if(NOT TARGET dsopt_csharp OR NOT Python3_Interpreter_FOUND OR NOT CMAKE_SYSTEM_PROCESSOR STREQUAL x86_64)
   message(STATUS "no target nuget: it needs the C# binding and python3, on x86-64")

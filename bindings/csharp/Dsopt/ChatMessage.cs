@@ -3,7 +3,8 @@ using System;
 
 namespace Dsopt
 {
-    /// <summary>One turn of a conversation, for <see cref="Model.FormatChat"/> and <see cref="Stream.AppendChat"/>.</summary>
+    /// <summary>One turn of a conversation, for <see cref="Model.FormatChat"/> and
+    /// <see cref="Stream.AppendChat"/>.</summary>
     public sealed class ChatMessage
     {
         /// <summary>Makes a turn.</summary>

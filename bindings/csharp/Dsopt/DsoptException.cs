@@ -5,8 +5,8 @@ using System.Threading;
 namespace Dsopt
 {
     /// <summary>What all exceptions of this library have in common.</summary>
-    /// <remarks><see cref="DsoptCancelledException"/> is an <see cref="OperationCanceledException"/>, as tasks and hosts
-    /// expect of a cancellation; all others are <see cref="DsoptException"/>.</remarks>
+    /// <remarks><see cref="DsoptCancelledException"/> is an <see cref="OperationCanceledException"/>, as tasks and
+    /// hosts expect of a cancellation; all others are <see cref="DsoptException"/>.</remarks>
     public interface IDsoptError
     {
         /// <summary>Why the call failed.</summary>

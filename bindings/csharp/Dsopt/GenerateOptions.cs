@@ -5,9 +5,10 @@ using Dsopt.Raw;
 
 namespace Dsopt
 {
-    /// <summary>How tokens are drawn. Applied in this order: bans and biases, penalties, temperature, top k, top n sigma,
-    /// typical p, top p, min p, draw.</summary>
-    /// <remarks>The same seed gives the same tokens whatever else the session does, after fork, save and load.</remarks>
+    /// <summary>How tokens are drawn. Applied in this order: bans and biases, penalties, temperature, top k, top n
+    /// sigma, typical p, top p, min p, draw.</summary>
+    /// <remarks>The same seed gives the same tokens whatever else the session does, after fork, save and
+    /// load.</remarks>
     public sealed class Sampling
     {
         /// <summary>0: greedy, the lowest id wins a tie.</summary>
@@ -74,7 +75,8 @@ namespace Dsopt
             LogitBias = new Dictionary<int, float>();
         }
 
-        /// <summary>At most so many tokens; 0: until an end token, the context length or the end of the cache.</summary>
+        /// <summary>At most so many tokens; 0: until an end token, the context length or the end of the
+        /// cache.</summary>
         public int MaxTokens { get; set; }
 
         /// <summary>How tokens are drawn; null: as the model file says.</summary>
@@ -95,7 +97,8 @@ namespace Dsopt
         /// <summary>Bring all appended tokens into the cache and generate nothing.</summary>
         public bool PrefillOnly { get; set; }
 
-        /// <summary>Also calculate the probability of each appended token: see <see cref="Stream.GetLogProbabilities"/>.</summary>
+        /// <summary>Also calculate the probability of each appended token: see
+        /// <see cref="Stream.GetLogProbabilities"/>.</summary>
         public bool Score { get; set; }
 
         /// <summary>The model's end tokens do not end the generation.</summary>
@@ -107,8 +110,8 @@ namespace Dsopt
         /// <summary>Report the n most probable tokens, too; at most 20.</summary>
         public int TopLogProbabilities { get; set; }
 
-        /// <summary>Receives the events inside <see cref="Session.Poll"/> and <see cref="Session.Wait"/>, on their thread;
-        /// false cancels. What it throws cancels too, and comes out of Poll or Wait. Null: collect them with
+        /// <summary>Receives the events inside <see cref="Session.Poll"/> and <see cref="Session.Wait"/>, on their
+        /// thread; false cancels. What it throws cancels too, and comes out of Poll or Wait. Null: collect them with
         /// <see cref="Stream.TryRead"/> or a reader. The stream stays alive until the last event.</summary>
         public Func<StreamEvent, bool> OnEvent { get; set; }
 

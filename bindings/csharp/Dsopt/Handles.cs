@@ -1,5 +1,5 @@
-// Handles.cs - SafeHandles: a native object is released once, after the calls in progress on it, whoever drops it last and
-// in whatever order. The library keeps parents alive as long as their children.
+// Handles.cs - SafeHandles: a native object is released once, after the calls in progress on it, whoever drops it last
+// and in whatever order. The library keeps parents alive as long as their children.
 using System;
 using System.Runtime.InteropServices;
 using Dsopt.Raw;

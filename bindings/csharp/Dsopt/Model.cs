@@ -27,7 +27,8 @@ namespace Dsopt
         SkipSpecial = DsoptNative.DSOPT_DETOKENIZE_SKIP_SPECIAL,
     }
 
-    /// <summary>A model: from <see cref="Runtime.OpenModel(string, ModelOptions, System.Threading.CancellationToken)"/>.</summary>
+    /// <summary>A model: from
+    /// <see cref="Runtime.OpenModel(string, ModelOptions, System.Threading.CancellationToken)"/>.</summary>
     /// <remarks>Thread-safe, but for <see cref="Poll"/>.</remarks>
     public sealed class Model : IDisposable
     {
@@ -35,12 +36,16 @@ namespace Dsopt
         private readonly ModelOpening opening;
         private float progress;
 
-        internal Model(ModelHandle handle, ModelOpening opening, bool lazy)
+        internal Model(Runtime runtime, ModelHandle handle, ModelOpening opening, bool lazy)
         {
+            Runtime = runtime;
             this.handle = handle;
             this.opening = opening;
             progress = lazy ? 0 : 1;
         }
+
+        /// <summary>The runtime that opened it.</summary>
+        public Runtime Runtime { get; private set; }
 
         /// <summary>What the model is.</summary>
         public ModelInfo Info
@@ -72,7 +77,8 @@ namespace Dsopt
 
         /// <summary>Loads a model that was opened with <see cref="ModelOptions.Lazy"/> for about so long. A failure is
         /// final.</summary>
-        /// <param name="budget">time to spend; <see cref="System.Threading.Timeout.InfiniteTimeSpan"/>: all it takes</param>
+        /// <param name="budget">time to spend; <see cref="System.Threading.Timeout.InfiniteTimeSpan"/>: all it
+        /// takes</param>
         /// <returns>true when it is complete</returns>
         public bool Poll(TimeSpan budget)
         {
@@ -94,7 +100,8 @@ namespace Dsopt
             return finished;
         }
 
-        /// <summary>Ends a loading in progress with <see cref="DsoptCancelledException"/> within 2 ms, from any thread.</summary>
+        /// <summary>Ends a loading in progress with <see cref="DsoptCancelledException"/> within 2 ms, from any
+        /// thread.</summary>
         public void Cancel()
         {
             DsoptNative.dsopt_model_cancel(Handle);
@@ -109,7 +116,8 @@ namespace Dsopt
             ModelHandle native = Handle;
             try
             {
-                return Utf8.ReadText((buffer, capacity) => DsoptNative.model_get_metadata(native, utf8, buffer, capacity));
+                return Utf8.ReadText(
+                    (buffer, capacity) => DsoptNative.model_get_metadata(native, utf8, buffer, capacity));
             }
             catch (DsoptNotFoundException)
             {
@@ -133,12 +141,15 @@ namespace Dsopt
             if (utf8 == null) throw new ArgumentNullException("utf8");
             ModelHandle native = Handle;
             var tokens = new int[utf8.Length + 8]; // enough for nearly every tokenizer
-            int count;
-            while ((count = Status.CheckLength(DsoptNative.tokenize(native, utf8, (ulong)utf8.Length, (uint)flags, tokens,
-                                                                    (ulong)tokens.Length))) > tokens.Length)
-                tokens = new int[count];
-            Array.Resize(ref tokens, count);
-            return tokens;
+            for (;;)
+            {
+                int count = Status.CheckLength(DsoptNative.tokenize(native, utf8, (ulong)utf8.Length, (uint)flags,
+                    tokens,
+                                                                    (ulong)tokens.Length));
+                bool whole = count <= tokens.Length;
+                Array.Resize(ref tokens, count);
+                if (whole) return tokens;
+            }
         }
 
         /// <summary>The text of tokens. Bytes that are not UTF-8 become U+FFFD.</summary>
@@ -185,7 +196,8 @@ namespace Dsopt
                 }
                 ModelHandle native = Handle;
                 uint flags = addPrompt ? DsoptNative.DSOPT_CHAT_ADD_PROMPT : 0;
-                return Utf8.ReadBytes((buffer, capacity) => DsoptNative.chat_format(native, list, flags, buffer, capacity));
+                return Utf8.ReadBytes(
+                    (buffer, capacity) => DsoptNative.chat_format(native, list, flags, buffer, capacity));
             }
         }
 

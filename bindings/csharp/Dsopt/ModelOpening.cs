@@ -11,7 +11,7 @@ namespace Dsopt
     {
         public readonly PendingExceptions Thrown = new PendingExceptions();
 
-        private readonly RuntimeHandle runtime;
+        private readonly Runtime runtime;
         private readonly ModelOptions options;
         private readonly byte[] device;
         private readonly CancellationToken cancellation;
@@ -21,7 +21,7 @@ namespace Dsopt
         private SinkHandle sourceSink;
         private GCHandle pin;
 
-        public ModelOpening(RuntimeHandle runtime, ModelOptions options, CancellationToken cancellation)
+        public ModelOpening(Runtime runtime, ModelOptions options, CancellationToken cancellation)
         {
             this.runtime = runtime;
             this.options = options ?? new ModelOptions();
@@ -48,22 +48,24 @@ namespace Dsopt
 
         public Model FromPath(byte[] path)
         {
-            return Finish(() => DsoptNative.model_open(runtime, path, options.Flags, device, MaxDeviceBytes, progressSink));
+            return Finish(() => DsoptNative.model_open(runtime.Handle, path, options.Flags, device, MaxDeviceBytes,
+                                                       progressSink));
         }
 
         public Model FromMemory(byte[] bytes)
         {
             pin = GCHandle.Alloc(bytes, GCHandleType.Pinned);
-            return Finish(() => DsoptNative.model_open_memory(runtime, pin.AddrOfPinnedObject(), (ulong)bytes.LongLength,
-                                                              options.Flags, device, MaxDeviceBytes, progressSink));
+            return Finish(() => DsoptNative.model_open_memory(runtime.Handle, pin.AddrOfPinnedObject(),
+                                                              (ulong)bytes.LongLength, options.Flags, device,
+                                                              MaxDeviceBytes, progressSink));
         }
 
         public Model FromStream(System.IO.Stream stream, bool leaveOpen)
         {
             source = new SourceReader(stream, leaveOpen, Thrown);
             sourceSink = SinkHandle.Of(source);
-            return Finish(() => DsoptNative.model_open_io(runtime, sourceSink, (ulong)stream.Length, options.Flags, device,
-                                                          MaxDeviceBytes, progressSink));
+            return Finish(() => DsoptNative.model_open_io(runtime.Handle, sourceSink, (ulong)stream.Length,
+                                                          options.Flags, device, MaxDeviceBytes, progressSink));
         }
 
         public void Release()
@@ -98,7 +100,7 @@ namespace Dsopt
                 handle = new ModelHandle(open());
                 if (handle.IsInvalid) throw Status.Last(DsoptNative.raw_status());
                 if (!options.Lazy) Release();
-                return new Model(handle, this, options.Lazy);
+                return new Model(runtime, handle, this, options.Lazy);
             }
             catch (Exception e)
             {
@@ -140,7 +142,10 @@ namespace Dsopt
                     int wanted = (int)Math.Min(length, BufferBytes);
                     int got = stream.Read(buffer, 0, wanted);
                     if (got <= 0)
-                        throw new System.IO.EndOfStreamException("source: ended " + length + " bytes early at " + stream.Position);
+                    {
+                        throw new System.IO.EndOfStreamException("source: ended at " + stream.Position + ", " + length +
+                                                                 " more bytes expected");
+                    }
                     if (!DsoptNative.fill_io(native, buffer, (ulong)got)) return false;
                     length -= (ulong)got;
                 }

@@ -36,7 +36,8 @@ namespace Dsopt
         {
             get
             {
-                return (Verify ? DsoptNative.DSOPT_MODEL_VERIFY : 0) | (MetadataOnly ? DsoptNative.DSOPT_MODEL_METADATA_ONLY : 0) |
+                return (Verify ? DsoptNative.DSOPT_MODEL_VERIFY : 0) |
+                       (MetadataOnly ? DsoptNative.DSOPT_MODEL_METADATA_ONLY : 0) |
                        (Lazy ? DsoptNative.DSOPT_MODEL_LAZY : 0) | (MemoryMap ? DsoptNative.DSOPT_MODEL_MMAP : 0);
             }
         }

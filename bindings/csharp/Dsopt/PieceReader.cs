@@ -1,14 +1,15 @@
-// PieceReader.cs - reads a generation with await. It follows the pattern of IAsyncEnumerable, which netstandard2.0 does not
-// have, so that "await foreach" takes it in C# 8 and later, and C# 5 to 7.3 can call it by hand.
+// PieceReader.cs - reads a generation with await. It follows the pattern of IAsyncEnumerable, which netstandard2.0 does
+// not have, so that "await foreach" takes it in C# 8 and later, and C# 5 to 7.3 can call it by hand.
 using System;
 using System.Threading;
 using System.Threading.Tasks;
 
 namespace Dsopt
 {
-    /// <summary>The text of a generation, for <c>await foreach (string piece in stream.ReadAsync(options))</c>.</summary>
-    /// <remarks>Before C# 8: <c>while (await reader.MoveNextAsync()) Use(reader.Current);</c> One enumeration, one call at a
-    /// time. The work is done on the thread pool; readers of one session take turns.</remarks>
+    /// <summary>The text of a generation, for <c>await foreach (string piece in
+    /// stream.ReadAsync(options))</c>.</summary>
+    /// <remarks>Before C# 8: <c>while (await reader.MoveNextAsync()) Use(reader.Current);</c> One enumeration, one call
+    /// at a time. The work is done on the thread pool; readers of one session take turns.</remarks>
     public sealed class PieceReader : IDisposable
     {
         private readonly Stream stream;
@@ -25,8 +26,8 @@ namespace Dsopt
         public string Current { get; private set; }
 
         /// <summary>The reader itself.</summary>
-        /// <param name="cancellation">what <c>WithCancellation</c> gives; used if <see cref="Stream.ReadAsync(CancellationToken)"/>
-        /// was called without one</param>
+        /// <param name="cancellation">what <c>WithCancellation</c> gives; used if
+        /// <see cref="Stream.ReadAsync(CancellationToken)"/> was called without one</param>
         public PieceReader GetAsyncEnumerator(CancellationToken cancellation = default(CancellationToken))
         {
             if (cursor == null && !this.cancellation.CanBeCanceled) this.cancellation = cancellation;

@@ -9,7 +9,8 @@ namespace Dsopt
     {
         public static void NotNegative(long value, string name)
         {
-            if (value < 0) throw new ArgumentOutOfRangeException(name, value, name + ": " + value + ", expected 0 or more");
+            if (value >= 0) return;
+            throw new ArgumentOutOfRangeException(name, value, name + ": " + value + ", expected 0 or more");
         }
 
         public static void NotDisposed(SafeHandle handle, string name)

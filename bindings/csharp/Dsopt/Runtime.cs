@@ -7,9 +7,10 @@ using Dsopt.Raw;
 
 namespace Dsopt
 {
-    /// <summary>The library with its threads and devices. A program needs one; several do not disturb each other.</summary>
-    /// <remarks>Thread-safe. Objects may be disposed of in any order; the native ones live as long as something that was
-    /// made from them.</remarks>
+    /// <summary>The library with its threads and devices. A program needs one; several do not disturb each
+    /// other.</summary>
+    /// <remarks>Thread-safe. Objects may be disposed of in any order; the native ones live as long as something that
+    /// was made from them.</remarks>
     public sealed class Runtime : IDisposable
     {
         private readonly RuntimeHandle handle;
@@ -63,7 +64,7 @@ namespace Dsopt
             get { return Utf8.Read(DsoptNative.dsopt_build_info()); }
         }
 
-        /// <summary>The devices that models can run on, the best one first or last as the library found them.</summary>
+        /// <summary>The devices that models can run on, in the library's order.</summary>
         public IReadOnlyList<DeviceInfo> Devices
         {
             get
@@ -81,7 +82,8 @@ namespace Dsopt
             }
         }
 
-        /// <summary>Several lines: what was found, which kernels were chosen and why, why a plugin was not used.</summary>
+        /// <summary>Several lines: what was found, which kernels were chosen and why, why a plugin was not
+        /// used.</summary>
         public string Report
         {
             get
@@ -142,7 +144,7 @@ namespace Dsopt
                                CancellationToken cancellation = default(CancellationToken))
         {
             byte[] utf8 = Utf8.Terminated(path, "path");
-            return new ModelOpening(Handle, options, cancellation).FromPath(utf8);
+            return new ModelOpening(this, options, cancellation).FromPath(utf8);
         }
 
         /// <summary>Opens a model in memory. The array is pinned, not copied: do not change it before the model is
@@ -154,7 +156,7 @@ namespace Dsopt
                                CancellationToken cancellation = default(CancellationToken))
         {
             if (bytes == null) throw new ArgumentNullException("bytes");
-            return new ModelOpening(Handle, options, cancellation).FromMemory(bytes);
+            return new ModelOpening(this, options, cancellation).FromMemory(bytes);
         }
 
         /// <summary>Opens a model that any seekable stream gives, such as an entry of a game's archive.</summary>
@@ -167,8 +169,9 @@ namespace Dsopt
                                CancellationToken cancellation = default(CancellationToken))
         {
             if (source == null) throw new ArgumentNullException("source");
-            if (!source.CanSeek) throw new ArgumentException("source: cannot seek, expected a seekable stream", "source");
-            return new ModelOpening(Handle, options, cancellation).FromStream(source, leaveOpen);
+            if (!source.CanSeek)
+                throw new ArgumentException("source: cannot seek, expected a seekable stream", "source");
+            return new ModelOpening(this, options, cancellation).FromStream(source, leaveOpen);
         }
 
         /// <summary>Opens a model file on a thread of the pool.</summary>

@@ -55,7 +55,8 @@ namespace Dsopt
         public LogLevel LogLevel { get; set; }
 
         /// <summary>Most bytes of host memory that the runtime and all that it makes may hold at once; 0: no limit, and
-        /// memory is not counted. <see cref="long.MaxValue"/> counts only: see <see cref="Runtime.HostMemoryUsed"/>.</summary>
+        /// memory is not counted. <see cref="long.MaxValue"/> counts only: see
+        /// <see cref="Runtime.HostMemoryUsed"/>.</summary>
         public long HostMemoryLimit { get; set; }
 
         /// <summary>Do not look for plugins such as the CUDA backend; <see cref="Runtime.LoadBackend"/> still loads

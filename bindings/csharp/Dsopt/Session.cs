@@ -9,10 +9,10 @@ namespace Dsopt
     /// <summary>Cache memory for streams, and the place where they make progress: inside <see cref="Poll"/>,
     /// <see cref="Wait"/> and the readers of <see cref="Stream"/>, on the calling thread.</summary>
     /// <remarks>
-    /// The readers (<see cref="Stream.Read(CancellationToken)"/>, <see cref="Stream.ReadAsync(CancellationToken)"/>) and
-    /// all other methods of a session and its streams take turns, whatever threads they are called on. Poll and Wait take
-    /// no turn: while one of them runs, any other call but Interrupt, Cancel, Stats and Dispose from another thread, or
-    /// from inside a callback, throws <see cref="DsoptBusyException"/>.
+    /// The readers (<see cref="Stream.Read(CancellationToken)"/>, <see cref="Stream.ReadAsync(CancellationToken)"/>)
+    /// and all other methods of a session and its streams take turns, whatever threads they are called on. Poll and
+    /// Wait take no turn: while one of them runs, any other call but Interrupt, Cancel, Stats and Dispose from another
+    /// thread, or from inside a callback, throws <see cref="DsoptBusyException"/>.
     /// </remarks>
     public sealed class Session : IDisposable
     {
@@ -73,7 +73,8 @@ namespace Dsopt
             }
         }
 
-        /// <summary>Works on the streams for about so long and returns: once per frame, with what is left of it.</summary>
+        /// <summary>Works on the streams for about so long and returns: once per frame, with what is left of
+        /// it.</summary>
         /// <param name="budget">time to spend; zero or less: only collect what a device has finished;
         /// <see cref="Timeout.InfiniteTimeSpan"/>: until nothing generates</param>
         /// <remarks>Callbacks run inside. What one throws is thrown on by this call, and cancels its stream; several at
@@ -95,7 +96,8 @@ namespace Dsopt
 
         /// <summary>Works until there is an event or nothing generates.</summary>
         /// <param name="timeout">at most so long; <see cref="Timeout.InfiniteTimeSpan"/>: no limit</param>
-        /// <param name="cancellation">ends the wait with <see cref="DsoptCancelledException"/>; the streams go on</param>
+        /// <param name="cancellation">ends the wait with <see cref="DsoptCancelledException"/>; the streams go
+        /// on</param>
         /// <remarks>Callbacks run inside, as in <see cref="Poll"/>.</remarks>
         public WaitResult Wait(TimeSpan timeout, CancellationToken cancellation = default(CancellationToken))
         {
@@ -117,8 +119,8 @@ namespace Dsopt
             return WaitResult.Event;
         }
 
-        /// <summary>Makes a poll or wait in progress return within 2 ms, from any thread; if there is none, the next one.
-        /// The streams keep their progress.</summary>
+        /// <summary>Makes a poll or wait in progress return within 2 ms, from any thread; if there is none, the next
+        /// one. The streams keep their progress.</summary>
         public void Interrupt()
         {
             DsoptNative.dsopt_session_interrupt(Handle);

@@ -1,5 +1,5 @@
-// Sinks.cs - the way of a callback from native code to a managed object. Native code knows a static function and a key; the
-// key is a weak handle, so that a callback never keeps its receiver alive and never reaches one that is gone. No
+// Sinks.cs - the way of a callback from native code to a managed object. Native code knows a static function and a key;
+// the key is a weak handle, so that a callback never keeps its receiver alive and never reaches one that is gone. No
 // exception leaves these functions: they would unwind native frames.
 using System;
 using System.Runtime.InteropServices;

@@ -20,7 +20,10 @@ namespace Dsopt
         {
             if (length < 0) throw Last((int)length);
             if (length > int.MaxValue)
-                throw new DsoptUnsupportedException("result: " + length + " elements, at most " + int.MaxValue + " fit an array");
+            {
+                throw new DsoptUnsupportedException("result: " + length + " elements, at most " + int.MaxValue +
+                                                    " fit an array");
+            }
             return (int)length;
         }
 

@@ -6,7 +6,8 @@ using Dsopt.Raw;
 
 namespace Dsopt
 {
-    /// <summary>One sequence of tokens: append a prompt, generate, read the text; then append and generate again.</summary>
+    /// <summary>One sequence of tokens: append a prompt, generate, read the text; then append and generate
+    /// again.</summary>
     /// <remarks>From <see cref="Session.CreateStream"/> or <see cref="Fork"/>. About threads see
     /// <see cref="Dsopt.Session"/>.</remarks>
     public sealed class Stream : IDisposable
@@ -90,26 +91,33 @@ namespace Dsopt
             Append(Session.Model.FormatChatBytes(messages, true), TokenizeFlags.ParseSpecial);
         }
 
-        /// <summary>Queues a generation; <see cref="Session.Poll"/>, <see cref="Session.Wait"/> or a reader does it.</summary>
+        /// <summary>Queues a generation; <see cref="Session.Poll"/>, <see cref="Session.Wait"/> or a reader does
+        /// it.</summary>
         /// <param name="options">length, stops, sampling, callback; null: defaults</param>
         public void Generate(GenerateOptions options = null)
         {
             if (options == null) options = new GenerateOptions();
-            EventReceiver next = options.OnEvent != null ? new EventReceiver(Session, this, options.OnEvent) : null;
-            try
+            using (GenerateRequest raw = options.ToRaw())
             {
-                using (GenerateRequest raw = options.ToRaw())
-                    Session.InTurn(() => DsoptNative.stream_generate(Handle, raw, next != null ? next.Sink : SinkHandle.None));
+                EventReceiver next = options.OnEvent != null ? new EventReceiver(Session, this, options.OnEvent) : null;
+                FinishReason finish = Finish;
+                // Before the call: another thread may poll, and the generation be over, before this one goes on.
+                Finish = FinishReason.None;
+                if (next != null) Session.Keep(next);
+                try
+                {
+                    SinkHandle sink = next != null ? next.Sink : SinkHandle.None;
+                    Session.InTurn(() => DsoptNative.stream_generate(Handle, raw, sink));
+                }
+                catch (Exception)
+                {
+                    Finish = finish;
+                    if (next != null) Session.Drop(next);
+                    throw;
+                }
+                EventReceiver before = Interlocked.Exchange(ref receiver, next);
+                if (before != null) Session.Drop(before);
             }
-            catch (Exception)
-            {
-                if (next != null) next.Dispose();
-                throw;
-            }
-            if (next != null) Session.Keep(next);
-            EventReceiver before = Interlocked.Exchange(ref receiver, next);
-            if (before != null) Session.Drop(before);
-            Finish = FinishReason.None;
         }
 
         /// <summary>Ends the generation with <see cref="FinishReason.Cancelled"/>, from any thread, within 2 ms of the
@@ -154,7 +162,8 @@ namespace Dsopt
         /// <summary>Generates, and gives the text as it appears: see <see cref="Read(CancellationToken)"/>.</summary>
         /// <param name="options">length, stops, sampling; no <see cref="GenerateOptions.OnEvent"/></param>
         /// <param name="cancellation">ends the generation with <see cref="DsoptCancelledException"/></param>
-        public IEnumerable<string> Read(GenerateOptions options, CancellationToken cancellation = default(CancellationToken))
+        public IEnumerable<string> Read(GenerateOptions options,
+                                        CancellationToken cancellation = default(CancellationToken))
         {
             Begin(options, cancellation);
             return Pieces(cancellation);
@@ -172,7 +181,8 @@ namespace Dsopt
         /// <summary>Generates, and gives the text as it appears, for <c>await foreach</c>.</summary>
         /// <param name="options">length, stops, sampling; no <see cref="GenerateOptions.OnEvent"/></param>
         /// <param name="cancellation">ends the generation with <see cref="DsoptCancelledException"/></param>
-        public PieceReader ReadAsync(GenerateOptions options, CancellationToken cancellation = default(CancellationToken))
+        public PieceReader ReadAsync(GenerateOptions options,
+                                     CancellationToken cancellation = default(CancellationToken))
         {
             Begin(options, cancellation);
             return new PieceReader(this, cancellation);
@@ -184,7 +194,8 @@ namespace Dsopt
         /// <param name="first">from this one on</param>
         public int[] GetTokens(int first = 0)
         {
-            return Tail<int>(first, (tokens, capacity) => DsoptNative.stream_get_tokens(Handle, (ulong)first, tokens, capacity));
+            return Tail<int>(first, (tokens, capacity) =>
+                DsoptNative.stream_get_tokens(Handle, (ulong)first, tokens, capacity));
         }
 
         /// <summary>Logarithms of the probabilities of the tokens, given those before; NaN where they were not
@@ -192,11 +203,12 @@ namespace Dsopt
         /// <param name="first">from this token on</param>
         public float[] GetLogProbabilities(int first = 0)
         {
-            return Tail<float>(first, (numbers, capacity) => DsoptNative.stream_get_logprobs(Handle, (ulong)first, numbers, capacity));
+            return Tail<float>(first, (numbers, capacity) =>
+                DsoptNative.stream_get_logprobs(Handle, (ulong)first, numbers, capacity));
         }
 
-        /// <summary>Logits that follow the last token in the cache: one per token of the vocabulary. Allowed when the stream
-        /// took part in the session's last batch as its last position, as after a generation.</summary>
+        /// <summary>Logits that follow the last token in the cache: one per token of the vocabulary. Allowed when the
+        /// stream took part in the session's last batch as its last position, as after a generation.</summary>
         public float[] GetLogits()
         {
             var logits = new float[Session.Model.Info.VocabSize];
@@ -211,9 +223,9 @@ namespace Dsopt
         {
             if (logits == null) throw new ArgumentNullException("logits");
             int count = Session.LengthInTurn(() => DsoptNative.stream_get_logits(Handle, logits, (ulong)logits.Length));
-            if (count > logits.Length)
-                throw new DsoptException(DsoptStatus.BufferTooSmall, "logits: room for " + logits.Length + ", " + count + " needed");
-            return count;
+            if (count <= logits.Length) return count;
+            throw new DsoptException(DsoptStatus.BufferTooSmall,
+                                     "logits: room for " + logits.Length + ", " + count + " needed");
         }
 
         /// <summary>Drops everything after the first tokens.</summary>
@@ -238,19 +250,18 @@ namespace Dsopt
             }
         }
 
-        /// <summary>Tokens and cache, to be loaded into any session of the same model and cache type, in any process.</summary>
+        /// <summary>Tokens and cache, to be loaded into any session of the same model and cache type, in any
+        /// process.</summary>
         public byte[] Save()
         {
-            Session.Turn.Enter(); // the length must not change before the bytes are there
-            try
+            var buffer = new byte[0];
+            for (;;)
             {
-                var buffer = new byte[Status.CheckLength(DsoptNative.stream_save(Handle, null, 0))];
-                Status.CheckLength(DsoptNative.stream_save(Handle, buffer, (ulong)buffer.Length));
-                return buffer;
-            }
-            finally
-            {
-                Session.Turn.Exit();
+                byte[] room = buffer;
+                int length = Session.LengthInTurn(() => DsoptNative.stream_save(Handle, room, (ulong)room.Length));
+                bool whole = length <= buffer.Length; // it may have grown since the call that asked
+                Array.Resize(ref buffer, length);
+                if (whole) return buffer;
             }
         }
 
@@ -302,7 +313,7 @@ namespace Dsopt
         {
             if (options == null) throw new ArgumentNullException("options");
             if (options.OnEvent != null)
-                throw new ArgumentException("options.OnEvent: set, expected null where a reader takes the events", "options");
+                throw new ArgumentException("options.OnEvent: set, expected null for a reader", "options");
             if (cancellation.IsCancellationRequested)
                 throw new DsoptCancelledException("generation: cancelled before it began", cancellation);
             Generate(options);

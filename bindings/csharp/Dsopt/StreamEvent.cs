@@ -24,7 +24,8 @@ namespace Dsopt
         EndOfText = dsopt_finish.DSOPT_FINISH_EOS,
         /// <summary>One of <see cref="GenerateOptions.Stop"/>.</summary>
         Stop = dsopt_finish.DSOPT_FINISH_STOP,
-        /// <summary><see cref="GenerateOptions.MaxTokens"/>, the context length, or a prompt that was only read.</summary>
+        /// <summary><see cref="GenerateOptions.MaxTokens"/>, the context length, or a prompt that was only
+        /// read.</summary>
         Length = dsopt_finish.DSOPT_FINISH_LENGTH,
         /// <summary>It was cancelled.</summary>
         Cancelled = dsopt_finish.DSOPT_FINISH_CANCELLED,
@@ -72,13 +73,15 @@ namespace Dsopt
         /// <summary>Why it failed, for <see cref="EventKind.Error"/>; else null.</summary>
         public Exception Error { get; internal set; }
 
-        /// <summary>Logarithm of the probability of each of <see cref="Tokens"/>; empty unless it was asked for.</summary>
+        /// <summary>Logarithm of the probability of each of <see cref="Tokens"/>; empty unless it was asked
+        /// for.</summary>
         public float[] LogProbabilities { get; private set; }
 
         /// <summary>How many of the most probable tokens are given for each of <see cref="Tokens"/>.</summary>
         public int TopCount { get; private set; }
 
-        /// <summary>For each of <see cref="Tokens"/> the <see cref="TopCount"/> most probable, the best first.</summary>
+        /// <summary>For each of <see cref="Tokens"/> the <see cref="TopCount"/> most probable, the best
+        /// first.</summary>
         public int[] TopTokens { get; private set; }
 
         /// <summary>Logarithms of the probabilities of <see cref="TopTokens"/>.</summary>

@@ -24,7 +24,8 @@ namespace Dsopt
             }
             catch (EncoderFallbackException e)
             {
-                throw new ArgumentException(name + ": unpaired surrogate at index " + e.Index + ", expected valid UTF-16", name, e);
+                string message = name + ": unpaired surrogate at index " + e.Index + ", expected valid UTF-16";
+                throw new ArgumentException(message, name, e);
             }
         }
 

@@ -17,15 +17,20 @@ namespace Dsopt.Tests
 
         public static void Run(Runner runner)
         {
-            runner.Test("an event callback receives the text, the tokens and the end, on the thread that polls", EventsArrive);
+            runner.Test("an event callback receives the text, the tokens and the end, on the thread that polls",
+                EventsArrive);
             runner.Test("an event callback that returns false cancels its stream", ReturningFalseCancels);
-            runner.Test("an exception of an event callback comes out of Poll and Wait as the same object", EventCallbackThrows);
+            runner.Test("an exception of an event callback comes out of Poll and Wait as the same object",
+                EventCallbackThrows);
             runner.Test("exceptions of several callbacks in one poll come together", SeveralThrow);
-            runner.Test("an exception of a progress callback comes out of the open as the same object", ProgressCallbackThrows);
+            runner.Test("an exception of a progress callback comes out of the open as the same object",
+                ProgressCallbackThrows);
             runner.Test("an exception of a log callback harms nobody", LogCallbackThrows);
             runner.Test("log lines arrive with level, component and text, also from other threads", LogLines);
-            runner.Test("a call that must be alone is busy inside a callback, and allowed calls work", CallsInsideCallbacks);
-            runner.Test("a callback stays alive until its generation ends, and is collected afterwards", CallbackLifetime);
+            runner.Test("a call that must be alone is busy inside a callback, and allowed calls work",
+                CallsInsideCallbacks);
+            runner.Test("a callback stays alive until its generation ends, and is collected afterwards",
+                CallbackLifetime);
         }
 
         private static void EventsArrive()
@@ -93,7 +98,8 @@ namespace Dsopt.Tests
                         return true;
                     };
                     stream.Generate(options);
-                    Mine caught = Check.Throws<Mine>(() => { for (int i = 0; i < 10000; ++i) drive(); }, "poll or wait");
+                    Mine caught = Check.Throws<Mine>(() => { for (int i = 0; i < 10000; ++i) drive(); },
+                        "poll or wait");
                     Check.That(ReferenceEquals(mine, caught), "it is the same object");
                     Check.Contains("CallbackTests", caught.StackTrace, "stack trace to where it was thrown");
                     while (!demo.Session.Poll(TimeSpan.FromMilliseconds(1)).Finished)
@@ -176,7 +182,9 @@ namespace Dsopt.Tests
             var lines = new List<LogMessage>();
             var options = new RuntimeOptions
             {
-                LogLevel = LogLevel.Debug, BackendPath = "/no such folder 🤖", Log = m => { lock (lines) lines.Add(m); },
+                LogLevel = LogLevel.Debug,
+                BackendPath = "/no such folder 🤖",
+                Log = m => { lock (lines) lines.Add(m); },
             };
             using (new Demo(null, options))
             {
@@ -184,7 +192,8 @@ namespace Dsopt.Tests
                 foreach (LogMessage line in lines)
                 {
                     Check.That(line.Level >= LogLevel.Error && line.Level <= LogLevel.Debug, "level");
-                    Check.That(line.Component.Length > 0 && line.Text.Length > 0 && line.Text.IndexOf('\n') < 0, "one line: " + line.Text);
+                    Check.That(line.Component.Length > 0 && line.Text.Length > 0 && line.Text.IndexOf('\n') < 0,
+                        "one line: " + line.Text);
                 }
             }
         }
@@ -204,7 +213,8 @@ namespace Dsopt.Tests
                     other.Cancel();
                     foreach (Action alone in new Action[]
                     {
-                        () => other.Append("more"), () => demo.Session.Poll(TimeSpan.Zero), () => demo.Session.CreateStream(), () => other.Fork(),
+                        () => other.Append("more"), () => demo.Session.Poll(TimeSpan.Zero),
+                        () => demo.Session.CreateStream(), () => other.Fork(),
                     })
                     {
                         Check.Throws<DsoptBusyException>(alone, "a call that must be alone");

@@ -20,7 +20,8 @@ namespace Dsopt.Tests
 
         public static void RunMemory(Runner runner, int cycles)
         {
-            runner.Test("resident memory stays flat over " + cycles + " cycles of open, generate and dispose", () => Cycles(cycles));
+            runner.Test("resident memory stays flat over " + cycles + " cycles of open, generate and dispose",
+                () => Cycles(cycles));
         }
 
         // From one thread at a time: Mono 6.8 loses the wake-up of the others.
@@ -107,7 +108,8 @@ namespace Dsopt.Tests
             var demo = new Demo();
             IEnumerator<string> pieces = demo.Ask().Read(Demo.Greedy()).GetEnumerator();
             Check.That(pieces.MoveNext(), "there is a piece");
-            Model lazy = demo.Runtime.OpenModel(Demo.ModelBytes(), new ModelOptions { Lazy = true, Progress = p => true });
+            Model lazy = demo.Runtime.OpenModel(Demo.ModelBytes(),
+                new ModelOptions { Lazy = true, Progress = p => true });
             lazy.Poll(TimeSpan.FromMilliseconds(1));
             Model streamed = demo.Runtime.OpenModel(File.OpenRead(Demo.ModelPath), new ModelOptions { Lazy = true });
             streamed.Poll(TimeSpan.FromMilliseconds(1));
@@ -128,18 +130,19 @@ namespace Dsopt.Tests
                 allocated = (long)mallinfo2().InUse;
                 if (i <= cycles / 2) residentAt = resident;
                 if (i <= cycles / 2) allocatedAt = allocated;
-                Console.WriteLine("        after " + i + " cycles: resident " + resident / 1024 + " KiB, native memory in use " +
-                                  allocated / 1024 + " KiB");
+                Console.WriteLine("        after " + i + " cycles: resident " + resident / 1024 +
+                                  " KiB, native memory in use " + allocated / 1024 + " KiB");
             }
-            Check.That(allocated - allocatedAt < 256 << 10, "native memory in use grew by less than 256 KiB in the second half");
-            Check.That(resident - residentAt < 4 << 20, "resident memory grew by less than 4 MiB in the second half");
+            Check.That(allocated - allocatedAt < 256 << 10, "the second half adds less than 256 KiB of native memory");
+            Check.That(resident - residentAt < 4 << 20, "the second half adds less than 4 MiB of resident memory");
         }
 
         // What malloc has given out, in all its arenas; freed memory that stays resident is not in it.
         [StructLayout(LayoutKind.Sequential)]
         private struct MallocInfo
         {
-            public readonly UIntPtr Arena, FreeChunks, FastChunks, Mapped, MappedBytes, Unused, FastBytes, InUse, Free, Releasable;
+            public readonly UIntPtr Arena, FreeChunks, FastChunks, Mapped, MappedBytes, Unused, FastBytes;
+            public readonly UIntPtr InUse, Free, Releasable;
         }
 
         [DllImport("libc.so.6")]
@@ -147,7 +150,8 @@ namespace Dsopt.Tests
 
         private static void Cycle(int i)
         {
-            using (var demo = new Demo(null, new RuntimeOptions { CpuThreads = 2, Log = m => { }, LogLevel = LogLevel.Debug }))
+            var runtime = new RuntimeOptions { CpuThreads = 2, Log = m => { }, LogLevel = LogLevel.Debug };
+            using (var demo = new Demo(null, runtime))
             using (Stream stream = demo.Ask())
             {
                 if (i % 2 == 0)

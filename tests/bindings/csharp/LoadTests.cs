@@ -11,13 +11,15 @@ namespace Dsopt.Tests
     {
         public static void Run(Runner runner)
         {
-            runner.Test("a model opens from a path, from bytes and from a System.IO.Stream, and answers the same", OpensFromEverywhere);
+            runner.Test("a model opens from a path, from bytes and from a System.IO.Stream, and answers the same",
+                OpensFromEverywhere);
             runner.Test("information and metadata of a model are right", Information);
             runner.Test("a lazy load polled in slices ends complete, with progress growing to 1", LazyLoad);
             runner.Test("a progress callback that returns false cancels the loading", ProgressCancels);
             runner.Test("a cancellation token cancels the loading, lazy or not", TokenCancels);
             runner.Test("opening asynchronously gives a model, and the exception of a bad path", OpensAsynchronously);
-            runner.Test("what a source stream throws comes out of the open, and the stream is closed once", SourceThrows);
+            runner.Test("what a source stream throws comes out of the open, and the stream is closed once",
+                SourceThrows);
             runner.Test("a source stream that ends early is an EndOfStreamException", SourceEndsEarly);
             runner.Test("two models in two runtimes and in one generate in turn, each with its own text", TwoModels);
         }
@@ -27,12 +29,13 @@ namespace Dsopt.Tests
             using (var runtime = new Runtime())
             {
                 var source = new CountingStream(Demo.ModelBytes());
+                var mapped = new ModelOptions { MemoryMap = true, Verify = true, Device = "cpu" };
                 var models = new List<Func<Model>>
                 {
                     () => runtime.OpenModel(Demo.ModelPath),
                     () => runtime.OpenModel(Demo.ModelBytes()),
                     () => runtime.OpenModel(source),
-                    () => runtime.OpenModel(Demo.ModelPath, new ModelOptions { MemoryMap = true, Verify = true, Device = "cpu" }),
+                    () => runtime.OpenModel(Demo.ModelPath, mapped),
                 };
                 foreach (Func<Model> open in models)
                 {
@@ -142,7 +145,8 @@ namespace Dsopt.Tests
                 var options = new ModelOptions { Progress = p => { cancellation.Cancel(); return true; }, Lazy = true };
                 using (Model lazy = runtime.OpenModel(Demo.ModelPath, options, cancellation.Token))
                 {
-                    var late = Check.Throws<DsoptCancelledException>(() => { while (!lazy.Poll(TimeSpan.FromMilliseconds(1))) { } }, "poll");
+                    var late = Check.Throws<DsoptCancelledException>(
+                        () => { while (!lazy.Poll(TimeSpan.FromMilliseconds(1))) { } }, "poll");
                     Check.Equal(cancellation.Token, late.CancellationToken, "token");
                 }
                 var early = Check.Throws<DsoptCancelledException>(
@@ -151,7 +155,8 @@ namespace Dsopt.Tests
                 using (Model lazy = runtime.OpenModel(Demo.ModelPath, new ModelOptions { Lazy = true }))
                 {
                     lazy.Cancel();
-                    Check.Throws<DsoptCancelledException>(() => lazy.Poll(Timeout.InfiniteTimeSpan), "poll after Cancel");
+                    Check.Throws<DsoptCancelledException>(() => lazy.Poll(Timeout.InfiniteTimeSpan),
+                        "poll after Cancel");
                 }
             }
         }
@@ -160,7 +165,8 @@ namespace Dsopt.Tests
         {
             using (var runtime = new Runtime())
             {
-                using (Model model = runtime.OpenModelAsync(Demo.ModelPath).Result) Check.That(model.Info.Loaded, "loaded");
+                using (Model model = runtime.OpenModelAsync(Demo.ModelPath).Result)
+                    Check.That(model.Info.Loaded, "it is loaded");
                 Task<Model> bad = runtime.OpenModelAsync("no/such/file.dsopt");
                 Check.Throws<DsoptNotFoundException>(() => bad.GetAwaiter().GetResult(), "a path that is not there");
             }
@@ -181,8 +187,8 @@ namespace Dsopt.Tests
                     Check.Throws<InvalidOperationException>(() => lazy.Poll(Timeout.InfiniteTimeSpan), "poll");
                 }
                 Check.Equal(1, source.Closed, "closes after a lazy load");
-                Check.Throws<ArgumentException>(() => runtime.OpenModel(new CountingStream(new byte[9]) { Seekable = false }),
-                                                "a stream that cannot seek");
+                var pipe = new CountingStream(new byte[9]) { Seekable = false };
+                Check.Throws<ArgumentException>(() => runtime.OpenModel(pipe), "a stream that cannot seek");
             }
         }
 

@@ -8,7 +8,8 @@ namespace Dsopt.Tests
         {
             if (args.Length < 1)
             {
-                System.Console.Error.WriteLine("usage: dsopt_csharp_test.exe MODEL [part of a sentence | --memory CYCLES]");
+                System.Console.Error.WriteLine(
+                    "usage: dsopt_csharp_test.exe MODEL [part of a sentence | --memory CYCLES]");
                 return 2;
             }
             Demo.ModelPath = args[0];

@@ -81,7 +81,8 @@ namespace Dsopt.Tests
             catch (Exception e)
             {
                 ++failed;
-                Console.WriteLine("FAILED  " + sentence + "\n        " + (e is CheckFailed ? e.Message + "\n" + e.StackTrace : e.ToString()));
+                Console.WriteLine("FAILED  " + sentence + "\n        " +
+                                  (e is CheckFailed ? e.Message + "\n" + e.StackTrace : e.ToString()));
             }
         }
 

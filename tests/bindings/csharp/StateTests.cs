@@ -55,7 +55,8 @@ namespace Dsopt.Tests
                         Demo.Text(fork, Demo.Greedy(2));
                         Check.Equal(258L, fork.TokenCount, "tokens of a fork");
                     }
-                    Check.That(demo.Session.Stats.CacheTokensUsed <= used + 3 * 2 * 64, "each fork takes two pages of its own");
+                    Check.That(demo.Session.Stats.CacheTokensUsed <= used + 3 * 2 * 64,
+                        "each fork takes two pages of its own");
                 }
             }
         }
@@ -117,7 +118,8 @@ namespace Dsopt.Tests
                     }
                     catch (DsoptException e)
                     {
-                        Check.That(e is DsoptCorruptException || e is DsoptUnsupportedException || e is DsoptVersionException,
+                        Check.That(e is DsoptCorruptException || e is DsoptUnsupportedException ||
+                            e is DsoptVersionException,
                                    "byte " + i + ": " + e.Code);
                     }
                 }

@@ -45,15 +45,21 @@ namespace Dsopt.Tests
                 GenerateOptions options = Demo.Greedy();
                 options.OnEvent = e => { inside.Set(); done.Wait(); return true; };
                 stream.Generate(options);
-                var poller = new Thread(() => { while (!demo.Session.Poll(TimeSpan.FromMilliseconds(5)).Finished) { } });
+                var poller = new Thread(() =>
+                {
+                    while (!demo.Session.Poll(TimeSpan.FromMilliseconds(5)).Finished)
+                    {
+                    }
+                });
                 poller.Start();
                 inside.Wait();
                 try
                 {
                     foreach (Action second in new Action[]
                     {
-                        () => demo.Session.Poll(TimeSpan.Zero), () => demo.Session.Wait(TimeSpan.Zero), () => demo.Session.Trim(),
-                        () => demo.Session.CreateStream(), () => other.Append("x"), () => other.Append(new[] { 1 }), () => other.Generate(),
+                        () => demo.Session.Poll(TimeSpan.Zero), () => demo.Session.Wait(TimeSpan.Zero),
+                        () => demo.Session.Trim(), () => demo.Session.CreateStream(), () => other.Append("x"),
+                        () => other.Append(new[] { 1 }), () => other.Generate(),
                         () => other.Fork(), () => other.Save(), () => other.Rewind(0), () => other.GetLogits(),
                         () => { StreamEvent e; other.TryRead(out e); }, () => string.Concat(other.Read()),
                     })
@@ -132,7 +138,14 @@ namespace Dsopt.Tests
                 Stream current = null;
                 var threads = new List<Thread>
                 {
-                    new Thread(() => { while (Thread.VolatileRead(ref stop) == 0) { demo.Session.Interrupt(); Thread.Sleep(1); } }),
+                    new Thread(() =>
+                    {
+                        while (Thread.VolatileRead(ref stop) == 0)
+                        {
+                            demo.Session.Interrupt();
+                            Thread.Sleep(1);
+                        }
+                    }),
                     new Thread(() => { while (Thread.VolatileRead(ref stop) == 0) GC.KeepAlive(demo.Session.Stats); }),
                     new Thread(() =>
                     {

@@ -25,7 +25,8 @@ class Probe {
 
 
 def run(*command, **options):
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **options)
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+                            **options)
     assert result.returncode == 0, f"{command}: exit code {result.returncode}\n{result.stdout}"
     return result.stdout
 
