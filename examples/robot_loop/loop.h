@@ -12,10 +12,10 @@
 #include "ticks.h"
 
 struct LoopOptions {
-  int64_t ticks = 3000;          // with inference, and as many without; 0: until the commands are carried out
-  bool baseline = true;          // false: inference in every tick
-  bool fast = false;             // does not wait for the clock: for tests of what happens, not of when
-  int64_t reserve_ns = 500'000;  // of each tick that the mind does not get
+  int64_t ticks = 3000;            // with inference, and as many without; 0: until the commands are carried out
+  bool baseline = true;            // false: inference in every tick
+  bool fast = false;               // does not wait for the clock: for tests of what happens, not of when
+  int64_t reserve_ns = 1'000'000;  // of each tick that the mind does not get
   std::vector<std::string> commands;
 };
 

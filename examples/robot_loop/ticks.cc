@@ -55,6 +55,8 @@ std::vector<Row> TickLog::Rows() const {
 
 namespace {
 
+constexpr size_t kMostListed = 12;  // missed ticks that are told one by one
+
 void PrintBars(std::FILE* out, const char* title, const std::vector<int64_t>& values) {
   if (values.empty()) return;
   std::fprintf(out, "%s, %zu ticks\n", title, values.size());
@@ -103,10 +105,15 @@ void TickLog::PrintVerdict(std::FILE* out) const {
   std::fprintf(out,
                "\nA tick is missed if its own work is not done 10 ms after its release. It is missed by the "
                "program if CPU time explains\n"
-               "it: own work, and the poll before it beyond its budget, less what a witness thread on another "
-               "core missed too.\n");
+               "it: own work, and the poll before it beyond its budget, less what a witness thread on the last "
+               "core missed too. Else\nthe machine was away or gave the core to others.\n");
+  size_t listed = 0, left = 0;
   for (const Tick& t : ticks_) {
     if (!Missed(t)) continue;
+    if (++listed > kMostListed && !MissedByProgram(t)) {
+      ++left;
+      continue;
+    }
     const auto ms = [](int64_t ns) { return static_cast<double>(ns) / 1e6; };
     std::fprintf(out,
                  "  missed at tick %td: done after %.2f ms; own CPU %.2f, poll before it beyond budget %.2f, "
@@ -114,6 +121,7 @@ void TickLog::PrintVerdict(std::FILE* out) const {
                  &t - ticks_.data(), ms(t.response), ms(t.own_cpu), ms(t.carried_cpu), ms(t.away),
                  MissedByProgram(t) ? ": BY THE PROGRAM" : "");
   }
+  if (left > 0) std::fprintf(out, "  and %zu more, none of them by the program\n", left);
   for (const bool inference : {false, true}) {
     const auto count = [&](bool (*test)(const Tick&)) {
       return std::count_if(ticks_.begin(), ticks_.end(),
