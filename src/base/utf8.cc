@@ -44,14 +44,17 @@ Utf8Char DecodeUtf8(std::string_view text) {
   return out;
 }
 
-bool IsValidUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const Utf8Char c = DecodeUtf8(text);
-    if (c.length == 0) return false;
-    text.remove_prefix(c.length);
+size_t InvalidUtf8Offset(std::string_view text) {
+  size_t pos = 0;
+  while (pos < text.size()) {
+    const Utf8Char c = DecodeUtf8(text.substr(pos));
+    if (c.length == 0) return pos;
+    pos += c.length;
   }
-  return true;
+  return std::string_view::npos;
 }
+
+bool IsValidUtf8(std::string_view text) { return InvalidUtf8Offset(text) == std::string_view::npos; }
 
 void AppendUtf8(uint32_t cp, std::string* out) {
   if (cp < 0x80) {

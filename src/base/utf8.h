@@ -11,12 +11,14 @@ namespace dsopt {
 
 struct Utf8Char {
   uint32_t code_point = 0;
-  uint32_t length = 0;  // bytes; 0: text is empty or starts with an invalid or incomplete sequence
+  uint32_t length = 0;      // bytes; 0: text is empty or starts with an invalid or incomplete sequence
   bool incomplete = false;  // a valid prefix of a character that the text cuts off
 };
 
 // Decodes the first character.
 Utf8Char DecodeUtf8(std::string_view text);
+// Of the first byte that is not part of a whole character; npos: all are.
+size_t InvalidUtf8Offset(std::string_view text);
 bool IsValidUtf8(std::string_view text);
 // Appends the encoding of code_point (<= 0x10FFFF, not a surrogate).
 void AppendUtf8(uint32_t code_point, std::string* out);

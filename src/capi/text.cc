@@ -1,7 +1,20 @@
 // text.cc - dsopt_tokenize, dsopt_detokenize, dsopt_chat_format.
+#include "base/utf8.h"
 #include "capi/guard.h"
 #include "capi/handles.h"
 #include "capi/options.h"
+
+namespace dsopt {
+namespace {
+
+Status CheckMessageText(size_t index, const char* member, std::string_view text) {
+  const size_t offset = InvalidUtf8Offset(text);
+  if (offset == std::string_view::npos) return Status();
+  return Error(DSOPT_E_INVALID_ARGUMENT, "messages[%zu].%s: invalid UTF-8 at byte %zu", index, member, offset);
+}
+
+}  // namespace
+}  // namespace dsopt
 
 using namespace dsopt;  // NOLINT: the functions below are the C face of this namespace
 
@@ -59,6 +72,8 @@ dsopt_status dsopt_chat_format(const dsopt_model* model, const dsopt_message* me
       message.role = messages[i].role;
       RETURN_IF_ERROR(
           ReadText("messages.content", messages[i].content, messages[i].content_len, &message.content));
+      RETURN_IF_ERROR(CheckMessageText(i, "role", message.role));
+      RETURN_IF_ERROR(CheckMessageText(i, "content", message.content));
       list.push_back(message);
     }
     ASSIGN_OR_RETURN(const std::string text,

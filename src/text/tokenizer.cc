@@ -106,16 +106,6 @@ Status CheckSpec(const TokenizerSpec& spec) {
   return {};
 }
 
-size_t InvalidUtf8Offset(std::string_view text) {
-  size_t pos = 0;
-  while (pos < text.size()) {
-    const Utf8Char c = DecodeUtf8(text.substr(pos));
-    if (c.length == 0) return pos;
-    pos += c.length;
-  }
-  return std::string_view::npos;
-}
-
 class TokenizerImpl final : public Tokenizer {
  public:
   explicit TokenizerImpl(TokenizerSpec spec) : spec_(std::move(spec)) {}

@@ -223,6 +223,9 @@ TEST_CASE("a chat is formatted by the model's template", "[capi]") {
   size_t length = 0;
   REQUIRE_OK(dsopt_chat_format(model.get(), messages, 2, DSOPT_CHAT_ADD_PROMPT, text, sizeof text, &length));
   CHECK(std::string(text) == "<|system|>Be brief.<|eot|><|user|>Hi<|eot|><|assistant|>");
+  const dsopt_message broken[] = {messages[0], {"user", "Hi\xff", DSOPT_NTS}};
+  CHECK_FAILS(DSOPT_E_INVALID_ARGUMENT, dsopt_chat_format(model.get(), broken, 2, 0, text, sizeof text, &length));
+  CHECK(std::string(dsopt_last_error()) == "messages[1].content: invalid UTF-8 at byte 2");
   TinyOptions options;
   options.chat_template = false;
   const std::vector<uint8_t> plain = TinyModelBytes(options);

@@ -69,16 +69,6 @@ def optional_c_string(name, value):
     return None if value is None else c_string(name, value)
 
 
-def utf8(name, value):
-    """encoded, refused here if it is not valid: for places where the library takes any bytes."""
-    data = bytes(encoded(name, value))
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError(f"{name}: invalid UTF-8 at byte {error.start}") from None
-    return data
-
-
 def path(name, value):
     """A file name as the operating system spells it; None is left to the library to refuse."""
     if value is None:
@@ -133,5 +123,5 @@ def chat_messages(messages):
                 role, content = message
             except (TypeError, ValueError):
                 raise InvalidArgumentError(f"messages: {message!r}, expected a role and its content") from None
-        raw.add(c_string("messages.role", utf8("messages.role", role)), utf8("messages.content", content))
+        raw.add(c_string("messages.role", role), encoded("messages.content", content))
     return raw

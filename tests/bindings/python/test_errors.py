@@ -174,7 +174,7 @@ class WrongUse(Case):
                     with self.fails(dsopt.InvalidArgumentError, "invalid UTF-8 at byte 2"):
                         call(text)
             for text in (b"ab\xff", "ab\udcff"):
-                with self.fails(dsopt.InvalidArgumentError, "messages.content: invalid UTF-8 at byte 2"):
+                with self.fails(dsopt.InvalidArgumentError, "messages[0].content: invalid UTF-8 at byte 2"):
                     self.model.chat(text if isinstance(text, str) else [("user", text)])
 
     def test_a_second_thread_in_a_session_is_told_busy(self):
