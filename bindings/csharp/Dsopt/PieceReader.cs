@@ -26,8 +26,8 @@ namespace Dsopt
         public string Current { get; private set; }
 
         /// <summary>The reader itself.</summary>
-        /// <param name="cancellation">what <c>WithCancellation</c> gives; used if
-        /// <see cref="Stream.ReadAsync(CancellationToken)"/> was called without one</param>
+        /// <param name="cancellation">used if <see cref="Stream.ReadAsync(CancellationToken)"/> was called without
+        /// one</param>
         public PieceReader GetAsyncEnumerator(CancellationToken cancellation = default(CancellationToken))
         {
             if (cursor == null && !this.cancellation.CanBeCanceled) this.cancellation = cancellation;

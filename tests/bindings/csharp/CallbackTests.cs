@@ -29,6 +29,7 @@ namespace Dsopt.Tests
             runner.Test("log lines arrive with level, component and text, also from other threads", LogLines);
             runner.Test("a call that must be alone is busy inside a callback, and allowed calls work",
                 CallsInsideCallbacks);
+            runner.Test("everything may be disposed of inside a callback", DisposeInside);
             runner.Test("a callback stays alive until its generation ends, and is collected afterwards",
                 CallbackLifetime);
         }
@@ -229,6 +230,34 @@ namespace Dsopt.Tests
                 Check.That(busy > 0, "there was a callback");
                 Check.Equal(FinishReason.EndOfText, stream.Finish, "finish");
             }
+        }
+
+        private static void DisposeInside()
+        {
+            for (int first = 0; first < 4; ++first)
+            {
+                var demo = new Demo();
+                Stream stream = demo.Ask();
+                IDisposable[] all = { stream, demo.Session, demo.Model, demo.Runtime };
+                int events = 0;
+                GenerateOptions options = Demo.Endless();
+                options.OnEvent = e =>
+                {
+                    ++events;
+                    for (int i = 0; i < all.Length; ++i) all[(first + i) % all.Length].Dispose();
+                    LifetimeTests.Collect();
+                    Check.That(e.Kind == EventKind.Text, "the event is still whole: " + e.Text);
+                    return true;
+                };
+                stream.Generate(options);
+                demo.Session.Poll(Timeout.InfiniteTimeSpan);
+                Check.Equal(1, events, "events");
+                Check.Throws<ObjectDisposedException>(() => demo.Session.Poll(TimeSpan.Zero), "a poll afterwards");
+            }
+            var runtime = new Runtime();
+            var loading = new ModelOptions { Progress = p => { runtime.Dispose(); return true; } };
+            using (Model model = runtime.OpenModel(Demo.ModelPath, loading))
+                Check.That(model.Info.Loaded, "a model outlives its runtime");
         }
 
         private static void CallbackLifetime()
