@@ -65,6 +65,7 @@ class Jar(unittest.TestCase):
 
     def test_it_is_a_module(self):
         self.finish(self.start("-p", self.jar, "--add-modules", "ai.dsopt", "-cp", "."))
+        self.assertRegex(os.path.basename(self.folders()[0]), r"^dsopt-\d+\.\d+\.\d+-")
 
     def test_programs_that_start_together_share_one_folder(self):
         for process in [self.start() for _ in range(4)]:

@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 public class DsoptException extends RuntimeException {
   private static final long serialVersionUID = 1;
 
+  /** Never OK. */
   private final Status code;
 
   DsoptException(Status code, String message) {

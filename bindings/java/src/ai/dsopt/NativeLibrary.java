@@ -2,6 +2,7 @@ package ai.dsopt;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.module.ModuleDescriptor;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileSystemException;
 import java.nio.file.Files;
@@ -134,8 +135,10 @@ final class NativeLibrary {
   }
 
   private static String version() {
-    String version = NativeLibrary.class.getPackage().getImplementationVersion();
-    return version != null ? version : "build";
+    ModuleDescriptor module = NativeLibrary.class.getModule().getDescriptor();
+    String ofModule = module != null ? module.rawVersion().orElse(null) : null;
+    String ofJar = NativeLibrary.class.getPackage().getImplementationVersion();
+    return ofModule != null ? ofModule : ofJar != null ? ofJar : "build";
   }
 
   /** Null: this program's jar or folder has no such file. */

@@ -4,6 +4,7 @@ import java.util.Iterator;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Flow;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** The pieces of a generation for one subscriber, by the rules of Reactive Streams. */
@@ -65,7 +66,11 @@ final class PiecePublisher implements Flow.Publisher<String> {
         }
         running = true;
       }
-      executor.execute(this);
+      try {
+        executor.execute(this);
+      } catch (RejectedExecutionException full) {
+        end(full);
+      }
     }
 
     @Override
@@ -81,7 +86,11 @@ final class PiecePublisher implements Flow.Publisher<String> {
       }
       generation.cancel();
       if (idle) {
-        executor.execute(generation::close);
+        try {
+          executor.execute(generation::close);
+        } catch (RejectedExecutionException full) {
+          generation.close();
+        }
       }
     }
 

@@ -5,6 +5,8 @@ import ai.dsopt.raw.dsopt_poll_result;
 import ai.dsopt.raw.dsopt_session_stats;
 import java.lang.ref.Cleaner;
 import java.time.Duration;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * A cache and the scheduler of the streams that share it. Work is done inside {@link #poll} and {@link #await}
@@ -16,6 +18,7 @@ public final class Session implements AutoCloseable {
   private final Shared shared;
   private final Model model;
   private final Pending pending = new Pending();
+  private final Set<Stream> listening = ConcurrentHashMap.newKeySet();
 
   /** Takes over one share of shared. */
   Session(long pointer, Shared shared, Model model) {
@@ -140,6 +143,17 @@ public final class Session implements AutoCloseable {
 
   Shared shared() {
     return shared;
+  }
+
+  /**
+   * A generation with a listener goes on while its session is polled, also when nobody else keeps the stream.
+   */
+  void keep(Stream stream, boolean generating) {
+    if (generating) {
+      listening.add(stream);
+    } else {
+      listening.remove(stream);
+    }
   }
 
   Pending pending() {

@@ -150,6 +150,7 @@ public final class Stream implements AutoCloseable {
         listener = receiver;
         ++generationNumber;
         attached.replace(bridge);
+        session.keep(this, receiver != null);
       }
     } finally {
       handle.leave(this);
@@ -368,6 +369,7 @@ public final class Stream implements AutoCloseable {
   /** Releases the stream; a generation in progress is cancelled without an event. */
   @Override
   public void close() {
+    session.keep(this, false);
     cleanable.clean();
   }
 
@@ -379,7 +381,11 @@ public final class Stream implements AutoCloseable {
       return false;
     }
     try {
-      receiver.onEvent(this, Records.event(event));
+      Event made = Records.event(event);
+      if (made.last()) {
+        session.keep(this, false);
+      }
+      receiver.onEvent(this, made);
       return true;
     } finally {
       handle.leave(this);
@@ -399,39 +405,5 @@ public final class Stream implements AutoCloseable {
     return ByteBuffer.allocateDirect(Out.room(count * Float.BYTES))
         .order(ByteOrder.nativeOrder())
         .asFloatBuffer();
-  }
-
-  /** Native objects beside the stream: freed with it, replaced by the next generation. */
-  private static final class Attached {
-    private NativeEvent event;
-    private EventBridge bridge;
-
-    synchronized NativeEvent event() {
-      if (event == null) {
-        event = new NativeEvent();
-      }
-      return event;
-    }
-
-    void replace(EventBridge next) {
-      EventBridge last;
-      synchronized (this) {
-        last = bridge;
-        bridge = next;
-      }
-      if (last != null) {
-        last.delete();
-      }
-    }
-
-    void free() {
-      replace(null);
-      synchronized (this) {
-        if (event != null) {
-          event.delete();
-          event = null;
-        }
-      }
-    }
   }
 }

@@ -24,6 +24,8 @@ final class LifetimeTests {
     suite.test("release: closing in every order while garbage is collected", LifetimeTests::everyOrder);
     suite.test("release: the survivor of each kind still works", LifetimeTests::survivors);
     suite.test("release: what is dropped is released by the garbage collector", LifetimeTests::dropped);
+    suite.test(
+        "release: a stream that only its listener waits for goes on to its end", LifetimeTests::listenedTo);
     suite.test("release: what is in use is not, whatever else was dropped", LifetimeTests::inUse);
   }
 
@@ -137,6 +139,19 @@ final class LifetimeTests {
         Thread.sleep(10);
       }
       equal(before, runtime.hostBytes(), "host memory after collection");
+    }
+  }
+
+  /** Only the session is kept. */
+  private static void listenedTo() {
+    try (Model model = Demo.model(); Session session = model.newSession()) {
+      StringBuilder text = new StringBuilder();
+      Demo.prompted(session).start(
+          Demo.greedy().listener((sender, event) -> text.append(event.text())).build());
+      do {
+        System.gc();
+      } while (session.poll(Duration.ofMillis(1)).active());
+      equal(Demo.answer(model), text.toString(), "text");
     }
   }
 

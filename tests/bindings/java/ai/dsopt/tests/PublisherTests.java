@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Flow;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 
 /** Streaming through java.util.concurrent.Flow. */
@@ -134,6 +135,11 @@ final class PublisherTests {
       Collector second = new Collector(1);
       publisher.subscribe(second);
       that(second.join().failure instanceof ai.dsopt.DsoptException.InvalidState, "second: " + second.failure);
+      Collector rejected = new Collector(1);
+      model.chat(Demo.PROMPT, Demo.GREEDY)
+          .publisher(work -> { throw new RejectedExecutionException("full"); })
+          .subscribe(rejected);
+      that(rejected.join().failure instanceof RejectedExecutionException, "rejected: " + rejected.failure);
       Collector closed = new Collector(1);
       Generation dead = model.chat(Demo.PROMPT, Demo.ENDLESS);
       dead.stream().session().close();
