@@ -60,6 +60,7 @@ class Chat(unittest.TestCase):
             rest = process.stdout.readline()
             if rest.endswith(" [cancelled]\n"):
                 break
+            print("the signal came late: " + rest[-60:].rstrip())
             process.communicate(timeout=120)
         self.assertTrue(rest.endswith(" [cancelled]\n"), rest)
         self.read_until(process, "> ")

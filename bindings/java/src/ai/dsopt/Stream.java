@@ -139,9 +139,13 @@ public final class Stream implements AutoCloseable {
     try (Request request = new Request(options)) {
       synchronized (attached) {
         EventBridge bridge = receiver != null ? new EventBridge(this, receiver) : null;
+        boolean kept = receiver != null && session.keep(this); // before another thread's poll ends it
         try {
           DsoptNative.stream_generate(pointer, request.raw(), bridge);
         } catch (Throwable failure) {
+          if (kept) {
+            session.letGo(this);
+          }
           if (bridge != null) {
             bridge.delete();
           }
@@ -150,7 +154,6 @@ public final class Stream implements AutoCloseable {
         listener = receiver;
         ++generationNumber;
         attached.replace(bridge);
-        session.keep(this, receiver != null);
       }
     } finally {
       handle.leave(this);
@@ -369,7 +372,7 @@ public final class Stream implements AutoCloseable {
   /** Releases the stream; a generation in progress is cancelled without an event. */
   @Override
   public void close() {
-    session.keep(this, false);
+    session.letGo(this);
     cleanable.clean();
   }
 
@@ -383,7 +386,7 @@ public final class Stream implements AutoCloseable {
     try {
       Event made = Records.event(event);
       if (made.last()) {
-        session.keep(this, false);
+        session.letGo(this);
       }
       receiver.onEvent(this, made);
       return true;
