@@ -1,5 +1,8 @@
 package ai.dsopt;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.util.Arrays;
 
 /** Arrays for native functions that fill a buffer and tell the full length. */
@@ -49,6 +52,18 @@ final class Out {
       }
       buffer = new int[room(count)];
     }
+  }
+
+  static FloatBuffer floats(long count) {
+    return ByteBuffer.allocateDirect(room(count * Float.BYTES)).order(ByteOrder.nativeOrder()).asFloatBuffer();
+  }
+
+  static byte[] toNul(byte[] buffer) {
+    int length = 0;
+    while (length < buffer.length && buffer[length] != 0) {
+      ++length;
+    }
+    return Arrays.copyOf(buffer, length);
   }
 
   /** A size from the native layer as that of a Java array. */

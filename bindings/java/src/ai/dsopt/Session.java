@@ -147,13 +147,14 @@ public final class Session implements AutoCloseable {
 
   /**
    * A generation with a listener goes on while its session is polled, also when nobody else keeps the stream.
+   * False: it is kept already.
    */
-  void keep(Stream stream, boolean generating) {
-    if (generating) {
-      listening.add(stream);
-    } else {
-      listening.remove(stream);
-    }
+  boolean keep(Stream stream) {
+    return listening.add(stream);
+  }
+
+  void letGo(Stream stream) {
+    listening.remove(stream);
   }
 
   Pending pending() {

@@ -3,7 +3,6 @@ package ai.dsopt;
 import ai.dsopt.raw.DsoptNative;
 import ai.dsopt.raw.NativeEvent;
 import java.lang.ref.Cleaner;
-import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.util.Arrays;
@@ -20,7 +19,7 @@ public final class Stream implements AutoCloseable {
   /** Not used here, only kept from the garbage collector: see EventBridge. */
   @SuppressWarnings("unused") private EventListener listener;
 
-  private volatile int generationNumber;
+  private volatile int generationNumber; // counts them
 
   Stream(long pointer, Session session) {
     this.session = session;
@@ -200,11 +199,7 @@ public final class Stream implements AutoCloseable {
       if (status >= 0) {
         return Optional.empty();
       }
-      int length = 0;
-      while (length < buffer.length && buffer[length] != 0) {
-        ++length;
-      }
-      return Optional.of(DsoptException.of(status, Arrays.copyOf(buffer, length)));
+      return Optional.of(DsoptException.of(status, Out.toNul(buffer)));
     } finally {
       handle.leave(this);
     }
@@ -267,8 +262,8 @@ public final class Stream implements AutoCloseable {
   public FloatBuffer logits() {
     long pointer = handle.enter();
     try {
-      long count = DsoptNative.stream_get_logits_direct(pointer, floats(0));
-      FloatBuffer buffer = floats(count);
+      long count = DsoptNative.stream_get_logits_direct(pointer, Out.floats(0));
+      FloatBuffer buffer = Out.floats(count);
       DsoptNative.stream_get_logits_direct(pointer, buffer);
       return buffer;
     } finally {
@@ -395,18 +390,11 @@ public final class Stream implements AutoCloseable {
     }
   }
 
-  /** Counts the generations of this stream. */
   int generationNumber() {
     return generationNumber;
   }
 
   private static int room(long pointer, int first) {
     return (int) Math.max(0, DsoptNative.dsopt_stream_token_count(pointer) - first);
-  }
-
-  private static FloatBuffer floats(long count) {
-    return ByteBuffer.allocateDirect(Out.room(count * Float.BYTES))
-        .order(ByteOrder.nativeOrder())
-        .asFloatBuffer();
   }
 }
