@@ -50,8 +50,11 @@ def say(command, *, stop_after=None, **options):
     tokens, decode_us = after.decode_tokens - before.decode_tokens, after.decode_us - before.decode_us
     speed = f"{tokens / decode_us * 1e6:.0f} tokens/s" if decode_us else "-"
     latency = f"{(first - began) * 1e3:.1f} ms" if first else "-"
-    print(f"\n  [{stream.finish.name}: first text after {latency}, {speed}, "
-          f"{after.prefill_tokens - before.prefill_tokens} prompt tokens, cache {after.kv_tokens_used} of {after.kv_tokens_total}]")
+    print(
+        f"\n  [{stream.finish.name}: first text after {latency}, {speed}, "
+        f"{after.prefill_tokens - before.prefill_tokens} prompt tokens, "
+        f"cache {after.kv_tokens_used} of {after.kv_tokens_total}]"
+    )
     return "".join(pieces)
 
 
@@ -106,7 +109,8 @@ while True:
         for token, logprob, best in zip(event.tokens, event.logprobs or (), event.top_logprobs or ()):
             other = next(((t, lp) for t, lp in best if t != token), (None, -math.inf))
             if logprob < math.log(0.99):  # only where there was a choice
-                print(f"{model.detokenize([token])!r:16} {math.exp(logprob):6.1%}  {model.detokenize([other[0]])!r} {math.exp(other[1]):.1%}")
+                runner_up = f"{model.detokenize([other[0]])!r} {math.exp(other[1]):.1%}"
+                print(f"{model.detokenize([token])!r:16} {math.exp(logprob):6.1%}  {runner_up}")
     if not result.pending:
         break
 print(f"whole answer: {stream.finish.name}, {stream.token_count} tokens with the prompt")

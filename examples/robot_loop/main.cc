@@ -40,7 +40,7 @@ A simulated robot, controlled at 100 Hz, turns commands into action plans with w
   --threads N        compute threads of the library (default 1: all work on the loop's thread)
   --cpu-variant V    at most these CPU instructions: scalar avx2 avx512 avx512_bf16
   --model FILE       default: examples/robot_model/robot.dsopt
-  --svg PREFIX       writes PREFIX_world.svg and PREFIX_ticks.svg (default: beside the program; "" writes none)
+  --svg PREFIX       writes PREFIX_world.svg and PREFIX_ticks.svg; default: beside the program; "": none
 )";
 
 struct Options {

@@ -14,8 +14,9 @@ extern "C" {
 namespace {
 
 const std::string kPlan =
-    R"([{"action":"pick","object":"cup","color":"red","from":"table"},{"action":"say","text":"a \"b\" } c","to":"anna"},)"
-    R"({"action":"wait","seconds":10},{"action":"turn_off","target":"light","count":"all"},{"action":"gesture","name":"wave"}])";
+    R"([{"action":"pick","object":"cup","color":"red","from":"table"},)"
+    R"({"action":"say","text":"a \"b\" } c","to":"anna"},{"action":"wait","seconds":10},)"
+    R"({"action":"turn_off","target":"light","count":"all"},{"action":"gesture","name":"wave"}])";
 
 std::vector<std::string> Json(const std::vector<Action>& actions) {
   std::vector<std::string> list;

@@ -1,4 +1,5 @@
-"""game_npc: every villager finishes its answer and the picture shows it: game_npc_test.py EXECUTABLE MODEL. No timing."""
+"""game_npc_test.py EXECUTABLE MODEL: every villager finishes its answer and the picture shows it. No timing."""
+
 import os
 import re
 import struct
@@ -14,9 +15,17 @@ NAMES = "Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Kate Leo Mia Noah 
 
 def run(*arguments, code=0, headless=True, **environment):
     mode = ["--headless"] if headless else []
-    result = subprocess.run([PROGRAM, *mode, "--model", MODEL, *arguments], capture_output=True, text=True, timeout=240, env={**os.environ, **environment})
+    result = subprocess.run(
+        [PROGRAM, *mode, "--model", MODEL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **environment},
+    )
     if result.returncode != code:
-        raise AssertionError(f"{arguments}: exit code {result.returncode}, {code} expected\n{result.stdout}{result.stderr}")
+        raise AssertionError(
+            f"{arguments}: exit code {result.returncode}, {code} expected\n{result.stdout}{result.stderr}"
+        )
     return result.stdout + result.stderr
 
 
@@ -27,9 +36,9 @@ def read_png(path):
     assert data[:8] == b"\x89PNG\r\n\x1a\n", "not a PNG"
     at, packed = 8, b""
     while at < len(data):
-        length, kind = struct.unpack(">I4s", data[at:at + 8])
-        body = data[at + 8:at + 8 + length]
-        assert zlib.crc32(kind + body) == struct.unpack(">I", data[at + 8 + length:at + 12 + length])[0], "checksum"
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + length]
+        assert zlib.crc32(kind + body) == struct.unpack(">I", data[at + 8 + length : at + 12 + length])[0], "checksum"
         if kind == b"IHDR":
             width, height = struct.unpack(">II", body[:8])
         if kind == b"IDAT":
@@ -37,7 +46,7 @@ def read_png(path):
         at += 12 + length
     raw, rows, line = zlib.decompress(packed), [], 1 + 3 * width
     for y in range(height):
-        kind, row = raw[y * line], raw[y * line + 1:(y + 1) * line]
+        kind, row = raw[y * line], raw[y * line + 1 : (y + 1) * line]
         assert kind in (0, 2) and (kind == 0 or not any(row)), "filters: none, or up with no difference"
         rows.append(row if kind == 0 else rows[-1])
     return width, height, rows
@@ -54,20 +63,30 @@ class GameNpc(unittest.TestCase):
         self.assertEqual(sorted(said), NAMES)
         for name, actions in said.items():
             self.assertGreaterEqual(int(actions), 7, f"{name} begins with the seven steps that all were told")
-        for line in ("Carla   1 answers, 8 actions in the last: ... dance", "... give apple (red) to doctor", "villagers without an answer: 0; failed answers: 0"):
+        for line in (
+            "Carla   1 answers, 8 actions in the last: ... dance",
+            "... give apple (red) to doctor",
+            "villagers without an answer: 0; failed answers: 0",
+        ):
             self.assertIn(line, output)
-        prefix = re.search(r"prefix: (\d+) tokens, computed once; forks that share its page: (\d+); cache: at most (\d+) tokens", output)
+        prefix = re.search(
+            r"prefix: (\d+) tokens, computed once; forks that share its page: (\d+); cache: at most (\d+) tokens",
+            output,
+        )
         self.assertGreaterEqual(int(prefix.group(1)), 64, "the prefix fills a page")
         self.assertEqual(int(prefix.group(2)), 16)
         self.assertLess(int(prefix.group(3)), 16 * 64 * 4, "sharing needs less than sixteen whole caches")
         self.assertEqual((width, height), (1440, 872))
         self.assertLess(size, 200_000)
         self.assertGreater(len({row for row in rows}), 200)
-        paper = bytes((0xf3, 0xef, 0xe2))
+        paper = bytes((0xF3, 0xEF, 0xE2))
         self.assertGreater(sum(row.count(paper) for row in rows), 100_000, "bubbles are filled with paper")
 
     def test_answers_do_not_depend_on_the_processor_variant(self):
-        answers = [re.findall(r"^\w+ +\d answers.*$", run("--fast", "--rounds", "1", "--cpu-variant", v), re.M) for v in ("scalar", "avx2")]
+        answers = [
+            re.findall(r"^\w+ +\d answers.*$", run("--fast", "--rounds", "1", "--cpu-variant", v), re.M)
+            for v in ("scalar", "avx2")
+        ]
         self.assertEqual(answers[0], answers[1])
 
     def test_the_evidence_counts_every_frame(self):
@@ -78,9 +97,15 @@ class GameNpc(unittest.TestCase):
         self.assertRegex(output, r"(?m)^poll beyond its budget +0\.000 +0\.000 +0\.000 +0\.000 +\d")
 
     def test_without_a_display_it_runs_without_a_window(self):
-        self.assertIn("no display: running without a window", run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="nothing"))
+        self.assertIn(
+            "no display: running without a window",
+            run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="nothing"),
+        )
         leaks = "detect_leaks=0"  # of SDL and what it loads, not of ours
-        self.assertIn("tokens in 3 frames", run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="dummy", ASAN_OPTIONS=leaks))
+        self.assertIn(
+            "tokens in 3 frames",
+            run("--fast", "--frames", "3", headless=False, SDL_VIDEODRIVER="dummy", ASAN_OPTIONS=leaks),
+        )
 
     def test_mistakes_are_typed_and_said(self):
         self.assertIn("--frames: 'many', 0 to 1000000 expected", run("--frames", "many", code=2))

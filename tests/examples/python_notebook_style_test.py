@@ -1,10 +1,13 @@
-"""The tour runs from top to bottom: python_notebook_style_test.py TOUR MODEL. Ctrl-C ends an answer, not the program."""
+"""python_notebook_style_test.py TOUR MODEL: it runs from top to bottom, and Ctrl-C ends an answer, not the program."""
+
 import re
 import subprocess
 import sys
 
 TOUR, MODEL = sys.argv[1:3]
-result = subprocess.run([sys.executable, TOUR, MODEL], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240)
+result = subprocess.run(
+    [sys.executable, TOUR, MODEL], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+)
 output = result.stdout
 assert result.returncode == 0, f"exit code {result.returncode}\n{output}{result.stderr}"
 
