@@ -1,15 +1,15 @@
 // persistent_dense.cu - one decode step as one kernel, one CTA per SM, for batch 1.
 //
-// A producer warp streams this CTA's weight rows and cache pages with bulk copies into a ring of shared memory. Weights
-// and past cache entries are immutable, so it never waits for a phase: it runs ahead until the ring is full, which hides
-// every hand-over between phases behind copies that have landed. Copies *in flight* are limited (kWindow near a
-// hand-over, kDeep inside a phase), because fences, polls and activation loads queue behind them.
-// Eight consumer warps keep the activation vector in registers: a weight costs one shared-memory read, a convert and
-// an FMA. Phases per layer: qkv | attention | out + residual | gate/up | down + residual; then the head.
-// Hand-over ("hybrid"): outputs start as a NaN marker; writers store relaxed and bump a relaxed counter (a hint, no
-// fence); readers wait for the hint, load, and reload only words that still hold the marker.
-// Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA;
-// S^T = K Q^T and O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head
+// A producer warp streams this CTA's weight rows and cache pages with bulk copies into a ring of shared memory.
+// Weights and past cache entries are immutable, so it never waits for a phase: it runs ahead until the ring is
+// full, which hides every hand-over between phases behind copies that have landed. Copies *in flight* are
+// limited (kWindow near a hand-over, kDeep inside a phase), because fences, polls and activation loads queue
+// behind them. Eight consumer warps keep the activation vector in registers: a weight costs one shared-memory
+// read, a convert and an FMA. Phases per layer: qkv | attention | out + residual | gate/up | down + residual;
+// then the head. Hand-over ("hybrid"): outputs start as a NaN marker; writers store relaxed and bump a relaxed
+// counter (a hint, no fence); readers wait for the hint, load, and reload only words that still hold the
+// marker. Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA; S^T = K
+// Q^T and O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head
 // merges them, adds the current token (which is not in the cache yet), and appends that token's k and v.
 //
 // bytes   all weights once, the cache once, activations ~0.1 % of that through L2
@@ -28,35 +28,49 @@ using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4>;  // and Llama-
 using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 3, 5>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4>;
 
+// Router weights pass through the ring, 2 experts a slot; the down projections of the 2 chosen experts are one
+// product.
+using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 0, 2, 8>;
+
 }  // namespace
 
 bool DenseSupported(const Limits& limits, const DenseShape& shape) {
   return limits.arch >= 90 && limits.arch < 100 && limits.shared_bytes >= 227 * 1024 && shape.layers > 0 &&
          limits.sms >= 2 * shape.kv_heads && limits.sms <= 28 * shape.kv_heads &&
-         (shape.packing != Packing::kNone ? DensePackedSupported(shape)
-                                           : persistent::Matches<Mistral7b>(shape) || persistent::Matches<Llama1b>(shape) || persistent::Matches<Llama70b>(shape));
+         (shape.packing != Packing::kNone
+              ? DensePackedSupported(shape)
+              : persistent::Matches<Mistral7b>(shape) || persistent::Matches<Llama1b>(shape) ||
+                    persistent::Matches<Llama70b>(shape) || persistent::Matches<Mixtral>(shape));
 }
 
 uint64_t DenseActivationFloats(const DenseShape& shape) {
   const uint64_t q = static_cast<uint64_t>(shape.q_heads) * shape.head_dim;
   const uint64_t kv = static_cast<uint64_t>(shape.kv_heads) * shape.head_dim;
-  return (2 * q + 2 * kv + 2 * static_cast<uint64_t>(shape.hidden) + static_cast<uint64_t>(shape.inner)) *
+  return (2 * q + 2 * kv + 2 * static_cast<uint64_t>(shape.hidden) +
+          static_cast<uint64_t>(shape.inner) * static_cast<uint64_t>(shape.top_k)) *
          static_cast<uint64_t>(shape.layers);
 }
 
 uint64_t DensePartialFloats(const Limits& limits, const DenseShape& shape) {
   const uint64_t group = static_cast<uint64_t>(shape.q_heads / shape.kv_heads);
-  return uint64_t{persistent::kPartialSets} * static_cast<uint64_t>(limits.sms) * 2 * group * (static_cast<uint64_t>(shape.head_dim) + 2);
+  return uint64_t{persistent::kPartialSets} * static_cast<uint64_t>(limits.sms) * 2 * group *
+         (static_cast<uint64_t>(shape.head_dim) + 2);
 }
 
-uint64_t DenseCounterWords(const DenseShape& shape) { return (static_cast<uint64_t>(shape.layers) * 4 + 1) * 32; }
+uint64_t DenseCounterWords(const DenseShape& shape) {
+  return (static_cast<uint64_t>(shape.layers) * 4 + 1) * 32;
+}
 
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
   if (shape.packing != Packing::kNone) return DensePackedDecode(launch, shape, step);
-  if (shape.packing != Packing::kNone ? DensePackedSupported(shape)
-                                           : persistent::Matches<Mistral7b>(shape)) return persistent::RunStep<Mistral7b, RowProducts<Mistral7b>>(launch, shape, step);
-  if (persistent::Matches<Llama1b>(shape)) return persistent::RunStep<Llama1b, RowProducts<Llama1b>>(launch, shape, step);
-  if (persistent::Matches<Llama70b>(shape)) return persistent::RunStep<Llama70b, RowProducts<Llama70b>>(launch, shape, step);
+  if (shape.packing != Packing::kNone ? DensePackedSupported(shape) : persistent::Matches<Mistral7b>(shape))
+    return persistent::RunStep<Mistral7b, RowProducts<Mistral7b>>(launch, shape, step);
+  if (persistent::Matches<Llama1b>(shape))
+    return persistent::RunStep<Llama1b, RowProducts<Llama1b>>(launch, shape, step);
+  if (persistent::Matches<Llama70b>(shape))
+    return persistent::RunStep<Llama70b, RowProducts<Llama70b>>(launch, shape, step);
+  if (persistent::Matches<Mixtral>(shape))
+    return persistent::RunStep<Mixtral, RowProducts<Mixtral>>(launch, shape, step);
   return cudaErrorInvalidValue;
 }
 

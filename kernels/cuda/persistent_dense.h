@@ -1,4 +1,4 @@
-// persistent_dense.h - one decode step of a dense GQA model as one persistent kernel (sm_90 and newer): the fastest
+// persistent_dense.h - one decode step of a GQA model, dense or a mixture, as one persistent kernel (sm_90 and newer): the fastest
 // way at batch 1. Everything it cannot do (other shapes, f32, biases, several rows) runs through the single kernels.
 // persistent_dense.cu: bf16 weights and what the step is; persistent_packed.cu: encoded weights; persistent/: its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_DENSE_H_
@@ -22,6 +22,7 @@ struct DenseMatrix {
 struct DenseLayer {
   DenseMatrix qkv, out, gate_up, down;
   const float *attention_norm, *mlp_norm;
+  const float* router;  // f32 [experts, hidden] of a mixture: gate_up and down then hold all experts
   uint64_t cache_offset;
   int window;  // 0: none
   int reserved;
@@ -29,6 +30,7 @@ struct DenseLayer {
 
 struct DenseShape {
   int hidden, inner, q_heads, kv_heads, head_dim, vocab, layers;
+  int experts, top_k;  // of a mixture; 0 and 1: dense
   Packing packing, head_packing;  // of all matrices of the layers, of the head; kNone: bf16 rows
 };
 
@@ -49,6 +51,8 @@ struct DenseStep {
   uint32_t* counters;        // DenseCounterWords, zero before the first launch
   float* logits;             // [vocab]
   float embed_scale, rope_scale, score_scale, norm_eps;
+  float route_scale;
+  uint32_t renormalise;
   uint32_t step;             // launches so far on these buffers
 };
 

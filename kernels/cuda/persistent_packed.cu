@@ -19,6 +19,8 @@ using Llama1b = Shape<2048, 8192, 64, 32, 8, 24960, 8, 2, 4, 8192>;
 using Llama1bInt4 = Shape<2048, 8192, 64, 32, 8, 16896, 12, 3, 6, 8192>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4, 28672>;
 using Llama70bInt4 = Shape<8192, 28672, 128, 64, 8, 32768, 5, 3, 5, 28672>;
+using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 5, 2, 4, 28672, 2, 8>;
+using MixtralInt4 = Shape<4096, 14336, 128, 32, 8, 32768, 5, 3, 5, 28672, 2, 8>;
 
 template <typename S, typename SInt4>
 cudaError_t RunFormat(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
@@ -42,13 +44,14 @@ bool DensePackedSupported(const DenseShape& shape) {
   const Packing head = shape.packing == Packing::kInt4 ? Packing::kInt8 : shape.packing;
   return shape.head_packing == head && shape.vocab % kBlockRows == 0 &&
          (persistent::Matches<Mistral7b>(shape) || persistent::Matches<Llama1b>(shape) ||
-          persistent::Matches<Llama70b>(shape));
+          persistent::Matches<Llama70b>(shape) || persistent::Matches<Mixtral>(shape));
 }
 
 cudaError_t DensePackedDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
   if (persistent::Matches<Mistral7b>(shape)) return RunFormat<Mistral7b, Mistral7bInt4>(launch, shape, step);
   if (persistent::Matches<Llama1b>(shape)) return RunFormat<Llama1b, Llama1bInt4>(launch, shape, step);
   if (persistent::Matches<Llama70b>(shape)) return RunFormat<Llama70b, Llama70bInt4>(launch, shape, step);
+  if (persistent::Matches<Mixtral>(shape)) return RunFormat<Mixtral, MixtralInt4>(launch, shape, step);
   return cudaErrorInvalidValue;
 }
 

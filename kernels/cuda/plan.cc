@@ -28,7 +28,8 @@ class Bump {
 // A matrix the tensor-core kernels take: bf16, rows of whole 16-byte vectors on both sides.
 bool FastMatrix(const Limits& limits, const dsopt_be_weight* w) {
   if (w == nullptr) return true;
-  const bool taken = w->elem == Elem::kBf16 || (w->elem == Elem::kPacked && PackedSupported(limits, w->packed.layout));
+  const bool taken =
+      w->elem == Elem::kBf16 || (w->elem == Elem::kPacked && PackedSupported(limits, w->packed.layout));
   return taken && w->layout.cols % 8 == 0;
 }
 
@@ -39,14 +40,15 @@ bool FastBlock(const Limits& limits, const dsopt_block& block) {
     case DSOPT_BLOCK_MLA: {
       const dsopt_mla_block& m = block.u.mla;
       return FastMatrix(limits, m.down) && FastMatrix(limits, m.q_up) && m.v_up->elem == Elem::kBf16 &&
-             m.latent % 8 == 0 && FastMatrix(limits, m.out) && m.k_up->elem == Elem::kBf16 && m.nope % 8 == 0 && m.rope_dim % 8 == 0;
+             m.latent % 8 == 0 && FastMatrix(limits, m.out) && m.k_up->elem == Elem::kBf16 && m.nope % 8 == 0 &&
+             m.rope_dim % 8 == 0;
     }
     case DSOPT_BLOCK_MLP:
       return FastMatrix(limits, block.u.mlp.gate_up) && FastMatrix(limits, block.u.mlp.down);
     case DSOPT_BLOCK_MOE: {
       const dsopt_moe_block& m = block.u.moe;
-      return FastMatrix(limits, m.gate_up) && FastMatrix(limits, m.down) && FastMatrix(limits, m.shared_gate_up) &&
-             FastMatrix(limits, m.shared_down);
+      return FastMatrix(limits, m.gate_up) && FastMatrix(limits, m.down) &&
+             FastMatrix(limits, m.shared_gate_up) && FastMatrix(limits, m.shared_down);
     }
     case DSOPT_BLOCK_HEAD:
       return FastMatrix(limits, block.u.head.weight);
@@ -63,7 +65,8 @@ bool HasPacked(const dsopt_program_desc& d) {
     const bool packed =
         (b.kind == DSOPT_BLOCK_EMBED && IsPacked(b.u.embed.table)) ||
         (b.kind == DSOPT_BLOCK_ATTENTION && (IsPacked(b.u.attention.qkv) || IsPacked(b.u.attention.out))) ||
-        (b.kind == DSOPT_BLOCK_MLA && (IsPacked(b.u.mla.down) || IsPacked(b.u.mla.q_up) || IsPacked(b.u.mla.out))) ||
+        (b.kind == DSOPT_BLOCK_MLA &&
+         (IsPacked(b.u.mla.down) || IsPacked(b.u.mla.q_up) || IsPacked(b.u.mla.out))) ||
         (b.kind == DSOPT_BLOCK_MLP && (IsPacked(b.u.mlp.gate_up) || IsPacked(b.u.mlp.down))) ||
         (b.kind == DSOPT_BLOCK_MOE && (IsPacked(b.u.moe.gate_up) || IsPacked(b.u.moe.down) ||
                                        IsPacked(b.u.moe.shared_gate_up) || IsPacked(b.u.moe.shared_down))) ||
@@ -95,11 +98,13 @@ bool CheckMla(const dsopt_program_desc& d, const dsopt_mla_block& b) {
   const uint64_t down = q_part + b.latent + b.rope_dim;
   return b.heads > 0 && b.latent > 0 && b.latent <= 1024 && b.latent + b.rope_dim <= 1024 && b.nope > 0 &&
          b.v_dim > 0 && b.rope_dim % 2 == 0 && b.rope < d.rope_count && d.ropes[b.rope].dim <= b.rope_dim &&
-         IsVector(b.norm, d.hidden) && IsShape(b.down, 1, down, d.hidden) && IsVectorOrNull(b.down_bias, down) &&
+         IsVector(b.norm, d.hidden) && IsShape(b.down, 1, down, d.hidden) &&
+         IsVectorOrNull(b.down_bias, down) &&
          (b.q_rank == 0 || (IsVector(b.q_norm, b.q_rank) && IsShape(b.q_up, 1, q_rows, b.q_rank))) &&
          IsVector(b.latent_norm, b.latent) && IsShape(b.k_up, b.heads, b.nope, b.latent) &&
-         IsShape(b.v_up, b.heads, b.v_dim, b.latent) && IsShape(b.out, 1, d.hidden, uint64_t{b.heads} * b.v_dim) &&
-         IsVectorOrNull(b.out_bias, d.hidden) && b.scale != 0.0f;
+         IsShape(b.v_up, b.heads, b.v_dim, b.latent) &&
+         IsShape(b.out, 1, d.hidden, uint64_t{b.heads} * b.v_dim) && IsVectorOrNull(b.out_bias, d.hidden) &&
+         b.scale != 0.0f;
 }
 bool CheckMlp(const dsopt_program_desc& d, const dsopt_mlp_block& b) {
   return b.inner > 0 && IsVector(b.norm, d.hidden) && IsShape(b.gate_up, 1, 2 * uint64_t{b.inner}, d.hidden) &&
@@ -107,7 +112,8 @@ bool CheckMlp(const dsopt_program_desc& d, const dsopt_mlp_block& b) {
          IsVectorOrNull(b.down_bias, d.hidden);
 }
 bool CheckMoe(const dsopt_program_desc& d, const dsopt_moe_block& b) {
-  const bool groups = b.groups <= 1 || (b.experts % b.groups == 0 && b.top_groups >= 1 && b.top_groups <= b.groups);
+  const bool groups =
+      b.groups <= 1 || (b.experts % b.groups == 0 && b.top_groups >= 1 && b.top_groups <= b.groups);
   return b.experts > 0 && b.experts <= 1024 && b.top_k > 0 && b.top_k <= b.experts && b.inner > 0 && groups &&
          IsVector(b.norm, d.hidden) && IsVector(b.router, uint64_t{b.experts} * d.hidden) &&
          IsShape(b.gate_up, b.experts, 2 * uint64_t{b.inner}, d.hidden) &&
@@ -128,14 +134,20 @@ uint64_t LayerBytes(const dsopt_program_desc& d, const dsopt_block& block) {
 
 bool CheckBlock(const dsopt_program_desc& d, const dsopt_block& block) {
   switch (block.kind) {
-    case DSOPT_BLOCK_EMBED: return IsShape(block.u.embed.table, 1, d.vocab, d.hidden);
-    case DSOPT_BLOCK_ATTENTION: return CheckAttention(d, block.u.attention);
-    case DSOPT_BLOCK_MLA: return CheckMla(d, block.u.mla);
-    case DSOPT_BLOCK_MLP: return CheckMlp(d, block.u.mlp);
-    case DSOPT_BLOCK_MOE: return CheckMoe(d, block.u.moe);
+    case DSOPT_BLOCK_EMBED:
+      return IsShape(block.u.embed.table, 1, d.vocab, d.hidden);
+    case DSOPT_BLOCK_ATTENTION:
+      return CheckAttention(d, block.u.attention);
+    case DSOPT_BLOCK_MLA:
+      return CheckMla(d, block.u.mla);
+    case DSOPT_BLOCK_MLP:
+      return CheckMlp(d, block.u.mlp);
+    case DSOPT_BLOCK_MOE:
+      return CheckMoe(d, block.u.moe);
     case DSOPT_BLOCK_HEAD:
       return IsVector(block.u.head.norm, d.hidden) && IsShape(block.u.head.weight, 1, d.vocab, d.hidden);
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -152,7 +164,8 @@ dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_program_desc& 
                 "program: hidden %u, vocab %u, rows %u, sequences %u, logit rows %u, pages %u are not possible",
                 d.hidden, d.vocab, d.max_rows, d.max_seqs, d.max_logit_rows, d.page_count);
   if (d.page_tokens != kPageTokens)
-    return Fail(host, DSOPT_E_UNSUPPORTED, "program: pages of %u tokens, %d expected", d.page_tokens, kPageTokens);
+    return Fail(host, DSOPT_E_UNSUPPORTED, "program: pages of %u tokens, %d expected", d.page_tokens,
+                kPageTokens);
   if (d.kv_dtype != DSOPT_F32 && d.kv_dtype != DSOPT_BF16)
     return Fail(host, DSOPT_E_UNSUPPORTED, "program: cache type %d, F32 or BF16 expected",
                 static_cast<int>(d.kv_dtype));
@@ -162,14 +175,17 @@ dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_program_desc& 
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_block& block = d.blocks[i];
     if (!CheckBlock(d, block))
-      return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: block %u (kind %d, layer %u): weights and sizes disagree",
-                  i, static_cast<int>(block.kind), block.layer);
+      return Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                  "program: block %u (kind %d, layer %u): weights and sizes disagree", i,
+                  static_cast<int>(block.kind), block.layer);
     const uint64_t bytes = LayerBytes(d, block);
     if (bytes == 0) continue;
-    const uint64_t at = block.kind == DSOPT_BLOCK_MLA ? block.u.mla.cache_offset : block.u.attention.cache_offset;
+    const uint64_t at =
+        block.kind == DSOPT_BLOCK_MLA ? block.u.mla.cache_offset : block.u.attention.cache_offset;
     if (at % 16 != 0 || at > d.page_bytes || bytes > d.page_bytes - at)
-      return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: layer %u takes %llu bytes at %llu of a page of %llu",
-                  block.layer, static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(at),
+      return Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                  "program: layer %u takes %llu bytes at %llu of a page of %llu", block.layer,
+                  static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(at),
                   static_cast<unsigned long long>(d.page_bytes));
   }
   return DSOPT_OK;
@@ -284,36 +300,73 @@ static bool PersistentPacking(const dsopt_be_weight* w, Packing* packing) {
   return !offsets && (l.packing == Packing::kLossless12 || l.group == (l.packing == Packing::kInt4 ? 128 : 0));
 }
 
+struct PersistentFeedForward {
+  const dsopt_be_weight *gate_up, *down;
+  float norm_eps, route_scale;
+  int inner, experts, top_k;
+  bool renormalise;
+};
+
+// What a block comes to where the persistent kernel can run it: a dense MLP, or a mixture without groups and
+// shared experts.
+static bool FeedForwardOf(const dsopt_block& block, PersistentFeedForward* out) {
+  if (block.kind == DSOPT_BLOCK_MLP) {
+    const dsopt_mlp_block& m = block.u.mlp;
+    *out = {m.gate_up, m.down, m.norm_eps, 0.0f, static_cast<int>(m.inner), 0, 1, false};
+    return m.gate_up_bias == nullptr && m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU;
+  }
+  if (block.kind != DSOPT_BLOCK_MOE) return false;
+  const dsopt_moe_block& m = block.u.moe;
+  *out = {m.gate_up,
+          m.down,
+          m.norm_eps,
+          m.route_scale,
+          static_cast<int>(m.inner),
+          static_cast<int>(m.experts),
+          static_cast<int>(m.top_k),
+          m.renormalise != 0};
+  return m.shared_inner == 0 && m.groups <= 1 && m.activation == DSOPT_ACT_SILU;
+}
+
 bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fast, DenseShape* shape) {
   if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
     return false;
   const dsopt_attention_block& first = d.blocks[1].u.attention;
   const dsopt_embed_block& embed = d.blocks[0].u.embed;
   const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
-  if ((embed.table->elem != Elem::kBf16 && embed.table->elem != Elem::kPacked) || d.blocks[1].kind != DSOPT_BLOCK_ATTENTION ||
-      !PersistentPacking(first.qkv, &shape->packing) || !PersistentPacking(head.weight, &shape->head_packing))
+  if ((embed.table->elem != Elem::kBf16 && embed.table->elem != Elem::kPacked) ||
+      d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !PersistentPacking(first.qkv, &shape->packing) ||
+      !PersistentPacking(head.weight, &shape->head_packing))
     return false;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
-    if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != DSOPT_BLOCK_MLP) return false;
+    if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != d.blocks[2].kind) return false;
     const dsopt_attention_block& a = d.blocks[i].u.attention;
-    const dsopt_mlp_block& m = d.blocks[i + 1].u.mlp;
     const dsopt_rope& rope = d.ropes[a.rope];
-    const bool same = a.q_heads == first.q_heads && a.kv_heads == first.kv_heads && a.head_dim == first.head_dim &&
-                      a.rope == first.rope && a.scale == first.scale && a.norm_eps == first.norm_eps &&
-                      m.inner == d.blocks[2].u.mlp.inner && m.norm_eps == first.norm_eps;
-    for (const dsopt_be_weight* w : {a.qkv, a.out, m.gate_up, m.down}) {
+    const bool same = a.q_heads == first.q_heads && a.kv_heads == first.kv_heads &&
+                      a.head_dim == first.head_dim && a.rope == first.rope && a.scale == first.scale &&
+                      a.norm_eps == first.norm_eps;
+    const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && a.window != 1 &&
+                       rope.interleaved == 0 && rope.dim == a.head_dim;
+    PersistentFeedForward f{}, other{};
+    if (!same || !plain || !FeedForwardOf(d.blocks[i + 1], &f) || f.norm_eps != first.norm_eps) return false;
+    if (i == 1) {
+      shape->inner = f.inner;
+      shape->experts = f.experts;
+      shape->top_k = f.top_k;
+    }
+    FeedForwardOf(d.blocks[2], &other);
+    if (f.inner != other.inner || f.experts != other.experts || f.top_k != other.top_k ||
+        f.renormalise != other.renormalise || f.route_scale != other.route_scale)
+      return false;
+    for (const dsopt_be_weight* w : {a.qkv, a.out, f.gate_up, f.down}) {
       Packing packing;
       if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
     }
-    const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && m.gate_up_bias == nullptr &&
-                       m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU && a.window != 1 &&
-                       rope.interleaved == 0 && rope.dim == a.head_dim;
-    if (!same || !plain) return false;
   }
-  if (head.norm_eps != first.norm_eps || (shape->packing == Packing::kNone && shape->head_packing != Packing::kNone))
+  if (head.norm_eps != first.norm_eps ||
+      (shape->packing == Packing::kNone && shape->head_packing != Packing::kNone))
     return false;
   shape->hidden = static_cast<int>(d.hidden);
-  shape->inner = static_cast<int>(d.blocks[2].u.mlp.inner);
   shape->q_heads = static_cast<int>(first.q_heads);
   shape->kv_heads = static_cast<int>(first.kv_heads);
   shape->head_dim = static_cast<int>(first.head_dim);
@@ -337,7 +390,8 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     BlockBuffers unused;
     branch = std::max(branch, LayOutBlock(device.limits, d, block, p.fast, nullptr, &unused));
     if (block.kind == DSOPT_BLOCK_ATTENTION && FastAttention(d, block.u.attention, p.fast)) {
-      const int q = static_cast<int>(block.u.attention.q_heads), kv = static_cast<int>(block.u.attention.kv_heads);
+      const int q = static_cast<int>(block.u.attention.q_heads),
+                kv = static_cast<int>(block.u.attention.kv_heads);
       const int rows = static_cast<int>(d.max_rows);
       partial = std::max(partial, DecodePartialFloats(device.limits, rows, q, kv,
                                                       static_cast<int>(block.u.attention.head_dim)));
@@ -349,8 +403,8 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   }
   for (uint32_t i = 0; i < d.rope_count; ++i) rope_floats += (d.ropes[i].dim / 2 + 63) / 64 * 64;
   p.max_work_tiles = 2 * (uint64_t{d.max_rows} / kPrefillRows + d.max_seqs + d.max_rows);
-  const InputCounts most = {d.max_rows, d.max_seqs, d.max_logit_rows, d.max_adjust, d.max_history,
-                            d.max_rows, p.max_work_tiles, d.max_pages_per_seq};
+  const InputCounts most = {d.max_rows,    d.max_seqs, d.max_logit_rows, d.max_adjust,
+                            d.max_history, d.max_rows, p.max_work_tiles, d.max_pages_per_seq};
   p.input_bytes = LayOutInput(most).end;
   p.persistent = PersistentShape(device.limits, d, p.fast, &p.dense);
   uint64_t at = 0;

@@ -1,5 +1,5 @@
-// program.cc - life of a program and of its batches: create, begin (pack and upload), advance (submit and query,
-// never block), cancel, pages.
+// program.cc - life of a program and of its batches: create, begin (pack and upload), advance (submit and
+// query, never block), cancel, pages.
 #include "program.h"
 
 #include <time.h>
@@ -112,10 +112,27 @@ dsopt_status dsopt_be_program::PreparePersistent() {
   HostVector<DenseLayer> layers((HostAllocator<DenseLayer>(device->host.allocator)));
   for (size_t i = 1; i + 1 < blocks.size(); i += 2) {
     const dsopt_attention_block& a = blocks[i].u.attention;
-    const dsopt_mlp_block& m = blocks[i + 1].u.mlp;
-    layers.push_back({MatrixOf(*a.qkv), MatrixOf(*a.out), MatrixOf(*m.gate_up), MatrixOf(*m.down),
-                      static_cast<const float*>(a.norm->data), static_cast<const float*>(m.norm->data), a.cache_offset,
-                      static_cast<int>(a.window), 0});
+    DenseLayer layer = {};
+    layer.qkv = MatrixOf(*a.qkv);
+    layer.out = MatrixOf(*a.out);
+    layer.attention_norm = static_cast<const float*>(a.norm->data);
+    layer.cache_offset = a.cache_offset;
+    layer.window = static_cast<int>(a.window);
+    if (blocks[i + 1].kind == DSOPT_BLOCK_MOE) {
+      const dsopt_moe_block& m = blocks[i + 1].u.moe;
+      layer.gate_up = MatrixOf(*m.gate_up);
+      layer.down = MatrixOf(*m.down);
+      layer.mlp_norm = static_cast<const float*>(m.norm->data);
+      layer.router = static_cast<const float*>(m.router->data);
+      dense_.renormalise = m.renormalise;
+      dense_.route_scale = m.route_scale == 0.0f ? 1.0f : m.route_scale;
+    } else {
+      const dsopt_mlp_block& m = blocks[i + 1].u.mlp;
+      layer.gate_up = MatrixOf(*m.gate_up);
+      layer.down = MatrixOf(*m.down);
+      layer.mlp_norm = static_cast<const float*>(m.norm->data);
+    }
+    layers.push_back(layer);
   }
   dense_.layers = At<DenseLayer>(plan.dense_layers);
   const dsopt_be_weight& table = *blocks.front().u.embed.table;
@@ -133,11 +150,12 @@ dsopt_status dsopt_be_program::PreparePersistent() {
   const float embed_scale = blocks.front().u.embed.scale;
   dense_.embed_scale = embed_scale != 0.0f ? embed_scale : 1.0f;
   dense_.rope_scale = ropes[first.rope].scale;
-  dense_.score_scale = first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
+  dense_.score_scale =
+      first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
   dense_.norm_eps = first.norm_eps;
   DSOPT_CUDA_RETURN_IF_ERROR(
-      device->Check(cudaMemcpyAsync(At<char>(plan.dense_layers), layers.data(), layers.size() * sizeof(DenseLayer),
-                                    cudaMemcpyHostToDevice, stream_),
+      device->Check(cudaMemcpyAsync(At<char>(plan.dense_layers), layers.data(),
+                                    layers.size() * sizeof(DenseLayer), cudaMemcpyHostToDevice, stream_),
                     "uploading the layer table"));
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
       cudaMemsetAsync(dense_.activations, 0xff, plan.dense_marked_bytes, stream_), "marking activations"));
@@ -159,12 +177,14 @@ void dsopt_be_program::Destroy() {
 dsopt_status dsopt_be_program::CheckBatch(const dsopt_batch& b) const {
   const dsopt_host_api& host = device->host;
   if (b.rows == 0 || b.rows > desc.max_rows || b.seqs == 0 || b.seqs > desc.max_seqs ||
-      b.logit_rows > desc.max_logit_rows || b.adjust_count > desc.max_adjust || b.history_count > desc.max_history)
-    return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                            "batch: %u rows, %u sequences, %u logit rows, %u biases, %u penalties; at most %u, %u, "
-                            "%u, %u, %u expected",
-                            b.rows, b.seqs, b.logit_rows, b.adjust_count, b.history_count, desc.max_rows,
-                            desc.max_seqs, desc.max_logit_rows, desc.max_adjust, desc.max_history);
+      b.logit_rows > desc.max_logit_rows || b.adjust_count > desc.max_adjust ||
+      b.history_count > desc.max_history)
+    return dsopt_cuda::Fail(
+        host, DSOPT_E_INVALID_ARGUMENT,
+        "batch: %u rows, %u sequences, %u logit rows, %u biases, %u penalties; at most %u, %u, "
+        "%u, %u, %u expected",
+        b.rows, b.seqs, b.logit_rows, b.adjust_count, b.history_count, desc.max_rows, desc.max_seqs,
+        desc.max_logit_rows, desc.max_adjust, desc.max_history);
   for (uint32_t r = 0; r < b.rows; ++r) {
     const int32_t seq = b.row_seq[r], position = b.positions[r], token = b.tokens[r];
     const bool next_seq = r == 0 ? seq == 0 : seq == b.row_seq[r - 1] + 1;
@@ -172,35 +192,38 @@ dsopt_status dsopt_be_program::CheckBatch(const dsopt_batch& b) const {
     if (token < 0 || static_cast<uint32_t>(token) >= desc.vocab || position < 0 || !(next_seq || same_seq) ||
         static_cast<uint32_t>(seq) >= b.seqs)
       return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                              "batch: row %u has token %d, sequence %d, position %d: not possible there", r, token,
-                              seq, position);
+                              "batch: row %u has token %d, sequence %d, position %d: not possible there", r,
+                              token, seq, position);
     const uint32_t page = static_cast<uint32_t>(position) / kPageTokens;
     if (page >= b.page_table_stride || page >= desc.max_pages_per_seq)
-      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT, "batch: row %u is at position %d, past its page table",
-                              r, position);
+      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                              "batch: row %u is at position %d, past its page table", r, position);
     const bool last = r + 1 == b.rows || b.row_seq[r + 1] != seq;
     for (uint32_t i = 0; last && i <= page; ++i) {
       const int32_t id = b.page_table[static_cast<uint64_t>(seq) * b.page_table_stride + i];
       if (id < 0 || static_cast<uint32_t>(id) >= desc.page_count)
-        return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT, "batch: sequence %d has page %d at %u, 0 to %u expected",
-                                seq, id, i, desc.page_count - 1);
+        return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                                "batch: sequence %d has page %d at %u, 0 to %u expected", seq, id, i,
+                                desc.page_count - 1);
     }
   }
   for (uint32_t i = 0; i < b.logit_rows; ++i) {
     const dsopt_sample_row& s = b.sample[i];
-    const bool target = s.mode != DSOPT_SCORE || (s.target >= 0 && static_cast<uint32_t>(s.target) < desc.vocab);
-    if (s.row < 0 || static_cast<uint32_t>(s.row) >= b.rows || (i > 0 && s.row <= b.sample[i - 1].row) || !target ||
-        s.top_logprobs > DSOPT_MAX_TOP_LOGPROBS || s.adjust_count > b.adjust_count ||
+    const bool target =
+        s.mode != DSOPT_SCORE || (s.target >= 0 && static_cast<uint32_t>(s.target) < desc.vocab);
+    if (s.row < 0 || static_cast<uint32_t>(s.row) >= b.rows || (i > 0 && s.row <= b.sample[i - 1].row) ||
+        !target || s.top_logprobs > DSOPT_MAX_TOP_LOGPROBS || s.adjust_count > b.adjust_count ||
         s.adjust_first > b.adjust_count - s.adjust_count || s.history_count > b.history_count ||
         s.history_first > b.history_count - s.history_count)
-      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT, "batch: sample entry %u (row %d) is not possible", i,
-                              s.row);
+      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT, "batch: sample entry %u (row %d) is not possible",
+                              i, s.row);
   }
   for (uint32_t i = 0; i < b.adjust_count + b.history_count; ++i) {
     const int32_t token = i < b.adjust_count ? b.adjust_tokens[i] : b.history_tokens[i - b.adjust_count];
     if (token < 0 || static_cast<uint32_t>(token) >= desc.vocab)
-      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT, "batch: token %d in biases or penalties, 0 to %u expected",
-                              token, desc.vocab - 1);
+      return dsopt_cuda::Fail(host, DSOPT_E_INVALID_ARGUMENT,
+                              "batch: token %d in biases or penalties, 0 to %u expected", token,
+                              desc.vocab - 1);
   }
   return DSOPT_OK;
 }
@@ -213,8 +236,14 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
   s.logit_rows = static_cast<int>(b.logit_rows);
   for (uint32_t r = 0; r < b.rows; ++r) s.longest = std::max(s.longest, b.positions[r] + 1);
   s.page_stride = (s.longest + kPageTokens - 1) / kPageTokens;
-  const InputCounts counts = {b.rows, b.seqs, b.logit_rows, b.adjust_count, b.history_count, b.rows,
-                              2 * (b.rows / uint64_t{kPrefillRows} + b.seqs), static_cast<uint64_t>(s.page_stride)};
+  const InputCounts counts = {b.rows,
+                              b.seqs,
+                              b.logit_rows,
+                              b.adjust_count,
+                              b.history_count,
+                              b.rows,
+                              2 * (b.rows / uint64_t{kPrefillRows} + b.seqs),
+                              static_cast<uint64_t>(s.page_stride)};
   const InputLayout l = LayOutInput(counts);
   const auto put = [&](uint64_t offset, const void* src, uint64_t bytes) {
     if (bytes != 0) std::memcpy(staging_ + offset, src, bytes);
@@ -304,7 +333,8 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
   slice_blocks_ = 0;
   if (persistent_batch_) {
     const cudaError_t error = RecordPersistent();
-    if (error == cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
+    if (error ==
+        cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
       cudaGetLastError();
       plan.persistent = persistent_batch_ = false;
     } else {
@@ -379,7 +409,8 @@ dsopt_status dsopt_be_program::Result(dsopt_batch_result* result) {
   result->tokens = reinterpret_cast<const int32_t*>(results_);
   result->logprobs = reinterpret_cast<const float*>(results_ + rows * 4);
   result->top_tokens = reinterpret_cast<const int32_t*>(results_ + rows * 8);
-  result->top_logprobs = reinterpret_cast<const float*>(results_ + rows * 8 + rows * 4 * DSOPT_MAX_TOP_LOGPROBS);
+  result->top_logprobs =
+      reinterpret_cast<const float*>(results_ + rows * 8 + rows * 4 * DSOPT_MAX_TOP_LOGPROBS);
   result->device_ns = static_cast<uint64_t>(batch_ns_[batch_.rows > kSkinnyRows]);
   return DSOPT_OK;
 }
@@ -397,33 +428,36 @@ dsopt_status dsopt_be_program::ReadLogits(uint32_t index, float* dst) {
     return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "program_read_logits: entry %u of %d", index,
                             phase_ == Phase::kDone ? batch_.logit_rows : 0);
   const ScopedDevice current(device->index);
-  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
-      cudaMemcpyAsync(dst, At<float>(plan.logits) + uint64_t{index} * desc.vocab, uint64_t{desc.vocab} * 4,
-                      cudaMemcpyDeviceToHost, stream_),
-      "reading logits"));
+  DSOPT_CUDA_RETURN_IF_ERROR(
+      device->Check(cudaMemcpyAsync(dst, At<float>(plan.logits) + uint64_t{index} * desc.vocab,
+                                    uint64_t{desc.vocab} * 4, cudaMemcpyDeviceToHost, stream_),
+                    "reading logits"));
   return device->Check(cudaStreamSynchronize(stream_), "reading logits");
 }
 
 dsopt_status dsopt_be_program::CopyPage(uint32_t dst, uint32_t src) {
-  if (dst >= desc.page_count || src >= desc.page_count || phase_ == Phase::kSubmitting || phase_ == Phase::kRunning)
+  if (dst >= desc.page_count || src >= desc.page_count || phase_ == Phase::kSubmitting ||
+      phase_ == Phase::kRunning)
     return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
-                            "program_copy_page: %u to %u of %u pages, while no batch runs", src, dst, desc.page_count);
+                            "program_copy_page: %u to %u of %u pages, while no batch runs", src, dst,
+                            desc.page_count);
   const ScopedDevice current(device->index);
-  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
-      cudaMemcpyAsync(cache_ + dst * desc.page_bytes, cache_ + src * desc.page_bytes, desc.page_bytes,
-                      cudaMemcpyDeviceToDevice, stream_),
-      "copying a page"));
+  DSOPT_CUDA_RETURN_IF_ERROR(
+      device->Check(cudaMemcpyAsync(cache_ + dst * desc.page_bytes, cache_ + src * desc.page_bytes,
+                                    desc.page_bytes, cudaMemcpyDeviceToDevice, stream_),
+                    "copying a page"));
   return device->Check(cudaStreamSynchronize(stream_), "copying a page");
 }
 
 dsopt_status dsopt_be_program::MovePage(uint32_t page, void* host_memory, bool to_host) {
   if (page >= desc.page_count || phase_ == Phase::kSubmitting || phase_ == Phase::kRunning)
-    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "program: page %u of %u, while no batch runs", page,
-                            desc.page_count);
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
+                            "program: page %u of %u, while no batch runs", page, desc.page_count);
   const ScopedDevice current(device->index);
   char* at = cache_ + page * desc.page_bytes;
-  const cudaError_t error = cudaMemcpyAsync(to_host ? host_memory : at, to_host ? at : host_memory, desc.page_bytes,
-                                            to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream_);
+  const cudaError_t error =
+      cudaMemcpyAsync(to_host ? host_memory : at, to_host ? at : host_memory, desc.page_bytes,
+                      to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream_);
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "moving a page"));
   return device->Check(cudaStreamSynchronize(stream_), "moving a page");
 }

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "common/packed.cuh"
-#include "persistent/attention.cuh"
+#include "persistent/mixture.cuh"
 #include "persistent/producer.cuh"
 
 namespace dsopt_cuda::persistent {
@@ -27,17 +27,22 @@ struct PackedFormat {
 template <typename S, typename F, Phase kP>
 struct PackedPieces : PhaseOf<S, kP> {
   using PhaseOf<S, kP>::kK;
-  static constexpr int kChunkBytes = PackedFormat<F>::kChunkBytes;
+  using PhaseOf<S, kP>::kSources;
+  static constexpr int kChunkBytes = PackedFormat<F>::kChunkBytes, kColumns = kK / kSources;  // of one matrix
   static constexpr int kChunks = 8 * kChunkBytes <= S::kSlotBytes ? 8 : 4;
-  static constexpr int kPieces = kK / (kChunks * kChunkColumns),
+  static constexpr int kPieces = kColumns / (kChunks * kChunkColumns),
                        kTiles = kChunks * kChunkTiles / kConsumerWarps;
   static constexpr uint32_t kBytes = kChunks * kChunkBytes;
-  static_assert(kBytes <= S::kSlotBytes && kK % (kChunks * kChunkColumns) == 0 && kK <= S::kInputs);
+  // Of a mixture: row blocks of one expert.
+  static constexpr int kExpertRows = kP == Phase::kGateUp ? 2 * S::kInner : S::kHidden,
+                       kExpertBlocks = kExpertRows / kBlockRows;
+  static constexpr bool kOfExperts = S::kExperts > 0 && (kP == Phase::kGateUp || kP == Phase::kDown);
+  static_assert(kBytes <= S::kSlotBytes && kColumns % (kChunks * kChunkColumns) == 0 && kK <= S::kInputs);
 };
 
 template <typename S, typename F, typename HeadF>
-struct PackedProducts : AttentionPhase<S> {
-  using Base = AttentionPhase<S>;
+struct PackedProducts : Mixture<S> {
+  using Base = Mixture<S>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
   template <Phase kP>
@@ -52,15 +57,38 @@ struct PackedProducts : AttentionPhase<S> {
   __device__ static void Stream(Producer<S>& producer, const DenseMatrix& matrix, int layer) {
     using P = PackedPieces<S, Format<kP>, kP>;
     const Slice slice = Blocks<kP>(producer.my, layer);
-    const char* w =
-        static_cast<const char*>(matrix.data) + static_cast<size_t>(slice.first) * P::kPieces * P::kBytes;
-    const int pieces = slice.count * P::kPieces;
-    for (int i = 0; i < pieces; ++i, w += P::kBytes) {
-      const uint32_t barrier = producer.Acquire(i < S::kSlots ? S::kWindow : S::kDeep);
-      BarrierExpect(barrier, P::kBytes);
-      BulkLoad(producer.my.slot(producer.slot), w, P::kBytes, barrier, producer.policy);
-      producer.Advance();
+    const char* w = static_cast<const char*>(matrix.data);
+    int tile = 0;
+    for (int b = 0; b < slice.count; ++b) {
+      const int block = slice.first + b;
+#pragma unroll
+      for (int k = 0; k < P::kSources; ++k) {
+        const char* from =
+            w + static_cast<int64_t>(MatrixBlock<P>(block, k, producer.expert)) * P::kPieces * P::kBytes;
+        for (int i = 0; i < P::kPieces; ++i, ++tile, from += P::kBytes) {
+          const uint32_t barrier = producer.Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
+          BarrierExpect(barrier, P::kBytes);
+          BulkLoad(producer.my.slot(producer.slot), from, P::kBytes, barrier, producer.policy);
+          producer.Advance();
+        }
+      }
     }
+  }
+  // Where the phase's row block lies among those of all experts. source: which of the chosen experts, for down;
+  // the blocks of gate and up belong to one expert after the other.
+  template <typename P>
+  __device__ static int MatrixBlock(int block, int source, const int* experts) {
+    if constexpr (!P::kOfExperts) return block;
+    int k = source, in_expert = block;
+    if (P::kSources == 1) {
+      k = block / P::kExpertBlocks;
+      in_expert = block % P::kExpertBlocks;
+    }
+    int expert = experts[0];
+#pragma unroll
+    for (int i = 1; i < S::kTopK; ++i)
+      if (i == k) expert = experts[i];
+    return expert * P::kExpertBlocks + in_expert;
   }
 
   // Adds this warp's tiles of the piece in the next slot: acc[i] for its i-th tile, so that tiles do not wait
@@ -131,9 +159,10 @@ struct PackedProducts : AttentionPhase<S> {
     }
   }
 
-  // Sum over the matrix's weights of row `row` that stand in the overflow list.
-  __device__ float OverflowSum(const DenseMatrix& matrix, int block, int row) const {
-    const bf16* x = reinterpret_cast<const bf16*>(my.shared + S::kMergeAt);
+  // Sum over the weights of row `row` (of its matrix) that stand in the overflow list; block: among those of
+  // all matrices.
+  __device__ float OverflowSum(const DenseMatrix& matrix, int block, int row, int first_input) const {
+    const bf16* x = reinterpret_cast<const bf16*>(my.shared + S::kMergeAt) + first_input;
     float sum = 0;
     for (int i = __ldg(matrix.overflow_first + block), end = __ldg(matrix.overflow_first + block + 1); i < end;
          ++i) {
@@ -159,7 +188,9 @@ struct PackedProducts : AttentionPhase<S> {
     {
       float a[kN];
       squares = this->template LoadInput<kP>(layer, gains, input, a, wait);
-      // The merge area is free: attention and the product before have passed their last barrier.
+      if constexpr (S::kExperts > 0 && kP == Phase::kGateUp) this->ChooseExperts(a, squares);
+      if constexpr (S::kExperts > 0 && kP == Phase::kDown) this->WeighExperts(a);
+        // The merge area is free: attention and the product before have passed their last barrier.
 #pragma unroll
       for (int i = 0; i < kN; i += 8) {
         const uint4 v = {PackBf16(a[i], a[i + 1]), PackBf16(a[i + 2], a[i + 3]), PackBf16(a[i + 4], a[i + 5]),
@@ -173,28 +204,39 @@ struct PackedProducts : AttentionPhase<S> {
       const int block = slice.first + b, unit = block * kUnits + tid;
       float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
       const float residual = this->template Residual<kP>(layer, unit, tid < kUnits);
-      float scales[P::kUnitRows];
-#pragma unroll
-      for (int r = 0; r < P::kUnitRows; ++r)
-        scales[r] =
-            PackedFormat<G>::kByRow && tid < kUnits ? __ldg(matrix.row_scales + unit * P::kUnitRows + r) : 1.0f;
-      float acc[P::kTiles][4] = {};
+      float low = 0, high = 0;  // rows lane / 4 and 8 more
 #pragma unroll 1
-      for (int p = 0; p < P::kPieces; ++p) Piece<G, P>(x + p * P::kChunks * kChunkColumns * 2, acc);
+      for (int k = 0; k < P::kSources; ++k) {
+        float scale_low = 1, scale_high = 1;
+        if constexpr (PackedFormat<G>::kByRow) {
+          const float* scales =
+              matrix.row_scales + MatrixBlock<P>(block, k, my.route()->expert) * kBlockRows + lane / 4;
+          scale_low = __ldg(scales), scale_high = __ldg(scales + 8);
+        }
+        float acc[P::kTiles][4] = {};
+#pragma unroll 1
+        for (int p = 0; p < P::kPieces; ++p)
+          Piece<G, P>(x + (k * P::kColumns + p * P::kChunks * kChunkColumns) * 2, acc);
 #pragma unroll
-      for (int i = 1; i < P::kTiles; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
+        for (int i = 1; i < P::kTiles; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
+        low = fmaf(acc[0][0], scale_low, low);
+        high = fmaf(acc[0][2], scale_high, high);
+      }
       if (lane % 4 == 0) {
-        part[lane / 4 * kConsumerWarps + warp] = acc[0][0];
-        part[(lane / 4 + 8) * kConsumerWarps + warp] = acc[0][2];
+        part[lane / 4 * kConsumerWarps + warp] = low;
+        part[(lane / 4 + 8) * kConsumerWarps + warp] = high;
       }
       Barrier();
       this->template Epilogue<kP>(
           part, squares, output + block * kUnits, kUnits, residual, [&](int r, float y) {
-            if constexpr (PackedFormat<G>::kLossless)
-              return matrix.overflow_first != nullptr ? y + OverflowSum(matrix, block, unit * P::kUnitRows + r)
-                                                      : y;
-            else
-              return y * scales[r];
+            if constexpr (PackedFormat<G>::kLossless) {
+              for (int k = 0; matrix.overflow_first != nullptr && k < P::kSources; ++k) {
+                const int at = MatrixBlock<P>(block, k, my.route()->expert);
+                const int row = at % P::kExpertBlocks * kBlockRows + tid * P::kUnitRows + r;
+                y += OverflowSum(matrix, at, P::kOfExperts ? row : unit * P::kUnitRows + r, k * P::kColumns);
+              }
+            }
+            return y;
           });
       part_buffer ^= 1;  // the next block writes the other table, so one barrier per block is enough
     }

@@ -12,6 +12,7 @@ struct Producer {
   Cta<S> my;
   uint64_t policy;
   int slot = 0, landing = 0, in_flight = 0;
+  int expert[S::kTopK] = {};  // of the layer's mixture
   uint32_t parity = 0, landing_parity = 0;
 
   // Makes the next slot ours and keeps at most window - 1 other copies in flight.
@@ -55,6 +56,23 @@ struct Producer {
   }
 };
 
+// The router's weights (f32), which every CTA multiplies for itself, then its choice. Experts per slot: see
+// Mixture.
+template <typename S>
+__device__ void StreamRouter(Producer<S>& producer, const float* router, int layer) {
+  constexpr uint32_t kBytes = S::kHidden * 4 * (S::kSlotBytes / (S::kHidden * 4));
+  const char* from = reinterpret_cast<const char*>(router);
+  for (uint32_t at = 0; at < S::kExperts * S::kHidden * 4u; at += kBytes) {
+    const uint32_t barrier = producer.Acquire(S::kWindow);
+    BarrierExpect(barrier, kBytes);
+    BulkLoad(producer.my.slot(producer.slot), from + at, kBytes, barrier);
+    producer.Advance();
+  }
+  BarrierWait(producer.my.routed(), static_cast<uint32_t>(layer & 1));
+#pragma unroll
+  for (int k = 0; k < S::kTopK; ++k) producer.expert[k] = producer.my.route()->expert[k];
+}
+
 // The whole step. Weights: RowWeights or PackedWeights, with Stream<kP>(producer, matrix, layer).
 template <typename S, typename Weights>
 __device__ void Produce(Producer<S> producer, int position) {
@@ -64,6 +82,7 @@ __device__ void Produce(Producer<S> producer, int position) {
     Weights::template Stream<Phase::kQkv>(producer, layer.qkv, l);
     producer.Cache(layer, l, position);
     Weights::template Stream<Phase::kOut>(producer, layer.out, l);
+    if constexpr (S::kExperts > 0) StreamRouter(producer, layer.router, l);
     Weights::template Stream<Phase::kGateUp>(producer, layer.gate_up, l);
     Weights::template Stream<Phase::kDown>(producer, layer.down, l);
   }

@@ -4,7 +4,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_ROWS_CUH_
 #define DSOPT_CUDA_PERSISTENT_ROWS_CUH_
 
-#include "persistent/attention.cuh"
+#include "persistent/mixture.cuh"
 #include "persistent/producer.cuh"
 
 namespace dsopt_cuda::persistent {
@@ -26,8 +26,8 @@ __device__ __forceinline__ void Fma2(float2& sum, uint32_t w, float x0, float x1
 }
 
 template <typename S>
-struct RowProducts : AttentionPhase<S> {
-  using Base = AttentionPhase<S>;
+struct RowProducts : Mixture<S> {
+  using Base = Mixture<S>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
 
@@ -36,19 +36,66 @@ struct RowProducts : AttentionPhase<S> {
     using G = RowTiles<S, kP>;
     const Cta<S>& my = producer.my;
     const Slice slice = SliceOf(my.template units<kP>(), layer, my.cta, my.ctas);
-    const char* w =
-        static_cast<const char*>(matrix.data) + static_cast<size_t>(slice.first) * G::kUnitRows * G::kK * 2;
+    const char* w = static_cast<const char*>(matrix.data);
+    if constexpr (S::kExperts > 0 && (kP == Phase::kGateUp || kP == Phase::kDown)) {
+      StreamExperts<kP>(producer, w, slice);
+      return;
+    }
+    w += static_cast<size_t>(slice.first) * G::kUnitRows * G::kK * 2;
     int left = slice.count * G::kUnitRows * G::kSplit;  // in rows, or in parts of rows
     constexpr int kStep = G::kSplit > 1 ? 1 : G::kTileRows;
     constexpr int kRowBytes = G::kK * 2 / G::kSplit;
     for (int tile = 0; left > 0; ++tile, left -= kStep, w += kStep * kRowBytes) {
       // Once tile kSlots of a phase can be issued the consumers have begun the phase: its hand-over is over.
-      const uint32_t barrier = producer.Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
-      const uint32_t bytes = static_cast<uint32_t>(min(kStep, left) * kRowBytes);
-      BarrierExpect(barrier, bytes);
-      BulkLoad(my.slot(producer.slot), w, bytes, barrier, producer.policy);
-      producer.Advance();
+      Copy(producer, w, static_cast<uint32_t>(min(kStep, left) * kRowBytes),
+           tile < S::kSlots ? S::kWindow : S::kDeep);
     }
+  }
+  // Rows of the chosen experts: gate and up of one after the other; the down projections row by row, one tile
+  // an expert.
+  template <Phase kP>
+  __device__ static void StreamExperts(Producer<S>& producer, const char* w, const Slice& slice) {
+    using G = RowTiles<S, kP>;
+    constexpr int64_t kExpertBytes = (kP == Phase::kGateUp ? 2ll : 1ll) * S::kHidden * S::kInner * 2;
+    if constexpr (kP == Phase::kDown) {
+      static_assert(G::kSplit == S::kTopK);
+      for (int row = 0; row < slice.count; ++row)
+#pragma unroll
+        for (int k = 0; k < S::kTopK; ++k)
+          Copy(producer,
+               w + producer.expert[k] * kExpertBytes + static_cast<int64_t>(slice.first + row) * S::kInner * 2,
+               S::kInner * 2, row * S::kTopK < S::kSlots ? S::kWindow : S::kDeep);
+    } else {
+      constexpr int kUnits = G::kTileRows / G::kUnitRows, kUnitBytes = G::kUnitRows * G::kK * 2;
+      for (int done = 0; done < slice.count;) {
+        const int unit = slice.first + done, k = unit / S::kInner, in_expert = unit % S::kInner;
+        // Consumers take kUnits at a time from the slice's start on: a tile that two experts share comes in two
+        // copies.
+        const int count = min(kUnits, slice.count - done), mine = min(count, S::kInner - in_expert);
+        int expert = producer.expert[0], next = producer.expert[0];
+#pragma unroll
+        for (int i = 0; i < S::kTopK; ++i) {
+          if (i == k) expert = producer.expert[i];
+          if (i == k + 1) next = producer.expert[i];
+        }
+        const uint32_t barrier = producer.Acquire(S::kDeep);
+        const uint32_t slot = producer.my.slot(producer.slot);
+        BarrierExpect(barrier, static_cast<uint32_t>(count * kUnitBytes));
+        BulkLoad(slot, w + expert * kExpertBytes + static_cast<int64_t>(in_expert) * kUnitBytes,
+                 static_cast<uint32_t>(mine * kUnitBytes), barrier, producer.policy);
+        if (mine < count)
+          BulkLoad(slot + static_cast<uint32_t>(mine * kUnitBytes), w + next * kExpertBytes,
+                   static_cast<uint32_t>((count - mine) * kUnitBytes), barrier, producer.policy);
+        producer.Advance();
+        done += count;
+      }
+    }
+  }
+  __device__ static void Copy(Producer<S>& producer, const char* from, uint32_t bytes, int window) {
+    const uint32_t barrier = producer.Acquire(window);
+    BarrierExpect(barrier, bytes);
+    BulkLoad(producer.my.slot(producer.slot), from, bytes, barrier, producer.policy);
+    producer.Advance();
   }
 
   // Adds this thread's share of the next tile's kRows dot products over kChunks chunks to v.
@@ -84,6 +131,8 @@ struct RowProducts : AttentionPhase<S> {
     float* out = output + slice.first;
     float a[kN];
     const float* squares = this->template LoadInput<kP>(layer, gains, input, a, wait);
+    if constexpr (S::kExperts > 0 && kP == Phase::kGateUp) this->ChooseExperts(a, squares);
+    if constexpr (S::kExperts > 0 && kP == Phase::kDown) this->WeighExperts(a);
 
     const int rows = slice.count * G::kUnitRows;
     for (int row0 = 0; row0 < rows; row0 += kPartRows) {

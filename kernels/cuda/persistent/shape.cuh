@@ -17,12 +17,14 @@ inline constexpr int kPartialSets = 4;                           // layers whose
 inline constexpr uint32_t kUnwritten = 0xffffffffu;              // a NaN that arithmetic never produces
 
 template <int kHidden_, int kInner_, int kHeadDim_, int kQHeads_, int kKvHeads_, int kSlotBytes_, int kSlots_,
-          int kWindow_, int kDeep_, int kInputs_ = 0>
+          int kWindow_, int kDeep_, int kInputs_ = 0, int kTopK_ = 1, int kExperts_ = 0>
 struct Shape {
   static constexpr int kHidden = kHidden_, kInner = kInner_, kHeadDim = kHeadDim_, kQHeads = kQHeads_;
   static constexpr int kKvHeads = kKvHeads_, kSlots = kSlots_, kWindow = kWindow_, kDeep = kDeep_;
   static constexpr int kSlotBytes = kSlotBytes_;
   static constexpr int kInputs = kInputs_;  // bf16 inputs of a product kept in shared memory; 0: in registers
+  static constexpr int kTopK = kTopK_,
+                       kExperts = kExperts_;  // a mixture instead of a dense MLP; kExperts 0: none
   static constexpr int kG = kQHeads / kKvHeads, kQDim = kQHeads * kHeadDim, kKvDim = kKvHeads * kHeadDim;
   static constexpr int kQkvRows = kQDim + 2 * kKvDim;
   static constexpr int kPageHalf = kPageTokens * kHeadDim * 2;  // K (or V) of one head in one page
@@ -30,7 +32,7 @@ struct Shape {
   // Activations of one layer, f32.
   static constexpr size_t kQkv = 0, kAttention = kQkvRows, kMiddle = kAttention + kQDim,
                           kGated = kMiddle + kHidden;
-  static constexpr size_t kOut = kGated + kInner, kLayer = kOut + kHidden;
+  static constexpr size_t kOut = kGated + kInner * kTopK, kLayer = kOut + kHidden;
   // Shared memory.
   static constexpr int kMergeRow = kHeadDim + 4;
   // The inputs of products and the merge area of attention take turns: see Products and Attention.
@@ -39,7 +41,8 @@ struct Shape {
   static constexpr int kPartAt = kMaxSumAt + kConsumerWarps * kG * 8;
   static constexpr int kSquaresAt = kPartAt + 2 * kPartRows * kConsumerWarps * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kRopeAt = kBarriersAt + 2 * kSlots * 8;
+  static constexpr int kRoutedAt = kBarriersAt + 2 * kSlots * 8;  // barrier, then the Route
+  static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;
   static constexpr int kTokenAt = kRopeAt + kHeadDim / 2 * 8;  // current token: k, v (raw), scores of the group
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
   static_assert(kShared <= 227 * 1024);
@@ -48,7 +51,11 @@ enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
 
 template <typename S, Phase kP>
 struct PhaseOf {
-  static constexpr int kK = kP == Phase::kDown ? S::kInner : kP == Phase::kOut ? S::kQDim : S::kHidden;
+  // The chosen experts' down projections are one product: their inputs, times their weights, follow each other.
+  static constexpr int kSources = kP == Phase::kDown ? S::kTopK : 1;
+  static constexpr int kK = kP == Phase::kDown  ? S::kInner * S::kTopK
+                            : kP == Phase::kOut ? S::kQDim
+                                                : S::kHidden;
   static constexpr int kUnitRows = kP == Phase::kGateUp ? 2 : 1;
   static constexpr bool kNorm = kP == Phase::kQkv || kP == Phase::kGateUp || kP == Phase::kHead;
   static constexpr bool kResidual = kP == Phase::kOut || kP == Phase::kDown;
@@ -68,6 +75,13 @@ __device__ __forceinline__ bool Unwritten(float4 v) {
   return Unwritten(v.x) || Unwritten(v.y) || Unwritten(v.z) || Unwritten(v.w);
 }
 __device__ __forceinline__ float Rounded(float v) { return __bfloat162float(__float2bfloat16(v)); }
+// The experts that the router chose, and what their outputs are multiplied by.
+template <int kTopK>
+struct Route {
+  int expert[kTopK];
+  float weight[kTopK];
+};
+
 template <typename S>
 struct Cta {
   char* shared;
@@ -82,6 +96,10 @@ struct Cta {
   }
   __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
   __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
+  __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kRoutedAt); }
+  __device__ Route<S::kTopK>* route() const {
+    return reinterpret_cast<Route<S::kTopK>*>(shared + S::kRoutedAt + 8);
+  }
   __device__ float2* rope() const { return reinterpret_cast<float2*>(shared + S::kRopeAt); }
 
   __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
@@ -91,7 +109,7 @@ struct Cta {
   template <Phase kP>
   __device__ int units() const {
     return kP == Phase::kQkv      ? S::kQkvRows
-           : kP == Phase::kGateUp ? S::kInner
+           : kP == Phase::kGateUp ? S::kInner * S::kTopK
            : kP == Phase::kHead   ? vocab
                                   : S::kHidden;
   }

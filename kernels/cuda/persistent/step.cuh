@@ -55,6 +55,7 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
       BarrierInit(my.full(i), 1);
       BarrierInit(my.empty(i), kConsumerWarps);
     }
+    if (S::kExperts > 0) BarrierInit(my.routed(), 1);
     BarrierInitFence();
   }
   __syncthreads();
@@ -77,7 +78,8 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
 template <typename S>
 bool Matches(const DenseShape& shape) {
   return shape.hidden == S::kHidden && shape.inner == S::kInner && shape.head_dim == S::kHeadDim &&
-         shape.q_heads == S::kQHeads && shape.kv_heads == S::kKvHeads;
+         shape.q_heads == S::kQHeads && shape.kv_heads == S::kKvHeads && shape.experts == S::kExperts &&
+         shape.top_k == S::kTopK;
 }
 
 template <typename S, typename Products>
