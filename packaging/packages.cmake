@@ -37,3 +37,12 @@ foreach(target wheel jar)  # packages of languages, into folders of their own
     add_dependencies(packages ${target})
   endif()
 endforeach()
+
+# The plugin's Debian package alone, which needs nothing else to be built.
+if(TARGET dsopt_cuda AND "DEB" IN_LIST CPACK_GENERATOR)
+  add_custom_target(cuda_package
+    COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G DEB
+      -D CPACK_DSOPT_DEB_COMPONENTS=deb_cuda
+    WORKING_DIRECTORY ${CMAKE_BINARY_DIR} VERBATIM)
+  add_dependencies(cuda_package dsopt_cuda)
+endif()

@@ -25,8 +25,10 @@ check() { # preset, ctest arguments...
 }
 
 failed=()
+seconds=()
 for part in "${parts[@]}"; do
   echo "== $part"
+  started=$SECONDS
   case $part in
     release) build release; check release ;;
     asan) build asan; check asan -LE "slow|cli|model" ;;
@@ -34,13 +36,15 @@ for part in "${parts[@]}"; do
     fuzz) build fuzz --target dsopt_fuzzers; check fuzz -L fuzz ;;
     cuda)
       if command -v nvcc >/dev/null; then
-        build cuda --target dsopt_cuda dsopt_cuda_kernel_test; check cuda -L cuda
+        build cuda --target cuda_package dsopt_cuda_kernel_test; check cuda -L cuda
       else
         echo "skipped: nvcc is absent, the CUDA plugin is not built"
       fi ;;
     *) echo "unknown part '$part': release, asan, tsan, fuzz or cuda" >&2; exit 2 ;;
   esac
+  seconds+=("$part $((SECONDS - started))")
 done
+echo "seconds: ${seconds[*]}"
 if [ ${#failed[@]} -gt 0 ]; then
   echo "FAILED: ${failed[*]}"
   exit 1
