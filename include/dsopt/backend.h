@@ -16,6 +16,7 @@
 #define DSOPT_BACKEND_H_
 
 #include "dsopt/dsopt.h"
+#include "dsopt/ops.h"
 
 #define DSOPT_BACKEND_ABI 1
 
@@ -148,10 +149,6 @@ typedef struct dsopt_mla_block {
   float latent_eps;                 /* of q_norm and latent_norm */
   uint64_t cache_offset;
 } dsopt_mla_block;
-
-typedef enum dsopt_activation {
-  DSOPT_ACT_SILU = 1, DSOPT_ACT_GELU_TANH = 2, DSOPT_ACT_FORCE32 = 0x7fffffff
-} dsopt_activation;
 
 /* x += down(act(gate(h)) * up(h)), h = rmsnorm(x) */
 typedef struct dsopt_mlp_block {
@@ -374,6 +371,16 @@ typedef struct dsopt_backend_api {
    * [batch, ceil(rows / group_rows), ceil(cols / group_cols)]. Otherwise as weight_write; in any order with it. */
   dsopt_status (*weight_write_scales)(dsopt_be_weight* weight, uint64_t first_group, uint64_t count,
                                       const float* scales, const float* offsets);
+
+  /* Operators of ops.h; all three or none (NULL, or a table that ends before): the backend then has no operators.
+   * The core has checked args: every tensor struct is complete, has the core's struct_size and explicit strides.
+   * op_pointer: may kernels of this device use this memory? If not, the message says what it is. */
+  dsopt_status (*op_pointer)(dsopt_be_device* device, const void* memory);       /* [any] */
+  dsopt_status (*op_workspace)(dsopt_be_device* device, dsopt_op op, const void* args, uint64_t* bytes,
+                               const char** kernel);                             /* [any] */
+  /* launch.workspace has the bytes that op_workspace asks for. */
+  dsopt_status (*op_run)(dsopt_be_device* device, dsopt_op op, const void* args,
+                         const dsopt_launch* launch);                            /* [any] */
 } dsopt_backend_api;
 
 /* The plugin's only export; called once per runtime. host is for the time of this call only (set_error, log):

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "build.h"
+#include "rows.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -121,13 +122,8 @@ bool CutUnit(const dsopt_be_program* p, const AttentionOp& op, uint32_t unit, ui
 // Rows of activations (queries or probabilities) against one 64-wide tile of keys or values.
 void Multiply(const Kernels& k, bool half, const void* tile, uint32_t depth, const void* const* in,
               uint32_t count, float* acc, uint32_t ld, uint32_t flags) {
-  const LinearFn function = half ? k.linear_bf16 : k.linear[kF32];
-  const uint32_t steps = half ? depth / 2 : depth;
-  const uint32_t calls = static_cast<uint32_t>(DivUp(count, k.micro_rows));
-  const uint32_t rows = static_cast<uint32_t>(DivUp(count, calls));  // evenly: a lone row wastes the registers
-  for (uint32_t i = 0; i < count; i += rows) {
-    function(tile, steps, in + i, Min(rows, count - i), acc + uint64_t{i} * ld, ld, flags);
-  }
+  MultiplyRows(k, half ? k.linear_bf16 : k.linear[kF32], tile, half ? depth / 2 : depth, in, count, acc, ld,
+               flags);
 }
 
 // One unit of a span while it is computed. Pages [first_page, last_page); `in` are the unit's (row, head)

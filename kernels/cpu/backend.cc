@@ -1,8 +1,9 @@
-// backend.cc - the table that the core sees. What the functions do is in device.cc, weight.cc, program.cc and
-// schedule.cc.
+// backend.cc - the table that the core sees. What the functions do is in device.cc, weight.cc, program.cc,
+// schedule.cc and ops/.
 #include "coded.h"
 #include "common.h"
 #include "device.h"
+#include "ops/op.h"
 #include "program.h"
 #include "weight.h"
 
@@ -40,7 +41,10 @@ extern "C" dsopt_status dsopt_cpu_backend_entry(const dsopt_host_api* host, uint
                                                ProgramReadPage,
                                                ProgramWritePage,
                                                MeasureRead,
-                                               WeightWriteScales};
+                                               WeightWriteScales,
+                                               OpPointer,
+                                               OpWorkspace,
+                                               OpRun};
   if (abi == nullptr || out == nullptr) return DSOPT_E_INVALID_ARGUMENT;
   if (*abi < DSOPT_BACKEND_ABI) {
     return Fail(host, DSOPT_E_VERSION, "cpu backend: it speaks ABI %d, the core at most %u", DSOPT_BACKEND_ABI,

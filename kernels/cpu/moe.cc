@@ -1,83 +1,26 @@
 // moe.cc - mixture of experts: routing in f32, rows gathered by expert, results added in the order of choice.
-#include <cmath>
-
 #include "build.h"
+#include "route.h"
 
 namespace dsopt_cpu {
 namespace {
 
 uint32_t PrepareRows(dsopt_be_program* p, const Phase&) { return Rows(p); }
 
-constexpr uint32_t kMaxGroups = 256;  // CheckDesc keeps to it
-
-// Marks in allowed[group] the top_groups groups with the largest maximum of p.
-void ChooseGroups(const dsopt_moe_block& b, const float* p, bool* allowed) {
-  const uint32_t per_group = b.experts / b.groups;
-  float best[kMaxGroups];
-  for (uint32_t g = 0; g < b.groups; ++g) {
-    best[g] = -1.0f;
-    for (uint32_t i = 0; i < per_group; ++i) best[g] = Max(best[g], p[g * per_group + i]);
-    allowed[g] = false;
-  }
-  for (uint32_t n = 0; n < b.top_groups; ++n) {
-    uint32_t chosen = b.groups;
-    for (uint32_t g = 0; g < b.groups; ++g) {
-      if (!allowed[g] && (chosen == b.groups || best[g] > best[chosen])) chosen = g;
-    }
-    allowed[chosen] = true;
-  }
-}
-
 // One row: softmax over all experts, then the choice.
 void RunRoute(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
   const dsopt_moe_block& b = phase.block->u.moe;
-  const Kernels& k = *p->device->kernels;
-  float* prob = reinterpret_cast<float*>(phase.linear.out + row * phase.linear.out_row_bytes);
-  float max;
-  k.max(prob, b.experts, &max);
-  const float sum = static_cast<float>(k.sum_exp(prob, b.experts, max));
-  k.exp_scaled(prob, b.experts, max, 1.0f, prob);
-  for (uint32_t e = 0; e < b.experts; ++e) prob[e] /= sum;
-
-  bool allowed[kMaxGroups];
-  const bool grouped = b.groups > 1;
-  if (grouped) ChooseGroups(b, prob, allowed);
-  const uint32_t per_group = grouped ? b.experts / b.groups : b.experts;
-  float* weights = p->mixture.weights + uint64_t{row} * b.top_k;
-  int32_t* experts = p->mixture.experts + uint64_t{row} * b.top_k;
-  float total = 0.0f;
-  for (uint32_t n = 0; n < b.top_k; ++n) {
-    uint32_t chosen = b.experts;
-    for (uint32_t e = 0; e < b.experts; ++e) {
-      if (grouped && !allowed[e / per_group]) continue;
-      if (prob[e] >= 0.0f && (chosen == b.experts || prob[e] > prob[chosen])) chosen = e;
-    }
-    if (chosen == b.experts) {  // only if a logit was not a number: any expert, no weight
-      experts[n] = 0;
-      weights[n] = 0.0f;
-      continue;
-    }
-    experts[n] = static_cast<int32_t>(chosen);
-    weights[n] = prob[chosen];
-    total += prob[chosen];
-    prob[chosen] = -1.0f;
-  }
-  for (uint32_t n = 0; n < b.top_k; ++n) {
-    if (b.renormalise != 0 && total > 0.0f) weights[n] /= total;
-    weights[n] *= b.route_scale;
-  }
+  const RouteRule rule = {b.experts, b.top_k, b.groups, b.top_groups, b.renormalise != 0, b.route_scale};
+  RouteRow(*p->device->kernels, rule,
+           reinterpret_cast<float*>(phase.linear.out + row * phase.linear.out_row_bytes),
+           p->mixture.experts + uint64_t{row} * b.top_k, p->mixture.weights + uint64_t{row} * b.top_k);
 }
 
-// Sorts the (row, choice) slots by expert, rows ascending. All of it happens before the phase has units: none.
+// All of it happens before the phase has units: none.
 uint32_t PrepareSort(dsopt_be_program* p, const Phase& phase) {
   const dsopt_moe_block& b = phase.block->u.moe;
-  Mixture& m = p->mixture;
-  const uint32_t slots = Rows(p) * b.top_k;
-  for (uint32_t e = 0; e <= b.experts; ++e) m.first[e] = 0;
-  for (uint32_t s = 0; s < slots; ++s) ++m.first[m.experts[s] + 1];
-  for (uint32_t e = 0; e < b.experts; ++e) m.first[e + 1] += m.first[e];
-  for (uint32_t e = 0; e < b.experts; ++e) m.unit_first[e] = m.first[e];  // borrowed as the write position
-  for (uint32_t s = 0; s < slots; ++s) m.order[m.unit_first[m.experts[s]]++] = s;
+  const Mixture& m = p->mixture;
+  SortSlots(m.experts, Rows(p) * b.top_k, b.experts, m.order, m.first, m.unit_first);
   return 0;
 }
 

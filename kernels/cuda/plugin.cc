@@ -227,7 +227,7 @@ constexpr dsopt_backend_api kTable = {
     TableWeightBytes, TableWeightCreate, TableWeightWrite, TableWeightFill, WeightFinish, WeightDestroy,
     ProgramPlanEntry, ProgramCreate, ProgramDestroy, ProgramBegin, ProgramAdvance, ProgramResult, ProgramCancel,
     ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead,
-    TableWeightWriteScales};
+    TableWeightWriteScales, nullptr, nullptr, nullptr};
 
 }  // namespace
 

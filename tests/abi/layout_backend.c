@@ -210,7 +210,7 @@ AT(dsopt_batch_result, top_tokens, 24);
 AT(dsopt_batch_result, top_logprobs, 32);
 AT(dsopt_batch_result, device_ns, 40);
 
-SIZE(dsopt_backend_api, 216);
+SIZE(dsopt_backend_api, 240);
 AT(dsopt_backend_api, struct_size, 0);
 AT(dsopt_backend_api, abi, 4);
 AT(dsopt_backend_api, name, 8);
@@ -239,3 +239,6 @@ AT(dsopt_backend_api, program_read_page, 184);
 AT(dsopt_backend_api, program_write_page, 192);
 AT(dsopt_backend_api, measure_read, 200);
 AT(dsopt_backend_api, weight_write_scales, 208);
+AT(dsopt_backend_api, op_pointer, 216);
+AT(dsopt_backend_api, op_workspace, 224);
+AT(dsopt_backend_api, op_run, 232);

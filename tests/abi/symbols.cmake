@@ -1,5 +1,5 @@
-# cmake -DLIBRARY=libdsopt.so -DMAP=libdsopt.map -DHEADER=dsopt.h -P symbols.cmake
-# The library exports exactly what the version script names, the script exactly what the header declares, and
+# cmake -DLIBRARY=libdsopt.so -DMAP=libdsopt.map -DHEADERS=dsopt.h;ops.h -P symbols.cmake
+# The library exports exactly what the version script names, the script exactly what the headers declare, and
 # the library calls nothing that ends the process or prints.
 cmake_minimum_required(VERSION 3.25)
 execute_process(COMMAND nm -D --defined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE exported RESULT_VARIABLE rc)
@@ -13,8 +13,12 @@ list(SORT exported)
 file(STRINGS ${MAP} named REGEX "^ +dsopt_")
 list(TRANSFORM named REPLACE "[ ;]" "")
 list(SORT named)
-file(STRINGS ${HEADER} declared REGEX "DSOPT_CALL dsopt_[a-z_]+\\(")
-list(TRANSFORM declared REPLACE ".*DSOPT_CALL (dsopt_[a-z_]+)\\(.*" "\\1")
+set(declared)
+foreach(header ${HEADERS})
+  file(STRINGS ${header} found REGEX "DSOPT_CALL dsopt_[a-z_]+\\(")
+  list(TRANSFORM found REPLACE ".*DSOPT_CALL (dsopt_[a-z_]+)\\(.*" "\\1")
+  list(APPEND declared ${found})
+endforeach()
 list(SORT declared)
 if(NOT exported STREQUAL named)
   message(SEND_ERROR "exported: ${exported}\nversion script: ${named}")

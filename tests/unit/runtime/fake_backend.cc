@@ -335,6 +335,9 @@ constexpr dsopt_backend_api kApi = {sizeof(dsopt_backend_api),
                                     ProgramReadPage,
                                     ProgramWritePage,
                                     MeasureRead,
+                                    nullptr,  // no scales, no operators
+                                    nullptr,
+                                    nullptr,
                                     nullptr};
 
 }  // namespace

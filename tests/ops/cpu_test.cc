@@ -1,0 +1,127 @@
+// cpu_test.cc - the operators on the CPU: every instruction set of this machine, alone and with threads.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "ops_bodies.h"
+
+namespace dsopt::ops_test {
+namespace {
+
+class HostMemory : public Memory {
+ public:
+  void* Allocate(size_t bytes) override { return std::aligned_alloc(512, (bytes + 1023) / 512 * 512); }
+  void Free(void* data) override { std::free(data); }
+  void Write(void* dst, const void* src, size_t bytes) override { std::memcpy(dst, src, bytes); }
+  void Read(void* dst, const void* src, size_t bytes) override { std::memcpy(dst, src, bytes); }
+  void* stream() override { return nullptr; }
+  dsopt_status Run(const std::function<dsopt_status()>& call) override { return call(); }
+  size_t Misalignment(size_t element_bytes) override { return element_bytes; }
+  bool on_host() override { return true; }
+};
+
+struct ReleaseRuntime {
+  void operator()(dsopt_runtime* runtime) const { dsopt_runtime_release(runtime); }
+};
+using RuntimePtr = std::unique_ptr<dsopt_runtime, ReleaseRuntime>;
+
+RuntimePtr NewRuntime(const char* variant, uint32_t threads) {
+  auto options = Sized<dsopt_runtime_options>();
+  options.cpu_threads = threads;
+  options.cpu_variant = variant;
+  options.disable_backend_scan = 1;
+  dsopt_runtime* runtime = nullptr;
+  REQUIRE(dsopt_runtime_create(&options, &runtime) == DSOPT_OK);
+  return RuntimePtr(runtime);
+}
+
+// Those that the best of the machine includes.
+template <typename Body>
+void ForEach(const Body& body) {
+  auto info = Sized<dsopt_device_info>();
+  REQUIRE(dsopt_device_get_info(NewRuntime(nullptr, 1).get(), 0, &info) == DSOPT_OK);
+  const char* const variants[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+  for (uint32_t arch = 0; arch <= info.arch; ++arch) {
+    DYNAMIC_SECTION(variants[arch]) {
+      HostMemory memory;
+      Device device(&memory, NewRuntime(variants[arch], 1 + arch % 3).get(), "cpu");
+      body(&device);
+    }
+  }
+}
+
+TEST_CASE("rmsnorm computes what the header says", "[ops]") { ForEach(CheckRmsNorm); }
+TEST_CASE("linear computes what the header says", "[ops]") { ForEach(CheckLinear); }
+TEST_CASE("qkv computes what the header says", "[ops]") { ForEach(CheckQkv); }
+TEST_CASE("attention computes what the header says", "[ops]") { ForEach(CheckAttention); }
+TEST_CASE("the gated MLP computes what the header says", "[ops]") { ForEach(CheckGatedMlp); }
+TEST_CASE("the mixture computes what the header says", "[ops]") { ForEach(CheckMoe); }
+TEST_CASE("sample draws the token that a float64 sampler draws", "[ops]") { ForEach(CheckSample); }
+
+TEST_CASE("wrong use of any operand is refused by name before anything is written", "[ops]") {
+  HostMemory memory;
+  Device device(&memory, NewRuntime(nullptr, 2).get(), "cpu");
+  CheckWrongUse(&device);
+}
+
+TEST_CASE("a row of linear has the same bits alone and among others", "[ops]") {
+  ForEach([](Device* device) {
+    Random random(Seed() + 9);
+    Tensor x(device, DSOPT_BF16, {130, 97}), weight(device, DSOPT_BF16, {70, 97}),
+        out(device, DSOPT_F32, {130, 70});
+    Tensor alone(device, DSOPT_F32, {1, 70});
+    x.Normal(&random);
+    weight.Normal(&random);
+    auto args = Sized<dsopt_linear_args>();
+    args.x = x;
+    args.weight = weight;
+    args.out = out;
+    Run(device, DSOPT_OP_LINEAR, &args);
+    out.Read();
+    for (int64_t row = 0; row < 130; row += 43) {
+      dsopt_tensor one = x.view;
+      one.shape[0] = 1;
+      one.data = static_cast<uint16_t*>(one.data) + row * 97;
+      args.x = &one;
+      args.out = alone;
+      Run(device, DSOPT_OP_LINEAR, &args);
+      alone.Read();
+      CHECK(std::equal(alone.values.begin(), alone.values.end(), &out.values[out.Index({row, 0})]));
+    }
+  });
+}
+
+TEST_CASE("operators of an older and of a newer header are understood or refused", "[ops]") {
+  HostMemory memory;
+  Device device(&memory, NewRuntime(nullptr, 1).get(), "cpu");
+  Tensor x(&device, DSOPT_F32, {2, 8}), weight(&device, DSOPT_F32, {8}), out(&device, DSOPT_F32, {2, 8});
+  x.Fill([] { return 1.0; });
+  weight.Fill([] { return 1.0; });
+  struct Newer {
+    dsopt_rmsnorm_args args;
+    uint64_t unknown;
+  } newer = {Sized<dsopt_rmsnorm_args>(), 0};
+  newer.args.struct_size = sizeof newer;
+  newer.args.x = x;
+  newer.args.weight = weight;
+  newer.args.out = out;
+  Run(&device, DSOPT_OP_RMSNORM, &newer);
+  newer.unknown = 1;
+  size_t bytes = 0;
+  CHECK(dsopt_op_workspace(device.ops, DSOPT_OP_RMSNORM, &newer, &bytes, nullptr) == DSOPT_E_UNSUPPORTED);
+}
+
+TEST_CASE("creating operators names what is missing", "[ops]") {
+  const RuntimePtr runtime = NewRuntime(nullptr, 1);
+  dsopt_ops* ops = nullptr;
+  CHECK(dsopt_ops_create(nullptr, "cpu", &ops) == DSOPT_E_INVALID_ARGUMENT);
+  CHECK(dsopt_ops_create(runtime.get(), nullptr, &ops) == DSOPT_E_INVALID_ARGUMENT);
+  CHECK(dsopt_ops_create(runtime.get(), "cpu", nullptr) == DSOPT_E_INVALID_ARGUMENT);
+  CHECK(dsopt_ops_create(runtime.get(), "cuda:7", &ops) == DSOPT_E_NOT_FOUND);
+  CHECK(std::string(dsopt_last_error()).find("cuda:7") != std::string::npos);
+  CHECK(ops == nullptr);
+  dsopt_ops_release(nullptr);
+}
+
+}  // namespace
+}  // namespace dsopt::ops_test
