@@ -1,9 +1,12 @@
 #include "loop.h"
 
+#include "realtime.h"
+
 namespace {
 
 constexpr int64_t kBlock = 100;  // ticks
 constexpr int64_t kLeastBudget = 100'000;
+constexpr int64_t kRuntime = 9'400'000;  // of each period: what the own work, a poll and its overrun may take
 
 }  // namespace
 
@@ -61,11 +64,18 @@ void ControlLoop::Think(int64_t release, Tick* record) {
   record->poll_cpu = NowNs(CLOCK_THREAD_CPUTIME_ID) - cpu;
 }
 
+std::string ControlLoop::Prepare(std::optional<Witness>* witness) const {
+  if (options_.fast) return "normal; --fast: times mean nothing";
+  witness->emplace(options_.realtime);  // before: a SCHED_DEADLINE thread may not make others
+  if (!options_.realtime) return "normal";
+  return AskForRealtime(kRuntime, kPeriodNs, 50) + ", " + LockMemory();
+}
+
 void ControlLoop::Run() {
+  std::optional<Witness> witness;
+  journal_->Write("priority: " + Prepare(&witness));
   const int64_t start = NowNs() + 2 * kPeriodNs;
   Tick before;
-  std::optional<Witness> witness;
-  if (!options_.fast) witness.emplace();
   for (int64_t tick = 0; !Done(tick); ++tick) {
     Tick record;
     int64_t release = start + tick * kPeriodNs;
@@ -90,6 +100,7 @@ void ControlLoop::Run() {
     before = record;
   }
   if (!witness) return;
+  BackToNormal();
   witness->Stop();
   log_.Hear(witness->stalls());
   stalls_ = witness->stalls();

@@ -3,6 +3,7 @@
 #ifndef ROBOT_LOOP_LOOP_H_
 #define ROBOT_LOOP_LOOP_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct LoopOptions {
   int64_t ticks = 3000;            // with inference, and as many without; 0: until the commands are carried out
   bool baseline = true;            // false: inference in every tick
   bool fast = false;               // does not wait for the clock: for tests of what happens, not of when
+  bool realtime = true;            // the witness too
   int64_t reserve_ns = 1'000'000;  // of each tick that the mind does not get
   std::vector<std::string> commands;
 };
@@ -35,6 +37,7 @@ class ControlLoop {
  private:
   static constexpr int64_t kLongest = 200'000;  // ticks, where the commands decide
 
+  std::string Prepare(std::optional<Witness>* witness) const;
   bool Done(int64_t tick) const;
   void OwnWork(int64_t tick);
   void Think(int64_t release, Tick* record);

@@ -1,11 +1,7 @@
 // robot_loop - a simulated robot in a house, controlled at 100 Hz, that understands commands in natural
 // language: options, real-time priority, the report.
-#include <sched.h>
-#include <sys/mman.h>
-
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <iostream>
 
@@ -36,7 +32,7 @@ A simulated robot, controlled at 100 Hz, turns commands into action plans with w
   --no-baseline      inference in every tick: no ticks without
   --fast             do not wait for the clock (tests): what happens is the same, times mean nothing
   --no-background    only the commands are translated; else a second stream keeps each poll busy
-  --no-realtime      do not ask for SCHED_FIFO and locked memory
+  --no-realtime      do not ask for SCHED_DEADLINE or SCHED_FIFO, and locked memory
   --threads N        compute threads of the library (default 1: all work on the loop's thread)
   --cpu-variant V    at most these CPU instructions: scalar avx2 avx512 avx512_bf16
   --model FILE       default: examples/robot_model/robot.dsopt
@@ -46,7 +42,6 @@ A simulated robot, controlled at 100 Hz, turns commands into action plans with w
 struct Options {
   MindOptions mind;
   LoopOptions loop;
-  bool realtime = true;
   std::string svg;
 };
 
@@ -93,7 +88,7 @@ Options Parse(int argc, char** argv) {
     else if (name == "--no-background")
       options.mind.busy = false;
     else if (name == "--no-realtime")
-      options.realtime = false;
+      options.loop.realtime = false;
     else if (name == "--threads")
       options.mind.threads = static_cast<uint32_t>(Number(name, value()));
     else if (name == "--cpu-variant")
@@ -107,20 +102,6 @@ Options Parse(int argc, char** argv) {
   }
   if (options.loop.commands.empty()) options.loop.commands.assign(std::begin(kScript), std::end(kScript));
   return options;
-}
-
-// What a robot does: the loop goes before everything else, and its memory is never paged out.
-std::string AskForRealtime(bool wanted) {
-  if (!wanted) return "normal";
-  const sched_param parameter{.sched_priority = 50};
-  std::string text = sched_setscheduler(0, SCHED_FIFO, &parameter) == 0
-                         ? "SCHED_FIFO 50"
-                         : std::string("normal (SCHED_FIFO: ") + std::strerror(errno) + ")";
-  if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
-    text += ", memory locked";
-  else
-    text += std::string(", memory not locked (") + std::strerror(errno) + ")";
-  return text;
 }
 
 void PrintEnd(const ControlLoop& loop, const Mind& mind, const LoopOptions& options) {
@@ -164,11 +145,7 @@ int Run(const Options& options) {
               options.mind.threads);
   auto journal = std::make_unique<Journal>();  // its thread keeps the normal priority
   ControlLoop loop(options.loop, &mind, journal.get());
-  journal->Write("priority: " + AskForRealtime(options.realtime && !options.loop.fast) +
-                 (options.loop.fast ? "; --fast: times mean nothing" : ""));
   loop.Run();
-  const sched_param normal{.sched_priority = 0};
-  sched_setscheduler(0, SCHED_OTHER, &normal);
   journal.reset();  // everything is printed
   getloadavg(&load[1], 1);
   PrintEnd(loop, mind, options.loop);

@@ -105,7 +105,7 @@ void TickLog::PrintVerdict(std::FILE* out) const {
   std::fprintf(out,
                "\nA tick is missed if its own work is not done 10 ms after its release. It is missed by the "
                "program if CPU time explains\n"
-               "it: own work, and the poll before it beyond its budget, less what a witness thread on the last "
+               "it: own work, and the poll before it beyond its budget, less what a witness thread on another "
                "core missed too. Else\nthe machine was away or gave the core to others.\n");
   size_t listed = 0, left = 0;
   for (const Tick& t : ticks_) {

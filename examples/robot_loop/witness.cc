@@ -1,9 +1,6 @@
 #include "witness.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <unistd.h>
-
+#include "realtime.h"
 #include "ticks.h"
 
 namespace {
@@ -11,9 +8,9 @@ constexpr int64_t kStep = 1'000'000, kWorthNoting = 1'000'000;
 constexpr size_t kMost = 100'000;
 }  // namespace
 
-Witness::Witness() {
+Witness::Witness(bool realtime) {
   stalls_.reserve(kMost);
-  thread_ = std::thread([this] { Watch(); });
+  thread_ = std::thread([this, realtime] { Watch(realtime); });
 }
 
 void Witness::Stop() {
@@ -21,14 +18,9 @@ void Witness::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-// Where SCHED_FIFO is not permitted the witness runs as it can, and other programs delay it too.
-void Witness::Watch() {
-  cpu_set_t core;
-  CPU_ZERO(&core);
-  CPU_SET(static_cast<size_t>(sysconf(_SC_NPROCESSORS_ONLN) - 1), &core);
-  pthread_setaffinity_np(pthread_self(), sizeof core, &core);
-  const sched_param first{.sched_priority = 60};
-  pthread_setschedparam(pthread_self(), SCHED_FIFO, &first);
+// Without real-time priority the witness runs as it can, and other programs delay it too.
+void Witness::Watch(bool realtime) {
+  if (realtime) AskForRealtime(kStep / 20, kStep, 60);
   int64_t at = NowNs();
   while (!stop_.load(std::memory_order_relaxed)) {
     at += kStep;

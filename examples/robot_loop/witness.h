@@ -15,7 +15,7 @@ struct Stall {
 
 class Witness {
  public:
-  Witness();  // begins to watch
+  explicit Witness(bool realtime);  // begins to watch
   ~Witness() { Stop(); }
   Witness(const Witness&) = delete;
   Witness& operator=(const Witness&) = delete;
@@ -25,7 +25,7 @@ class Witness {
   const std::vector<Stall>& stalls() const { return stalls_; }
 
  private:
-  void Watch();
+  void Watch(bool realtime);
 
   std::vector<Stall> stalls_;
   std::atomic<bool> stop_{false};
