@@ -107,10 +107,10 @@ __device__ __forceinline__ int PackedItems(const LinearArgs& a, int m) {
   return low;
 }
 
-// ---- producer: one warp. Lane i copies weight block i of the panel and the input rows i and i + 32: pointers
-// are made once per group, a unit costs a few instructions
-// ---------------------------------------------------------
+// ---- producer ------------------------------------------------------------------------------------------
 
+// One warp. Lane i copies weight block i of the panel, all lanes together the input rows; pointers are made once per
+// group, so that a unit costs few instructions.
 template <int kM, int kC>
 struct PackedProducer {
   using Shared = PackedShared<kM, kC>;
@@ -120,7 +120,8 @@ struct PackedProducer {
   int lane;
   uint64_t policy = EvictFirst();
   const uint8_t* weights = nullptr;  // this lane's block, from its first chunk on; null: none
-  const bf16* input[2] = {nullptr, nullptr};
+  const bf16* rows_at = nullptr;              // first input row
+  const bf16* input[2] = {nullptr, nullptr};  // sorted slots: of rows `lane` and `lane` + 32
   int blocks = 0, rows = 0;
 
   __device__ void WeightsOf(const PackedCursor& at, int matrix) {
@@ -130,6 +131,10 @@ struct PackedProducer {
               (static_cast<int64_t>(at.panel) * kPanelBlocks + lane) * g.block_bytes;
   }
   __device__ void InputsOf(const PackedItem& item) {
+    if (p.args.sorted_slots == nullptr) {
+      rows_at = item.Input(p.args, 0);
+      return;
+    }
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
       if (lane + 32 * j < item.rows) input[j] = item.Input(p.args, lane + 32 * j);
@@ -142,7 +147,7 @@ struct PackedProducer {
   }
   __device__ void CopyWeights(int unit) {
     const uint32_t bytes = WeightBytes(unit);
-    if (lane == 0) ring.Expect(blocks * bytes + rows * InputBytes(unit));
+    if (lane == 0) ring.Expect(blocks * bytes);
     for (int i = 0; i < kPanelBlocks; ++i)
       if (i < blocks)
         ring.CopyFrom(i, i * p.geometry.unit_bytes,
@@ -150,10 +155,19 @@ struct PackedProducer {
   }
   __device__ void CopyInputs(int unit) {
     const uint32_t bytes = InputBytes(unit), to = kPanelBlocks * p.geometry.unit_bytes;
-#pragma unroll
-    for (int j = 0; j < (kM + 31) / 32; ++j)
-      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * Shared::kPitch, Shared::kPitch, min(rows - 32 * j, 32),
-                    input[j] + unit * kC * kChunkColumns, bytes, lane);
+    if (p.args.sorted_slots == nullptr) {  // rows at equal distances: lane 0's and those after it
+      const char* from = reinterpret_cast<const char*>(rows_at + unit * kC * kChunkColumns);
+      for (int r = 0; r < rows; ++r, from += p.args.in_row_stride * 2)
+        ring.CopyRow(to + r * Shared::kPitch, from, bytes, lane);
+      return;
+    }
+    for (int r = 0; r < rows; ++r) {
+      const bf16* mine = r < 32 ? input[0] : input[1];
+      const uint64_t from = __shfl_sync(~0u, reinterpret_cast<uint64_t>(mine), r % 32);
+      ring.CopyRow(to + r * Shared::kPitch,
+                   reinterpret_cast<const char*>(reinterpret_cast<const bf16*>(from) + unit * kC * kChunkColumns), bytes,
+                   lane);
+    }
   }
   // Weights never change: the first ones are requested before the previous kernel has finished, where the
   // matrix is known by then.
