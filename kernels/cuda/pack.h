@@ -35,6 +35,10 @@ cudaError_t FillCodes(cudaStream_t stream, const PackedLayout& layout, const Wei
 cudaError_t FillSmooth(cudaStream_t stream, uint64_t count, uint64_t seed, float mean, float stddev,
                        void* data);
 
+// Rows [first, first + count) of a weight of one matrix as bf16 rows [count, k]: for products of so many rows that the
+// expansion is paid once for all of them. first is a multiple of 16. lossless12: the exact weights.
+cudaError_t UnpackRows(const Launch& launch, const PackedWeight& weight, int first, int count, void* out);
+
 // x[r, :] = decoded row tokens[r] * scale.
 cudaError_t EmbedPacked(const Launch& launch, const PackedWeight& table, const int* tokens, int rows,
                         float scale, float* x);

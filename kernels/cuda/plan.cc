@@ -424,6 +424,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   p.input = take(p.input_bytes);
   p.ropes = take(rope_floats * 4);
   p.library = device.cublas_lt != nullptr && p.fast ? take(uint64_t{32} << 20) : 0;
+  p.unpacked = p.fast && HasPacked(d) && d.max_rows > kSkinnyRows ? take(kUnpackedBytes) : 0;
   if (p.persistent) {
     p.dense_layers = take(static_cast<uint64_t>(p.dense.layers) * sizeof(DenseLayer));
     p.dense_counters = take(DenseCounterWords(p.dense) * 4);

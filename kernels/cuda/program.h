@@ -45,6 +45,9 @@ struct InputCounts {
 };
 InputLayout LayOutInput(const InputCounts& counts);
 
+// Room for bf16 rows of an encoded matrix while a product with many input rows uses them.
+inline constexpr uint64_t kUnpackedBytes = uint64_t{64} << 20;
+
 // What a description comes to. Filled by MakePlan, which allocates nothing on the device.
 struct ProgramPlan {
   bool fast = false;            // bf16 activations on tensor cores; else f32 kernels
@@ -54,7 +57,7 @@ struct ProgramPlan {
   uint64_t result_bytes = 0;    // pinned host memory
   // Offsets in the workspace.
   uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
-           library = 0;
+           library = 0, unpacked = 0;
   uint64_t arrived_bytes = 0;
   uint64_t max_work_tiles = 0;
   // Batch-1 steps of dense models go through one persistent kernel.
@@ -138,6 +141,7 @@ struct dsopt_be_program {
   cudaError_t RecordSample();
   cudaError_t RecordPersistent();
   cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
+  cudaError_t LinearUnpacked(const dsopt_cuda::LinearArgs& args, void* wide);
   cudaError_t NormLinear(dsopt_cuda::LinearArgs args, const float* x, int64_t stride, const int* rows_list,
                          const dsopt_be_weight* gain, float eps, void* h, void* wide);
   cudaError_t Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain, float eps,

@@ -50,9 +50,11 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
 }
 
 cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
-  if (args.packed != nullptr)
-    return plan.fast ? LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived))
-                     : LinearPackedReference(launch_, args, *args.packed);
+  if (args.packed != nullptr) {
+    if (!plan.fast) return LinearPackedReference(launch_, args, *args.packed);
+    if (args.rows > kSkinnyRows && args.slot_expert == nullptr && plan.unpacked != 0) return LinearUnpacked(args, wide);
+    return LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
+  }
   if (!plan.fast) return LinearReference(launch_, args);
   if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
@@ -76,6 +78,29 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
     }
   }
   return args.rows <= kSkinnyRows ? LinearSkinny(launch_, args) : LinearTiles(launch_, args);
+}
+
+// A product of many rows with an encoded matrix: some of its rows at a time are expanded to bf16, which costs less than
+// expanding them again for every 64 input rows, and goes the way of bf16 weights.
+cudaError_t dsopt_be_program::LinearUnpacked(const LinearArgs& args, void* wide) {
+  const bool pairs = args.epilogue == Epilogue::kGateUp;
+  if (pairs && args.bias != nullptr)  // gate and up biases do not lie beside each other
+    return LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
+  const int fit = static_cast<int>(kUnpackedBytes / (static_cast<uint64_t>(args.k) * 2) / 128 * 128);
+  const int step = fit < args.n ? fit : args.n;
+  for (int first = 0; first < args.n; first += step) {
+    LinearArgs part = args;
+    part.n = args.n - first < step ? args.n - first : step;
+    part.packed = nullptr;
+    part.elem = Elem::kBf16;
+    part.weight = At<char>(plan.unpacked);
+    if (args.bias != nullptr) part.bias = args.bias + first;
+    const bool floats = args.epilogue == Epilogue::kAdd || (args.epilogue == Epilogue::kStore && args.out_f32);
+    part.out = static_cast<char*>(args.out) + static_cast<int64_t>(pairs ? first / 2 : first) * (floats ? 4 : 2);
+    RETURN_IF_CUDA_ERROR(UnpackRows(launch_, *args.packed, first, part.n, At<char>(plan.unpacked)));
+    RETURN_IF_CUDA_ERROR(Linear(part, wide));
+  }
+  return cudaSuccess;
 }
 
 cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain,

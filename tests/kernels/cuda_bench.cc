@@ -579,7 +579,9 @@ void CheckEncodings() {
     for (const auto& shape : shapes) {
       for (const uint32_t r : rows) {
         const double fast = EncodedError(c, shape[0], shape[1], r, DSOPT_PRECISION_FAST);
-        if (!(fast < 3e-4)) {  // an input that rounds the other way moves a sum that far
+        // An input that rounds the other way moves a sum so far; beyond 64 rows decoded weights are rounded to bf16.
+        const double tolerance = r > 64 && c.encoding != DSOPT_ENCODING_LOSSLESS12 ? 4e-3 : 3e-4;
+        if (!(fast < tolerance)) {
           std::printf("  encoding %d groups %ux%u offset %u: [%u, %u] rows %u: %.1e\n", c.encoding, c.group_rows, c.group_cols,
                       c.has_offset, shape[0], shape[1], r, fast);
           ++wrong;
