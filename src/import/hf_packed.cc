@@ -50,7 +50,8 @@ class PackedMatrix : public EncodedSource {
       return {};
     }
     for (uint32_t group : {128u, 64u, 32u}) {
-      if (group_size_ % group != 0 && group_size_ != cols()) continue;
+      const bool whole_rows = group_size_ == cols() && (cols() >= group || group == 32);  // any group is right
+      if (group_size_ % group != 0 && !whole_rows) continue;
       form_.encoding = DSOPT_ENCODING_INT4;
       form_.group_cols = group;
       return {};

@@ -271,8 +271,7 @@ Result<SafetensorsHeader> ReadSafetensorsHeader(Source& source, uint64_t* data_o
   return header;
 }
 
-Status SafetensorsCheckpoint::AddFile(const std::filesystem::path& path, SafetensorsHeader* header) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Source> source, OpenFileSource(path.string(), false));
+Status SafetensorsCheckpoint::AddFile(std::unique_ptr<Source> source, SafetensorsHeader* header) {
   uint64_t data_offset = 0;
   ASSIGN_OR_RETURN(*header, ReadSafetensorsHeader(*source, &data_offset));
   for (SafetensorsEntry& entry : header->tensors) {
@@ -303,7 +302,8 @@ Status SafetensorsCheckpoint::OpenSharded(const std::filesystem::path& folder,
   }
   for (const auto& [file, names] : shards) {
     SafetensorsHeader header;
-    RETURN_IF_ERROR(AddFile(folder / file, &header));
+    ASSIGN_OR_RETURN(std::unique_ptr<Source> source, OpenFileSource((folder / file).string(), false));
+    RETURN_IF_ERROR(AddFile(std::move(source), &header));
     for (const std::string& name : names) {
       const SafetensorsEntry* entry = FindByName(header.tensors, name);
       if (entry == nullptr) {
@@ -324,16 +324,28 @@ Result<SafetensorsCheckpoint> SafetensorsCheckpoint::Open(const std::filesystem:
   if (std::filesystem::exists(index, error)) {
     RETURN_IF_ERROR(checkpoint.OpenSharded(folder, index));
   } else if (std::filesystem::exists(single, error)) {
-    SafetensorsHeader header;
-    RETURN_IF_ERROR(checkpoint.AddFile(single, &header));
-    checkpoint.tensors_ = std::move(header.tensors);
+    ASSIGN_OR_RETURN(std::unique_ptr<Source> source, OpenFileSource(single.string(), false));
+    return FromSource(std::move(source));
   } else {
     return Error(DSOPT_E_NOT_FOUND, "%s: neither model.safetensors nor model.safetensors.index.json is there",
                  folder.c_str());
   }
-  std::sort(checkpoint.tensors_.begin(), checkpoint.tensors_.end(), ByName);
-  RETURN_IF_ERROR(CheckNamesDiffer(checkpoint.tensors_));
+  RETURN_IF_ERROR(checkpoint.SortTensors());
   return checkpoint;
+}
+
+Result<SafetensorsCheckpoint> SafetensorsCheckpoint::FromSource(std::unique_ptr<Source> source) {
+  SafetensorsCheckpoint checkpoint;
+  SafetensorsHeader header;
+  RETURN_IF_ERROR(checkpoint.AddFile(std::move(source), &header));
+  checkpoint.tensors_ = std::move(header.tensors);
+  RETURN_IF_ERROR(checkpoint.SortTensors());
+  return checkpoint;
+}
+
+Status SafetensorsCheckpoint::SortTensors() {
+  std::sort(tensors_.begin(), tensors_.end(), ByName);
+  return CheckNamesDiffer(tensors_);
 }
 
 const SafetensorsEntry* SafetensorsCheckpoint::Find(const std::string& name) const {
@@ -343,7 +355,8 @@ const SafetensorsEntry* SafetensorsCheckpoint::Find(const std::string& name) con
   return alias == aliases_.end() ? nullptr : FindByName(tensors_, alias->second);
 }
 
-Status SafetensorsCheckpoint::Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) const {
+Status SafetensorsCheckpoint::Read(const SafetensorsEntry& tensor, uint64_t offset,
+                                   std::span<uint8_t> dst) const {
   if (!RangeFits(offset, dst.size(), tensor.bytes)) {
     return Error(DSOPT_E_INVALID_ARGUMENT, "tensor '%s': %zu bytes from %llu, it has %llu", tensor.name.c_str(),
                  dst.size(), static_cast<unsigned long long>(offset),

@@ -45,6 +45,7 @@ Result<SafetensorsHeader> ReadSafetensorsHeader(Source& source, uint64_t* data_o
 class SafetensorsCheckpoint {
  public:
   static Result<SafetensorsCheckpoint> Open(const std::filesystem::path& folder);
+  static Result<SafetensorsCheckpoint> FromSource(std::unique_ptr<Source> source);  // one file
 
   const std::vector<SafetensorsEntry>& tensors() const { return tensors_; }  // sorted by name
   // By name, or by the alias that __metadata__ gives for a name that is absent; nullptr if neither is there.
@@ -53,7 +54,8 @@ class SafetensorsCheckpoint {
   Status Read(const SafetensorsEntry& tensor, uint64_t offset, std::span<uint8_t> dst) const;
 
  private:
-  Status AddFile(const std::filesystem::path& path, SafetensorsHeader* header);
+  Status AddFile(std::unique_ptr<Source> source, SafetensorsHeader* header);
+  Status SortTensors();
   Status OpenSharded(const std::filesystem::path& folder, const std::filesystem::path& index);
 
   std::vector<std::unique_ptr<Source>> files_;

@@ -1,5 +1,5 @@
 // gguf_model.cc - models as llama.cpp's converter writes them.
-#include <stdexcept>
+#include <algorithm>
 
 #include "import/canonical_tensors.h"
 #include "tests/quantised/gguf_builder.h"
@@ -8,60 +8,65 @@
 namespace dsopt::testing {
 namespace {
 
+LayerKind DenseKind(const GgufModelOptions& options) {
+  LayerKind kind;
+  kind.norm_eps = kind.latent_norm_eps = 1e-5f;
+  kind.attention.q_heads = 4;
+  kind.attention.kv_heads = 2;
+  kind.attention.head_dim = kind.attention.rope.dim = options.hidden / 4;
+  kind.attention.qkv_bias = options.biases;
+  kind.mlp.inner = 2 * options.hidden;
+  return kind;
+}
+
+void MakeMla(uint32_t hidden, AttentionSpec* attention) {
+  attention->kv_heads = attention->q_heads;
+  attention->rope.dim = attention->nope_dim = attention->head_dim / 2;
+  attention->rope.interleaved = true;
+  attention->v_dim = attention->head_dim;
+  attention->q_lora_rank = attention->kv_lora_rank = hidden;
+}
+
+MoeSpec Experts(uint32_t experts, uint32_t top_k, uint32_t inner) {
+  MoeSpec moe;
+  moe.experts = experts;
+  moe.top_k = top_k;
+  moe.inner = inner;
+  return moe;
+}
+
 ConfigSpec MakeConfig(const GgufModelOptions& options) {
   ConfigSpec config;
-  config.hidden = 256;
+  config.architecture = "llama";
+  config.hidden = options.hidden;
   config.vocab = kQuantisedVocab;
   config.context = 512;
   config.final_norm_eps = 1e-5f;
   config.tie_embeddings = options.tied;
-  LayerKind kind;
-  kind.norm_eps = kind.latent_norm_eps = 1e-5f;
-  AttentionSpec& attention = kind.attention;
-  attention.q_heads = 4;
-  attention.kv_heads = 2;
-  attention.head_dim = attention.rope.dim = 64;
-  attention.qkv_bias = options.biases;
-  kind.mlp.inner = 512;
-  config.architecture = "llama";
-  config.kinds = {kind};
+  config.kinds = {DenseKind(options)};
   config.layers.assign(options.layers, 0);
   LayerKind& only = config.kinds[0];
-  switch (options.family) {
-    case QuantisedFamily::kLlama:
-      break;
-    case QuantisedFamily::kMistral:
-      config.architecture = "mistral";
-      only.attention.window = 32;
-      break;
-    case QuantisedFamily::kMixtral:
-      config.architecture = "mixtral";
-      only.mlp.inner = 0;
-      only.mlp.moe.experts = 4;
-      only.mlp.moe.top_k = 2;
-      only.mlp.moe.inner = 256;
-      only.mlp.moe.renormalise = true;
-      break;
-    case QuantisedFamily::kDeepseekV2:
-      config.architecture = "deepseek_v2";
-      only.mixer = Mixer::kMla;
-      only.attention.kv_heads = 4;
-      only.attention.rope.dim = 32;
-      only.attention.rope.interleaved = true;
-      only.attention.nope_dim = 32;
-      only.attention.v_dim = 64;
-      only.attention.q_lora_rank = only.attention.kv_lora_rank = 256;
-      config.kinds.push_back(only);
-      config.kinds[1].mlp.inner = 0;
-      config.kinds[1].mlp.moe.experts = 8;
-      config.kinds[1].mlp.moe.top_k = 3;
-      config.kinds[1].mlp.moe.inner = 256;
-      config.kinds[1].mlp.moe.shared_inner = 512;
-      config.kinds[1].mlp.moe.groups = 4;
-      config.kinds[1].mlp.moe.top_groups = 2;
-      config.kinds[1].mlp.moe.route_scale = 2.0f;
-      for (uint32_t i = 1; i < options.layers; ++i) config.layers[i] = 1;
-      break;
+  if (options.family == QuantisedFamily::kMistral) {
+    config.architecture = "mistral";
+    only.attention.window = 32;
+  } else if (options.family == QuantisedFamily::kMixtral) {
+    config.architecture = "mixtral";
+    only.mlp.inner = 0;
+    only.mlp.moe = Experts(4, 2, options.hidden);
+    only.mlp.moe.renormalise = true;
+  } else if (options.family == QuantisedFamily::kDeepseekV2) {
+    config.architecture = "deepseek_v2";
+    only.mixer = Mixer::kMla;
+    MakeMla(options.hidden, &only.attention);
+    LayerKind mixture = only;
+    mixture.mlp.inner = 0;
+    mixture.mlp.moe = Experts(8, 3, options.hidden);
+    mixture.mlp.moe.shared_inner = 2 * options.hidden;
+    mixture.mlp.moe.groups = 4;
+    mixture.mlp.moe.top_groups = 2;
+    mixture.mlp.moe.route_scale = 2.0f;
+    config.kinds.push_back(mixture);
+    std::fill(config.layers.begin() + 1, config.layers.end(), uint8_t{1});
   }
   return config;
 }

@@ -15,10 +15,10 @@ namespace {
 using nlohmann::json;
 using test::FileTensor;
 
-ConfigSpec MakeConfig(uint32_t layers) {
+ConfigSpec MakeConfig(uint32_t layers, uint32_t hidden) {
   ConfigSpec config;
   config.architecture = "llama";
-  config.hidden = 256;
+  config.hidden = hidden;
   config.vocab = kQuantisedVocab;
   config.context = 512;
   config.final_norm_eps = 1e-5f;
@@ -26,8 +26,8 @@ ConfigSpec MakeConfig(uint32_t layers) {
   kind.norm_eps = 1e-5f;
   kind.attention.q_heads = 4;
   kind.attention.kv_heads = 2;
-  kind.attention.head_dim = kind.attention.rope.dim = 64;
-  kind.mlp.inner = 512;
+  kind.attention.head_dim = kind.attention.rope.dim = hidden / 4;
+  kind.mlp.inner = 2 * hidden;
   config.kinds = {kind};
   config.layers.assign(layers, 0);
   return config;
@@ -125,7 +125,7 @@ std::vector<float> AddScaled(HfFormat format, const std::string& name, const std
 
 QuantisedModel WriteHfModel(const HfModelOptions& options, const std::filesystem::path& folder) {
   QuantisedModel model;
-  model.config = MakeConfig(options.layers);
+  model.config = MakeConfig(options.layers, options.hidden);
   Random random(11);
   std::vector<FileTensor> tensors;
   for (const CanonicalTensor& tensor : ListCanonicalTensors(model.config)) {

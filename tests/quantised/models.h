@@ -15,7 +15,7 @@
 
 namespace dsopt::testing {
 
-inline constexpr uint32_t kQuantisedVocab = 320;
+inline constexpr uint32_t kQuantisedVocab = 288;
 
 enum class QuantisedFamily { kLlama, kMistral, kMixtral, kDeepseekV2 };
 
@@ -35,6 +35,7 @@ struct GgufModelOptions {
   bool biases = false;         // of q, k, v
   bool tied = false;
   uint32_t layers = 2;
+  uint32_t hidden = 256;  // K types need a multiple of 256, other quantised types of 32
   uint32_t version = 3;
   uint32_t files = 1;  // the tensors in turn
 };
@@ -50,6 +51,7 @@ struct HfModelOptions {
   HfFormat format = HfFormat::kGptq;
   LinearOptions linear;  // of GPTQ and AWQ
   uint32_t layers = 2;
+  uint32_t hidden = 256;
 };
 // Writes config.json and model.safetensors.
 QuantisedModel WriteHfModel(const HfModelOptions& options, const std::filesystem::path& folder);

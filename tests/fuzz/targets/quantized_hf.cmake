@@ -1,0 +1,1 @@
+dsopt_fuzz(quantized_hf SOURCES quantized_hf_fuzz.cc LIBS dsopt_import dsopt_quant dsopt_text dsopt_format dsopt_base)
