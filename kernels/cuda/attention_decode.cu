@@ -52,7 +52,7 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     if (g < end) {
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
       const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
-      const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
+      const char* v = k + a.value_offset * 2;
       const uint32_t to = ring + stage * G::kStageBytes;
       // What lies behind the row's position may be anything, NaNs too, and zero times NaN is not zero.
       const int known = (position + 1 - g * kGroupTokens) * (kDim / 8);

@@ -6,6 +6,7 @@
 //   shared        one page of K and V (64 keys), read once per warp: 8 * keys * kDim * 4
 //   L2            the query heads of a KV head run next to each other and share the pages: keys * kDim * 4 per head
 //   DRAM          a page comes in once per tile of rows and KV head: keys * kDim * 4 / (query heads per KV head)
+#include "common/attention_tile.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -19,12 +20,6 @@ template <int kDim>
 constexpr int SharedBytes() {
   return (kPrefillRows + kStages * 2 * kPageTokens) * kDim * 2;
 }
-// 16-byte chunk c of row r; rows of kDim * 2 bytes, ldmatrix reads 8 rows without conflicts.
-template <int kDim>
-__device__ __forceinline__ uint32_t At(uint32_t base, int r, int c) {
-  return base + r * (kDim * 2) + ((c ^ (r & 7)) << 4);
-}
-
 // out[row, h] = softmax(scale q . K) V over keys max(0, p - window + 1) .. p
 // q, out [rows, q_heads, kDim] bf16   cache pages [kv_heads, 64, kDim] K then V, bf16
 // grid   (q_heads, row tiles of one sequence, longest first) x 256 threads; 96 KiB (128) or 48 KiB (64)
@@ -32,7 +27,7 @@ __device__ __forceinline__ uint32_t At(uint32_t base, int r, int c) {
 template <int kDim>
 __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArgs a) {
   extern __shared__ __align__(128) char smem[];
-  constexpr int kChunks = kDim / 8, kSteps = kDim / 16;
+  constexpr int kChunks = kDim / 8;
   LetNextStart();
   WaitForPrevious();
   const int4 tile = a.tiles[gridDim.y - 1 - blockIdx.y];
@@ -46,7 +41,7 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
   for (int i = tid; i < kPrefillRows * kChunks; i += kThreads) {
     const int r = i / kChunks, c = i % kChunks;
     const int row = first_row + (r < rows ? r : 0);
-    CopyAsync16(At<kDim>(base_q, r, c), q + (static_cast<int64_t>(row) * a.q_heads + head) * kDim + c * 8, r < rows);
+    CopyAsync16(TileAt<kDim>(base_q, r, c), q + (static_cast<int64_t>(row) * a.q_heads + head) * kDim + c * 8, r < rows);
   }
   const auto load = [&](int page_index, int stage) {
     const char* page = a.cache.base + static_cast<uint64_t>(pages[page_index]) * a.cache.page_bytes;
@@ -57,8 +52,8 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
 #pragma unroll
     for (int j = 0; j < kPageTokens * kChunks / kThreads; ++j) {
       const int i = tid + j * kThreads, r = i / kChunks, c = i % kChunks;
-      CopyAsync16(At<kDim>(to, r, c), k + i * 16, true);
-      CopyAsync16(At<kDim>(to + kPageTokens * kDim * 2, r, c), v + i * 16, r < known);
+      CopyAsync16(TileAt<kDim>(to, r, c), k + i * 16, true);
+      CopyAsync16(TileAt<kDim>(to + kPageTokens * kDim * 2, r, c), v + i * 16, r < known);
     }
   };
   const int lowest = a.window > 0 && p0 + 1 > a.window ? p0 + 1 - a.window : 0;
@@ -67,9 +62,8 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
   CopyAsyncCommit();
 
   const float c = a.scale * 1.4426950408889634f;
-  const int row_lo = warp * 16 + lane / 4;  // and + 8
-  float out[kDim / 8][4] = {}, m[2] = {-INFINITY, -INFINITY}, l[2] = {};
-  uint4 fq[kSteps];
+  AttentionTile<kDim> state;
+  state.Reset();
   for (int page = page_first; page <= page_last; ++page) {
     const int stage = (page - page_first) % kStages;
     __syncthreads();  // everybody is done with the other stage
@@ -77,80 +71,28 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
     CopyAsyncCommit();
     CopyAsyncWait<1>();
     __syncthreads();
-    if (page == page_first) {
-#pragma unroll
-      for (int ks = 0; ks < kSteps; ++ks) fq[ks] = LoadMatrix(At<kDim>(base_q, warp * 16 + lane % 16, 2 * ks + lane / 16));
-    }
+    if (page == page_first) state.LoadQueries(base_q, warp, lane);
     const int key0 = page * kPageTokens, warp_p = p0 + warp * 16;
     if (key0 > warp_p + 15 || warp * 16 >= rows) continue;                      // all masked: in the future
     if (a.window > 0 && key0 + kPageTokens - 1 < warp_p + 1 - a.window) continue;  // or out of the window
     const uint32_t at_k = base_kv + stage * 2 * kPageTokens * kDim * 2, at_v = at_k + kPageTokens * kDim * 2;
-    float s[8][4] = {};
-#pragma unroll
-    for (int ks = 0; ks < kSteps; ++ks) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const uint4 b = LoadMatrix(At<kDim>(at_k, 16 * j + lane / 16 * 8 + lane % 8, 2 * ks + lane / 8 % 2));
-        Mma(s[2 * j], fq[ks].x, fq[ks].y, fq[ks].z, fq[ks].w, b.x, b.y);
-        Mma(s[2 * j + 1], fq[ks].x, fq[ks].y, fq[ks].z, fq[ks].w, b.z, b.w);
-      }
-    }
     const bool partly = key0 + kPageTokens - 1 > warp_p || (a.window > 0 && key0 < warp_p + 16 - a.window);
-    if (partly) {
-#pragma unroll
-      for (int j = 0; j < 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int key = key0 + 8 * j + lane % 4 * 2 + e % 2, p = p0 + row_lo + 8 * (e / 2);
-          if (key > p || (a.window > 0 && key <= p - a.window)) s[j][e] = -INFINITY;
-        }
-    }
-    uint32_t pa[8][2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float peak = m[h];
-#pragma unroll
-      for (int j = 0; j < 8; ++j) peak = fmaxf(peak, fmaxf(s[j][2 * h], s[j][2 * h + 1]));
-      peak = fmaxf(peak, __shfl_xor_sync(~0u, peak, 1));
-      peak = fmaxf(peak, __shfl_xor_sync(~0u, peak, 2));
-      const float safe = peak == -INFINITY ? 0.0f : peak;
-      const float fade = Exp2((m[h] - safe) * c);
-      m[h] = peak;
-      l[h] *= fade;
-#pragma unroll
-      for (int j = 0; j < kDim / 8; ++j) {
-        out[j][2 * h] *= fade;
-        out[j][2 * h + 1] *= fade;
-      }
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float e0 = Exp2((s[j][2 * h] - safe) * c), e1 = Exp2((s[j][2 * h + 1] - safe) * c);
-        pa[j][h] = PackBf16(e0, e1);
-        l[h] += __uint_as_float(pa[j][h] << 16) + __uint_as_float(pa[j][h] & 0xffff0000u);
-      }
-    }
-#pragma unroll
-    for (int kk = 0; kk < 4; ++kk) {
-#pragma unroll
-      for (int d = 0; d < kDim / 16; ++d) {
-        const uint4 b = LoadMatrixTransposed(At<kDim>(at_v, 16 * kk + lane / 8 % 2 * 8 + lane % 8, 2 * d + lane / 16));
-        Mma(out[2 * d], pa[2 * kk][0], pa[2 * kk][1], pa[2 * kk + 1][0], pa[2 * kk + 1][1], b.x, b.y);
-        Mma(out[2 * d + 1], pa[2 * kk][0], pa[2 * kk][1], pa[2 * kk + 1][0], pa[2 * kk + 1][1], b.z, b.w);
-      }
-    }
+    state.Step(at_k, at_v, c, lane, partly, [&](int key, int row, float& score) {
+      const int p = warp_p + row;
+      if (key0 + key > p || (a.window > 0 && key0 + key <= p - a.window)) score = -INFINITY;
+    });
   }
+  state.Finish();
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    l[h] += __shfl_xor_sync(~0u, l[h], 1);
-    l[h] += __shfl_xor_sync(~0u, l[h], 2);
-    const int r = row_lo + 8 * h;
+    const int r = warp * 16 + lane / 4 + 8 * h;
     if (r >= rows) continue;
-    const float inverse = 1.0f / l[h];
+    const float inverse = 1.0f / state.l[h];
     bf16* to = static_cast<bf16*>(a.out) + (static_cast<int64_t>(first_row + r) * a.q_heads + head) * kDim;
 #pragma unroll
     for (int j = 0; j < kDim / 8; ++j)
       *reinterpret_cast<uint32_t*>(to + 8 * j + lane % 4 * 2) =
-          PackBf16(out[j][2 * h] * inverse, out[j][2 * h + 1] * inverse);
+          PackBf16(state.out[j][2 * h] * inverse, state.out[j][2 * h + 1] * inverse);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "device.h"
 #include "launch.h"
+#include "ops/op.h"
 #include "program.h"
 #include "weight.h"
 
@@ -227,7 +228,7 @@ constexpr dsopt_backend_api kTable = {
     TableWeightBytes, TableWeightCreate, TableWeightWrite, TableWeightFill, WeightFinish, WeightDestroy,
     ProgramPlanEntry, ProgramCreate, ProgramDestroy, ProgramBegin, ProgramAdvance, ProgramResult, ProgramCancel,
     ProgramReadLogits, ProgramCopyPage, ProgramReadPage, ProgramWritePage, MeasureRead,
-    TableWeightWriteScales, nullptr, nullptr, nullptr};
+    TableWeightWriteScales, OpPointer, OpWorkspace, OpRun};
 
 }  // namespace
 

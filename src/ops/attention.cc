@@ -13,8 +13,8 @@ Status CheckNumbers(const Operands& operands, const dsopt_attention_args& a) {
   if ((a.flags & ~DSOPT_ATTENTION_CAUSAL) != 0) {
     return operands.Unsupported("flags", "0x%x, this library knows 0x%x", a.flags, DSOPT_ATTENTION_CAUSAL);
   }
-  if (!std::isfinite(a.scale)) {
-    return operands.Wrong("scale", "%g, expected a number", static_cast<double>(a.scale));
+  if (!std::isfinite(a.scale) || a.scale < 0.0f) {
+    return operands.Wrong("scale", "%g, expected 0 (default) or more", static_cast<double>(a.scale));
   }
   if (a.window > static_cast<uint32_t>(kMaxExtent)) {
     return operands.Wrong("window", "%u, expected at most %lld", a.window, static_cast<long long>(kMaxExtent));

@@ -19,5 +19,9 @@ void CheckSample(Device* device);
 // Every operand of every operator, wrong in every way: the status, a message with its name, outputs untouched.
 void CheckWrongUse(Device* device);
 
+// Devices with memory of their own: index values that the host cannot see, memory that is not theirs.
+void CheckHostileIndices(Device* device);
+void CheckForeignMemory(Device* device);
+
 }  // namespace dsopt::ops_test
 #endif  // DSOPT_TESTS_OPS_OPS_BODIES_H_
