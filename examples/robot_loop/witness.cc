@@ -20,7 +20,7 @@ void Witness::Stop() {
 
 // Without real-time priority the witness runs as it can, and other programs delay it too.
 void Witness::Watch(bool realtime) {
-  if (realtime) AskForRealtime(kStep / 20, kStep, 60);
+  if (realtime) AskForRealtime(kStep / 4, kStep, 60);
   int64_t at = NowNs();
   while (!stop_.load(std::memory_order_relaxed)) {
     at += kStep;

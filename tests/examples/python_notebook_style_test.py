@@ -6,7 +6,7 @@ import sys
 
 TOUR, MODEL = sys.argv[1:3]
 result = subprocess.run(
-    [sys.executable, TOUR, MODEL], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240
+    [sys.executable, TOUR, MODEL], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
 )
 output = result.stdout
 assert result.returncode == 0, f"exit code {result.returncode}\n{output}{result.stderr}"

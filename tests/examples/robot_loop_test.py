@@ -12,7 +12,7 @@ PROGRAM, MODEL = sys.argv[1:3]
 
 
 def run(*arguments, code=0):
-    result = subprocess.run([PROGRAM, "--model", MODEL, *arguments], capture_output=True, text=True, timeout=240)
+    result = subprocess.run([PROGRAM, "--model", MODEL, *arguments], capture_output=True, text=True, timeout=600)
     if result.returncode != code:
         raise AssertionError(
             f"{arguments}: exit code {result.returncode}, {code} expected\n{result.stdout}{result.stderr}"
