@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "format/verify.h"
+#include "import/dsopt_checkpoint.h"
 #include "import/gguf_import.h"
 #include "import/hf_checkpoint.h"
 #include "import/hf_description.h"
@@ -19,6 +20,13 @@ Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::files
   summary.architecture = spec.config.architecture;
   summary.has_tokenizer = spec.tokenizer.kind != TokenizerKind::kNone;
   summary.ignored = std::move(map.ignored);
+  if (options.weights) {
+    RecodeOptions recode;
+    recode.weights = *options.weights;
+    recode.threads = options.threads;
+    recode.cancel = options.cancel;
+    ASSIGN_OR_RETURN(summary.policy, Recode(recode, &map.tensors));
+  }
   summary.forms = SummariseForms(map.tensors);
   for (const FormSummary& form : summary.forms) {
     summary.parameters += form.parameters;
@@ -58,6 +66,17 @@ Result<ConvertSummary> ConvertGguf(const std::filesystem::path& file, const std:
   return Write(std::move(spec), std::move(map), output, options);
 }
 
+Result<ConvertSummary> ConvertDsopt(const std::filesystem::path& file, const std::filesystem::path& output,
+                                    const ConvertOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<DsoptCheckpoint> checkpoint, DsoptCheckpoint::Open(file));
+  ASSIGN_OR_RETURN(CheckpointMap map, MapDsopt(checkpoint.get(), options.dtype));
+  ModelSpec spec = checkpoint->spec();
+  spec.tensors.clear();
+  spec.chunks.clear();
+  FillMetadata("", options.license, &spec);
+  return Write(std::move(spec), std::move(map), output, options);
+}
+
 Result<ConvertSummary> Convert(const std::filesystem::path& input, const std::filesystem::path& output,
                                const ConvertOptions& options) {
   std::error_code error;
@@ -65,8 +84,8 @@ Result<ConvertSummary> Convert(const std::filesystem::path& input, const std::fi
   if (!std::filesystem::exists(status)) {
     return Error(DSOPT_E_NOT_FOUND, "%s: no such folder or file", input.c_str());
   }
-  return std::filesystem::is_directory(status) ? ConvertHfFolder(input, output, options)
-                                               : ConvertGguf(input, output, options);
+  if (std::filesystem::is_directory(status)) return ConvertHfFolder(input, output, options);
+  return IsDsoptFile(input) ? ConvertDsopt(input, output, options) : ConvertGguf(input, output, options);
 }
 
 }  // namespace dsopt

@@ -1,5 +1,5 @@
-// convert.h - a Hugging Face folder or a GGUF file becomes a .dsopt file, in bounded memory. Not for: command
-// lines, terminals.
+// convert.h - a Hugging Face folder, a GGUF file or another .dsopt file becomes a .dsopt file, in bounded memory. Not
+// for: command lines, terminals.
 #ifndef DSOPT_IMPORT_CONVERT_H_
 #define DSOPT_IMPORT_CONVERT_H_
 
@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "dsopt/dsopt.h"
 #include "format/writer.h"
+#include "import/recode.h"
 #include "import/tensor_source.h"
 
 namespace dsopt {
@@ -21,6 +23,9 @@ struct ConvertOptions {
   WriterOptions writer;
   // Of matrices: F32, F16, BF16; DEFAULT keeps what the checkpoint has, see ChooseForms.
   dsopt_dtype dtype = DSOPT_DTYPE_DEFAULT;
+  // Encodings by tensor kind: see policy.h. Without it weights keep the form of `dtype`.
+  std::optional<WeightsRequest> weights;
+  uint32_t threads = 1;                       // that quantise
   std::string license;                        // metadata; empty: what the checkpoint says
   const std::atomic<bool>* cancel = nullptr;  // read between buffers; set: DSOPT_E_CANCELLED
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // of tensor data, after each buffer
@@ -31,6 +36,7 @@ struct ConvertSummary {
   bool has_tokenizer = false;
   uint64_t tensors = 0, parameters = 0;  // without scales and offsets
   std::vector<FormSummary> forms;
+  std::vector<PolicyRow> policy;  // where weights were asked for
   uint64_t raw_bytes = 0;  // of all tensors, as written before compression
   uint64_t file_bytes = 0;
   std::vector<std::string> ignored;  // tensors of the checkpoint that are not needed
@@ -42,7 +48,10 @@ Result<ConvertSummary> ConvertHfFolder(const std::filesystem::path& folder, cons
 // file: of a model in several files, the first.
 Result<ConvertSummary> ConvertGguf(const std::filesystem::path& file, const std::filesystem::path& output,
                                    const ConvertOptions& options);
-// A folder: ConvertHfFolder. A file: ConvertGguf.
+// License and other metadata stay those of the file, unless options have a license.
+Result<ConvertSummary> ConvertDsopt(const std::filesystem::path& file, const std::filesystem::path& output,
+                                    const ConvertOptions& options);
+// A folder: ConvertHfFolder. A file: ConvertDsopt or ConvertGguf, by its first bytes.
 Result<ConvertSummary> Convert(const std::filesystem::path& input, const std::filesystem::path& output,
                                const ConvertOptions& options);
 

@@ -83,9 +83,12 @@ std::string FromText(const TensorSource& tensor, const std::vector<const TensorS
   return text;
 }
 
-std::string ToText(const TensorSpec& spec) {
+}  // namespace
+
+std::string FormText(const TensorSpec& spec) {
   if (spec.encoding == DSOPT_ENCODING_PLAIN) return TypeName(spec.dtype);
   std::string text = EncodingName(spec.encoding);
+  if (!HasScales(spec.encoding)) return text;
   if (spec.group_rows > 1) {
     text += Format(", groups of %u x %u", spec.group_rows, spec.group_cols);
   } else {
@@ -93,8 +96,6 @@ std::string ToText(const TensorSpec& spec) {
   }
   return text + (spec.has_offset ? ", offsets" : "");
 }
-
-}  // namespace
 
 TensorSource MakeTensorSource(const CanonicalTensor& tensor) {
   TensorSource source;
@@ -135,7 +136,7 @@ std::vector<FormSummary> SummariseForms(const std::vector<TensorSource>& tensors
     static const std::vector<const TensorSource*> kAlone;
     const auto weight = weights.find(tensor.weight);
     const std::string from = FromText(tensor, weight == weights.end() ? kAlone : weight->second);
-    const std::string to = ToText(tensor.spec);
+    const std::string to = FormText(tensor.spec);
     auto row = std::find_if(rows.begin(), rows.end(),
                             [&](const FormSummary& r) { return r.from == from && r.to == to; });
     if (row == rows.end()) row = rows.insert(rows.end(), {from, to, 0, 0});

@@ -45,6 +45,8 @@ struct FormSummary {
 // plain floats of that type.
 void ChooseForms(dsopt_dtype dtype, std::vector<TensorSource>* tensors);
 
+// "int4, groups of 32, offsets", "bf16": what spec says of a tensor's form.
+std::string FormText(const TensorSpec& spec);
 // Rows in the order of their first tensor.
 std::vector<FormSummary> SummariseForms(const std::vector<TensorSource>& tensors);
 

@@ -164,6 +164,7 @@ Result<Bench> Bench::Open(const BenchModel& model, const EngineOptions& engine, 
   Bench bench;
   bench.engine_ = engine;
   ASSIGN_OR_RETURN(bench.spec_, MakeShape(model.shape, model.layers, WeightDtype(model.dtype)));
+  EncodeShape(model.weights, &bench.spec_);
   bench.spec_.config.context = std::max(bench.spec_.config.context, max_context);
   ASSIGN_OR_RETURN(bench.file_, ShapeFile(bench.spec_));
   ASSIGN_OR_RETURN(bench.runtime_, OpenRuntime(engine));

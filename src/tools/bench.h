@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "quant/policy.h"
 #include "spec/model_spec.h"
 #include "tools/client.h"
 
@@ -16,7 +17,8 @@ namespace dsopt::tools {
 struct BenchModel {
   std::string shape;
   uint32_t layers = 0;             // 0: all
-  std::string dtype = "bf16";      // of the weights
+  std::string dtype = "bf16";      // of plain weights
+  WeightsRequest weights;          // encodings of the matrices: see policy.h
 };
 
 struct BenchCase {

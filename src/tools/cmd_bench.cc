@@ -15,7 +15,7 @@ namespace {
 constexpr double kHistogramUs[] = {0, 10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000};
 
 struct Request {
-  std::string shapes = "tinyllama-1.1b", batches = "1", contexts = "128";
+  std::string shapes = "tinyllama-1.1b", batches = "1", contexts = "128", weights = "bf16";
   BenchModel model;
   EngineOptions engine;
   BenchCase bench;
@@ -42,6 +42,9 @@ Json CaseJson(const Request& request, const BenchResult& result) {
   const uint32_t prompt = request.bench.prompt != 0 ? request.bench.prompt : request.bench.context;
   return {{"shape", request.model.shape},
           {"dtype", request.model.dtype},
+          {"weights", request.weights},
+          {"group", request.model.weights.group},
+          {"offsets", request.model.weights.offsets},
           {"device", result.device},
           {"precision", request.engine.precision},
           {"layers", result.layers},
@@ -72,7 +75,8 @@ Status PrintCase(const Request& request, const BenchResult& result) {
                       "  roof     %.1f MB a step, read ceiling %.2f GB/s, ratio %.3f\n"
                       "  prefill  %.1f tokens/s, first token after %.1f ms\n"
                       "  memory   host peak %.0f MB, device %.0f MB\n",
-                      request.model.shape.c_str(), result.layers, request.model.dtype.c_str(), result.device.c_str(),
+                      request.model.shape.c_str(), result.layers,
+                      (request.weights == "bf16" ? request.model.dtype : request.weights).c_str(), result.device.c_str(),
                       request.bench.batch, request.bench.context, result.decode_ms_p50, result.decode_ms_p99,
                       result.decode_tok_s, result.bytes_per_step * 1e-6, result.read_bytes_per_second * 1e-9,
                       result.roof_ratio, result.prefill_tok_s, result.ttft_ms,
@@ -153,6 +157,10 @@ void Declare(Request* request, std::optional<float>* poll_budget, Options* optio
   options->Value("shape", "NAME[,NAME]", &request->shapes, "one or more of " + names + " (default tinyllama-1.1b)");
   options->Value("layers", "N", &request->model.layers, "only the first N layers; 0: all (default)");
   options->Choice("dtype", {"bf16", "f16", "f32"}, &request->model.dtype, "type of the weights (default bf16)");
+  options->Choice("weights", {"bf16", "lossless12", "int8", "fp8", "int4"}, &request->weights,
+                  "encoding of the matrices, as convert chooses it; bf16: none (default bf16)");
+  options->Value("group", "N", &request->model.weights.group, "columns per scale, as of convert");
+  options->Flag("offsets", &request->model.weights.offsets, "int4, int8: also an offset per group");
   options->Value("batch", "N[,N]", &request->batches, "streams that decode together (default 1)");
   options->Value("context", "N[,N]", &request->contexts, "tokens in the cache when decoding starts (default 128)");
   options->Value("prompt", "N", &request->bench.prompt, "tokens of the prefill measurement (default: as --context)");
@@ -167,6 +175,12 @@ void Declare(Request* request, std::optional<float>* poll_budget, Options* optio
   request->engine.DeclareRuntime(options);
   options->Flag("json", &request->json, "print one JSON object per case");
   options->Check([request, poll_budget]() {
+    request->model.weights.encoding = EncodingOf(request->weights).value_or(DSOPT_ENCODING_PLAIN);
+    RETURN_IF_ERROR(CheckRequest(request->model.weights));
+    if (request->model.weights.encoding == DSOPT_ENCODING_LOSSLESS12 && request->model.dtype != "bf16") {
+      return Error(DSOPT_E_INVALID_ARGUMENT, "--weights lossless12 with --dtype %s, expected bf16",
+                   request->model.dtype.c_str());
+    }
     RETURN_IF_ERROR(ReadList("--batch", request->batches, &request->batch_list));
     RETURN_IF_ERROR(ReadList("--context", request->contexts, &request->context_list));
     if (request->bench.steps == 0 || request->bench.steps > 1u << 20) {

@@ -1,9 +1,12 @@
 // cmd_convert.cc - dsopt convert: a Hugging Face folder or a GGUF file becomes a .dsopt file.
 #include <algorithm>
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/clock.h"
@@ -76,8 +79,9 @@ class ProgressBar {
 };
 
 struct Request {
-  std::string input, output, compression = "zstd", dtype = "keep", license;
-  uint32_t level = 1;
+  std::string input, output, compression = "zstd", dtype = "keep", weights = "keep", license;
+  uint32_t level = 1, group = 0;
+  bool offsets = false;
   bool json = false, quiet = false;
 };
 
@@ -86,6 +90,10 @@ dsopt_dtype TypeOf(const std::string& word) {
          : word == "f16" ? DSOPT_F16
          : word == "f32" ? DSOPT_F32
                          : DSOPT_DTYPE_DEFAULT;
+}
+
+WeightsRequest WeightsOf(const Request& request) {
+  return {EncodingOf(request.weights).value_or(DSOPT_ENCODING_PLAIN), request.group, request.offsets};
 }
 
 // What became of which type: worth telling where the checkpoint is quantised or types differ.
@@ -106,6 +114,24 @@ std::string FormTable(const std::vector<FormSummary>& forms) {
   return text;
 }
 
+// What each kind of tensor got, and what that saves.
+std::string PolicyTable(const std::vector<PolicyRow>& rows) {
+  double from = 0, to = 0;
+  std::string text = Format("  %-38s  %-22s  tensors  parameters       from         to     saved\n", "tensors", "become");
+  for (const PolicyRow& row : rows) {
+    text += Format("  %-38s  %-22s  %7llu  %10llu  %9s  %9s  %9s\n", KindName(row.kind), row.to.c_str(),
+                   static_cast<unsigned long long>(row.tensors), static_cast<unsigned long long>(row.parameters),
+                   HumanBytes(static_cast<uint64_t>(row.from_bytes)).c_str(),
+                   HumanBytes(static_cast<uint64_t>(row.to_bytes)).c_str(),
+                   HumanBytes(static_cast<uint64_t>(std::max(row.from_bytes - row.to_bytes, 0.0))).c_str());
+    from += row.from_bytes;
+    to += row.to_bytes;
+  }
+  text += Format("  in memory %s instead of %s: %.1f%% saved\n", HumanBytes(static_cast<uint64_t>(to)).c_str(),
+                 HumanBytes(static_cast<uint64_t>(from)).c_str(), from > 0 ? 100.0 * (1.0 - to / from) : 0.0);
+  return text;
+}
+
 Status Report(const Request& request, const ConvertSummary& summary, double seconds) {
   if (request.json) {
     Json object;
@@ -121,6 +147,14 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
       object["forms"].push_back(
           {{"from", form.from}, {"to", form.to}, {"tensors", form.tensors}, {"parameters", form.parameters}});
     }
+    for (const PolicyRow& row : summary.policy) {
+      object["policy"].push_back({{"kind", KindName(row.kind)},
+                                  {"to", row.to},
+                                  {"tensors", row.tensors},
+                                  {"parameters", row.parameters},
+                                  {"from_bytes", std::llround(row.from_bytes)},
+                                  {"to_bytes", std::llround(row.to_bytes)}});
+    }
     object["ignored_tensors"] = summary.ignored;
     PrintJson(object);
     return {};
@@ -132,7 +166,11 @@ Status Report(const Request& request, const ConvertSummary& summary, double seco
              static_cast<unsigned long long>(summary.tensors), HumanBytes(summary.file_bytes).c_str(),
              100.0 * static_cast<double>(summary.file_bytes) / static_cast<double>(summary.raw_bytes),
              HumanBytes(summary.raw_bytes).c_str(), seconds);
-  if (summary.forms.size() > 1) text += FormTable(summary.forms);
+  if (!summary.policy.empty()) {
+    text += PolicyTable(summary.policy);
+  } else if (summary.forms.size() > 1) {
+    text += FormTable(summary.forms);
+  }
   if (!summary.has_tokenizer) text += "no tokenizer was found: the model works on token ids only\n";
   for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
   return Print(text);
@@ -144,19 +182,29 @@ int CmdConvert(const Arguments& arguments) {
   Request request;
   Options options(
       "convert", "INPUT OUT.dsopt",
-      "Converts a Hugging Face folder (config.json, safetensors, tokenizer; also GPTQ, AWQ, fp8) or a GGUF\n"
-      "file into one .dsopt file. What is quantised stays so, without loss where an encoding allows.");
-  options.Positional("INPUT", &request.input, "folder of the checkpoint, or GGUF file (of several, the first)");
+      "Converts a Hugging Face folder (config.json, safetensors, tokenizer; also GPTQ, AWQ, fp8), a GGUF file\n"
+      "or a .dsopt file into one .dsopt file. What is quantised stays so, without loss where an encoding\n"
+      "allows; --weights encodes it anew.");
+  options.Positional("INPUT", &request.input, "folder of the checkpoint, GGUF file (of several, the first) or .dsopt");
   options.Positional("OUT.dsopt", &request.output, "file to write; replaced only when complete");
   options.Choice("compression", {"zstd", "none"}, &request.compression,
                  "zstd: smaller and lossless; none: can be mapped, loads fastest (default zstd)");
   options.Value("level", "N", &request.level, "zstd level, 1 to 19 (default 1)");
   options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype,
                  "type of the matrices; keep: as they are, quantised ones encoded (default keep)");
+  options.Choice("weights", {"keep", "bf16", "lossless12", "int8", "fp8", "int4"}, &request.weights,
+                 "encoding of the matrices; int4 keeps embedding and head at 8 bits; routers, norms and biases\n"
+                 "stay (default keep)");
+  options.Value("group", "N", &request.group, "columns per scale: int4 32, 64 or 128 (default 64), int8 a multiple of 16");
+  options.Flag("offsets", &request.offsets, "int4, int8: also an offset per group");
   options.Value("license", "TEXT", &request.license, "licence to record (default: what the checkpoint says)");
   options.Flag("json", &request.json, "print the summary as one JSON object");
   options.Flag("quiet,q", &request.quiet, "no progress and no summary");
   options.Check([&request] {
+    if (request.weights == "keep" && (request.group != 0 || request.offsets)) {
+      return Error(DSOPT_E_INVALID_ARGUMENT, "--group and --offsets need --weights");
+    }
+    if (request.weights != "keep") RETURN_IF_ERROR(CheckRequest(WeightsOf(request)));
     return request.level >= 1 && request.level <= 19
                ? Status()
                : Error(DSOPT_E_INVALID_ARGUMENT, "--level is %u, expected 1 to 19", request.level);
@@ -169,6 +217,9 @@ int CmdConvert(const Arguments& arguments) {
   convert.writer.compress = request.compression == "zstd";
   convert.writer.zstd_level = static_cast<int>(request.level);
   convert.dtype = TypeOf(request.dtype);
+  if (request.weights != "keep") convert.weights = WeightsOf(request);
+  if (request.weights == "bf16") convert.dtype = DSOPT_BF16;
+  convert.threads = std::max(1u, std::thread::hardware_concurrency());
   convert.license = request.license;
   convert.cancel = &g_interrupted;
   convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };

@@ -186,6 +186,17 @@ class TensorList {
 
 bool IsExpert(const TensorSpec& tensor) { return tensor.shape.size() == 3; }
 
+// Scales of synthetic tensors are the backend's own: counted as f16 of int4, else f32.
+double BytesInMemory(const TensorSpec& tensor) {
+  if (tensor.encoding == DSOPT_ENCODING_LOSSLESS12) return static_cast<double>(tensor.raw_bytes) * (12.0625 / 16);
+  auto bytes = static_cast<double>(tensor.raw_bytes);
+  const dsopt_dtype scale_type = tensor.encoding == DSOPT_ENCODING_INT4 ? DSOPT_F16 : DSOPT_F32;
+  for (const TensorSpec& companion : CompanionTensors(tensor, scale_type)) {
+    bytes += static_cast<double>(companion.raw_bytes);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::vector<std::string> ShapeNames() {
@@ -224,6 +235,12 @@ Result<ModelSpec> MakeShape(std::string_view name, uint32_t layers, dsopt_dtype 
   return spec;
 }
 
+void EncodeShape(const WeightsRequest& weights, ModelSpec* spec) {
+  for (TensorSpec& tensor : spec->tensors) {
+    if (const std::optional<Coding> coding = ChooseCoding(weights, tensor.name, tensor.shape)) SetCoding(*coding, &tensor);
+  }
+}
+
 Result<std::vector<uint8_t>> ShapeFile(const ModelSpec& spec) {
   ASSIGN_OR_RETURN(Writer writer, Writer::Create("", spec, WriterOptions()));
   RETURN_IF_ERROR(writer.Finish());
@@ -231,9 +248,9 @@ Result<std::vector<uint8_t>> ShapeFile(const ModelSpec& spec) {
 }
 
 uint64_t WeightBytes(const ModelSpec& spec) {
-  uint64_t bytes = 0;
-  for (const TensorSpec& tensor : spec.tensors) bytes += tensor.raw_bytes;
-  return bytes;
+  double bytes = 0;
+  for (const TensorSpec& tensor : spec.tensors) bytes += BytesInMemory(tensor);
+  return static_cast<uint64_t>(bytes);
 }
 
 double StepWeightBytes(const ModelSpec& spec, uint32_t batch) {
@@ -249,7 +266,7 @@ double StepWeightBytes(const ModelSpec& spec, uint32_t batch) {
     if (tensor.name == "embed" && !spec.config.tie_embeddings) {
       share = std::min(1.0, static_cast<double>(batch) / spec.config.vocab);
     }
-    bytes += share * static_cast<double>(tensor.raw_bytes);
+    bytes += share * BytesInMemory(tensor);
   }
   return bytes;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "quant/policy.h"
 #include "spec/model_spec.h"
 
 namespace dsopt::tools {
@@ -20,10 +21,13 @@ std::vector<std::string> ShapeNames();
 // shape; DSOPT_E_INVALID_ARGUMENT: more layers than it has.
 Result<ModelSpec> MakeShape(std::string_view name, uint32_t layers, dsopt_dtype dtype);
 
+// Gives the tensors the encodings of a policy.
+void EncodeShape(const WeightsRequest& weights, ModelSpec* spec);
+
 // The file, a few kilobytes: metadata only.
 Result<std::vector<uint8_t>> ShapeFile(const ModelSpec& spec);
 
-// Bytes of all tensors.
+// Bytes of all tensors, with the scales and offsets of encoded ones; lossless12 at 12 1/16 bits.
 uint64_t WeightBytes(const ModelSpec& spec);
 
 // Bytes that one decode step of `batch` sequences must read: every weight once, of the experts those that `batch`

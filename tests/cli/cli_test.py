@@ -50,6 +50,31 @@ class Base(unittest.TestCase):
         return message
 
 
+class Weights(Base):
+    def test_every_encoding_converts_says_what_it_saved_and_runs(self):
+        plain = self.json("run", model("tiny.dsopt"), "-p", "a b", "-n", "8", "--temperature", "0", "--device", "cpu")
+        for weights in ("lossless12", "int8", "fp8", "int4"):
+            with tempfile.TemporaryDirectory() as folder:
+                out = os.path.join(folder, "out.dsopt")
+                summary = self.json("convert", model("tiny.dsopt"), out, "--weights", weights)
+                kinds = {row["kind"]: row for row in summary["policy"]}
+                self.assertEqual(kinds["norms, biases, routers, latent k/v up"]["from_bytes"],
+                                 kinds["norms, biases, routers, latent k/v up"]["to_bytes"])
+                self.assertLess(kinds["attention and mlp"]["to_bytes"], 0.8 * kinds["attention and mlp"]["from_bytes"])
+                self.assertTrue(kinds["head"]["to"].startswith("int8" if weights == "int4" else weights))
+                table = self.ok("convert", model("tiny.dsopt"), out, "--weights", weights).stdout.decode()
+                self.assertIn("saved", table)
+                found = self.json("run", out, "-p", "a b", "-n", "8", "--temperature", "0", "--device", "cpu")
+                if weights == "lossless12":
+                    self.assertEqual(found["text"], plain["text"])
+
+    def test_groups_and_offsets_that_make_no_sense_are_refused(self):
+        for arguments, says in ((("--group", "64"), "need --weights"),
+                                (("--weights", "int4", "--group", "48"), "groups of 48"),
+                                (("--weights", "fp8", "--offsets"), "offsets")):
+            self.fails(2, "convert", model("tiny.dsopt"), "never.dsopt", *arguments, says=(says,))
+
+
 class Help(Base):
     def test_program_help_names_every_command(self):
         for flag in ("--help", "-h", "help"):
