@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "import/hf_description.h"
+#include "import/shape_text.h"
 #include "import/tokenizer_import.h"
 
 namespace dsopt {
@@ -48,12 +49,6 @@ std::string GgufName(const CanonicalTensor& tensor) {
     return "blk." + std::to_string(tensor.layer) + "." + name.gguf + (bias ? ".bias" : ".weight");
   }
   return {};
-}
-
-std::string ShapeText(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
 }
 
 class Mapper {
@@ -139,13 +134,13 @@ class Mapper {
     const GgufTensor* tensor = checkpoint_.Find(name);
     if (tensor == nullptr) {
       return Error(DSOPT_E_CORRUPT, "gguf: tensor '%s' is missing, expected shape %s", name.c_str(),
-                   ShapeText(shape).c_str());
+                   ImportedShapeText(shape).c_str());
     }
     const bool joined =
         shape.size() == 3 && tensor->shape == std::vector<uint64_t>{shape[0] * shape[1], shape[2]};
     if (tensor->shape != shape && !joined) {
       return Error(DSOPT_E_CORRUPT, "gguf: tensor '%s' has shape %s, expected %s from the metadata",
-                   name.c_str(), ShapeText(tensor->shape).c_str(), ShapeText(shape).c_str());
+                   name.c_str(), ImportedShapeText(tensor->shape).c_str(), ImportedShapeText(shape).c_str());
     }
     used_.insert(tensor);
     return tensor;

@@ -1,6 +1,7 @@
 #include "import/hf_matrix.h"
 
 #include "base/float_types.h"
+#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -46,23 +47,17 @@ std::string OneOf(std::initializer_list<const char*> types) {
 
 }  // namespace
 
-std::string ShapeTextOf(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 Result<const SafetensorsEntry*> RequireEntry(const SafetensorsCheckpoint& checkpoint, const std::string& name,
                                              const std::vector<uint64_t>& shape,
                                              std::initializer_list<const char*> types, UsedEntries* used) {
   const SafetensorsEntry* entry = checkpoint.Find(name);
   if (entry == nullptr) {
     return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' is missing, expected shape %s", name.c_str(),
-                 ShapeTextOf(shape).c_str());
+                 ImportedShapeText(shape).c_str());
   }
   if (entry->shape != shape) {
     return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' has shape %s, expected %s from config.json",
-                 name.c_str(), ShapeTextOf(entry->shape).c_str(), ShapeTextOf(shape).c_str());
+                 name.c_str(), ImportedShapeText(entry->shape).c_str(), ImportedShapeText(shape).c_str());
   }
   for (const char* type : types) {
     if (entry->dtype_name != type) continue;

@@ -46,7 +46,5 @@ Result<const SafetensorsEntry*> RequireEntry(const SafetensorsCheckpoint& checkp
 // All elements of a tensor of floats.
 Result<std::vector<float>> ReadFloats(const SafetensorsCheckpoint& checkpoint, const SafetensorsEntry& entry);
 
-std::string ShapeTextOf(const std::vector<uint64_t>& shape);  // "[4096, 2048]"
-
 }  // namespace dsopt
 #endif  // DSOPT_IMPORT_HF_MATRIX_H_

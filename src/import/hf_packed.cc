@@ -5,6 +5,7 @@
 
 #include "base/float_types.h"
 #include "import/hf_matrix.h"
+#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -214,7 +215,7 @@ Result<std::unique_ptr<MatrixSource>> OpenPackedMatrix(const SafetensorsCheckpoi
   if (shape.size() != 2 || outputs % per_word != 0 || (!awq && inputs % per_word != 0)) {
     return Error(DSOPT_E_UNSUPPORTED,
                  "checkpoint: tensor '%s.qweight' stands for shape %s, expected multiples of %llu",
-                 base.c_str(), ShapeTextOf(shape).c_str(), static_cast<unsigned long long>(per_word));
+                 base.c_str(), ImportedShapeText(shape).c_str(), static_cast<unsigned long long>(per_word));
   }
   const uint64_t groups = inputs / group_size + (inputs % group_size != 0 ? 1 : 0);
   const std::vector<uint64_t> packed = {awq ? inputs : inputs / per_word, awq ? outputs / per_word : outputs};

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "import/json_file.h"
+#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -165,12 +166,6 @@ class HeaderHandler : public nlohmann::json_sax<nlohmann::json> {
   bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
 };
 
-std::string Shape(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 Status CheckSize(const SafetensorsEntry& entry) {
   std::optional<uint64_t> bytes = FindType(entry.dtype_name)->bytes;
   for (uint64_t dimension : entry.shape) {
@@ -179,7 +174,7 @@ Status CheckSize(const SafetensorsEntry& entry) {
   }
   if (bytes && *bytes == entry.bytes) return {};
   return Error(DSOPT_E_CORRUPT, "safetensors: tensor '%s' %s %s has %llu bytes, expected %s",
-               entry.name.c_str(), entry.dtype_name.c_str(), Shape(entry.shape).c_str(),
+               entry.name.c_str(), entry.dtype_name.c_str(), ImportedShapeText(entry.shape).c_str(),
                static_cast<unsigned long long>(entry.bytes),
                bytes ? std::to_string(*bytes).c_str() : "a size below 2^64");
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "import/gguf_import.h"
+#include "import/tokenizer_import.h"
 #include "tests/quantised/gguf_builder.h"
 
 namespace dsopt {
@@ -189,6 +190,65 @@ TEST_CASE("GGUF metadata that cannot be honoured is refused by key and value", "
   CheckRefused(with([](GgufBuilder* f) { f->Bool("llama.attention.causal", false); }),
                "attention.causal is false");
   CheckRefused(with([](GgufBuilder* f) { f->Uint("llama.expert_count", 4); }), "expert_used_count is absent");
+}
+
+// Bytes that stand for themselves and two control tokens, after GPT-2's way.
+GgufBuilder ByteLevelVocabulary(const std::string& pre) {
+  GgufBuilder file;
+  file.String("tokenizer.ggml.model", "gpt2");
+  if (!pre.empty()) file.String("tokenizer.ggml.pre", pre);
+  file.Strings("tokenizer.ggml.tokens",
+               {"a", "b", "ab", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "[x]"});
+  file.Ints("tokenizer.ggml.token_type", {1, 1, 1, 3, 3, 3, 4});
+  file.Strings("tokenizer.ggml.merges", {"a b"});
+  file.Uint("tokenizer.ggml.bos_token_id", 3);
+  file.Uint("tokenizer.ggml.eos_token_id", 4);
+  return file;
+}
+
+Result<TokenizerSpec> Vocabulary(const GgufBuilder& file) {
+  const std::vector<uint8_t> bytes = file.Bytes();
+  const std::unique_ptr<Source> source = MakeMemorySource(bytes);
+  ASSIGN_OR_RETURN(const GgufHeader header, ReadGgufHeader(*source));
+  return ImportGgufVocab(header);
+}
+
+TEST_CASE("a GGUF vocabulary of Llama 3 begins with its begin token and ends with every end token",
+          "[import]") {
+  const Result<TokenizerSpec> spec = Vocabulary(ByteLevelVocabulary("llama-bpe"));
+  INFO(std::string(spec.status().message()));
+  REQUIRE(spec.ok());
+  CHECK(spec->pre_tokenizer == PreTokenizer::kLlama3);
+  CHECK(spec->ignore_merges);
+  CHECK(spec->prefix == std::vector<int32_t>{3});
+  CHECK(spec->end_tokens == std::vector<int32_t>{4, 5});
+  CHECK(spec->merges.size() == 1);
+  REQUIRE(spec->added.size() == 4);
+  CHECK(spec->added[0].special);
+  CHECK_FALSE(spec->added[3].special);
+  GgufBuilder silent = ByteLevelVocabulary("llama-bpe");
+  silent.Bool("tokenizer.ggml.add_bos_token", false);
+  CHECK(Vocabulary(silent)->prefix.empty());
+  CHECK(Vocabulary(ByteLevelVocabulary("gpt-2"))->prefix.empty());
+}
+
+TEST_CASE("GGUF vocabularies of known pre-tokenizers are read and others named", "[import]") {
+  for (const char* pre :
+       {"gpt-2", "llama3", "llama-v3", "deepseek-llm", "deepseek-coder", "deepseek-v3", "qwen2"}) {
+    CAPTURE(pre);
+    CHECK(Vocabulary(ByteLevelVocabulary(pre)).ok());
+  }
+  const std::pair<const char*, const char*> unknown[] = {
+      {"tekken", "tokenizer.ggml.pre is 'tekken'"}, {"default", "is 'default'"}, {"", "is absent"}};
+  for (const auto& [pre, says] : unknown) {
+    const Status status = Vocabulary(ByteLevelVocabulary(pre)).status();
+    CHECK(status.code() == DSOPT_E_UNSUPPORTED);
+    CHECK_THAT(std::string(status.message()), Catch::Contains(says) && Catch::Contains("llama-bpe"));
+  }
+  GgufBuilder file;
+  file.String("tokenizer.ggml.model", "bert");
+  CHECK_THAT(std::string(Vocabulary(file).status().message()),
+             Catch::Contains("tokenizer.ggml.model is 'bert'"));
 }
 
 }  // namespace
