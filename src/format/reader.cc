@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "format/chunk_codec.h"
+#include "format/chunk_read.h"
 #include "format/layout.h"
 #include "format/metadata.h"
 
@@ -116,17 +117,10 @@ struct ChunkReader::Impl {
 
 Result<ChunkReader> ChunkReader::Create(const ModelSpec& spec, Source& source, const dsopt_allocator& allocator,
                                         bool verify) {
-  uint32_t stored_bytes = 0, raw_bytes = 0;
-  for (const ChunkSpec& chunk : spec.chunks) {
-    stored_bytes = std::max(stored_bytes, chunk.stored_size);
-    raw_bytes = std::max(raw_bytes, chunk.raw_size);
-  }
-  ASSIGN_OR_RETURN(ChunkDecoder decoder, ChunkDecoder::Create(allocator, raw_bytes));
-  Buffer stored;
-  if (!spec.chunks.empty() && source.View(spec.chunks[0].offset, 1).empty()) {
-    ASSIGN_OR_RETURN(stored, Buffer::Allocate(allocator, stored_bytes, "chunk"));
-  }
-  ASSIGN_OR_RETURN(Buffer raw, Buffer::Allocate(allocator, raw_bytes, "chunk"));
+  const ChunkBufferBytes bytes = LargestChunk(spec, source);
+  ASSIGN_OR_RETURN(ChunkDecoder decoder, ChunkDecoder::Create(allocator, bytes.raw));
+  ASSIGN_OR_RETURN(Buffer stored, Buffer::Allocate(allocator, bytes.stored, "chunk"));
+  ASSIGN_OR_RETURN(Buffer raw, Buffer::Allocate(allocator, bytes.raw, "chunk"));
   return ChunkReader(new Impl{spec, source, verify, std::move(decoder), std::move(stored), std::move(raw)});
 }
 
@@ -138,39 +132,10 @@ ChunkReader& ChunkReader::operator=(ChunkReader&& other) noexcept {
 ChunkReader::~ChunkReader() { delete impl_; }
 
 Result<std::span<const uint8_t>> ChunkReader::Read(uint32_t index) {
-  const Impl& reader = *impl_;
-  if (index >= reader.spec.chunks.size()) {
-    return Error(DSOPT_E_INTERNAL, "chunk %u: the file has %zu", index, reader.spec.chunks.size());
-  }
-  const ChunkSpec& chunk = reader.spec.chunks[index];
-  const std::string where = Format("chunk %u at %llu: ", index, static_cast<ull>(chunk.offset));
-  std::span<const uint8_t> stored = reader.source.View(chunk.offset, chunk.stored_size);
-  if (stored.empty()) {
-    if (chunk.stored_size >
-        impl_->stored.size()) {  // the source gave a view of the first chunk, but not of this one
-      return Prefixed(reader.source, where.c_str(), Error(DSOPT_E_CORRUPT, "lies outside of the file"));
-    }
-    const std::span<uint8_t> buffer = impl_->stored.span().first(chunk.stored_size);
-    RETURN_IF_ERROR(reader.source.ReadAt(chunk.offset, buffer));
-    stored = buffer;
-  }
-  if (const uint64_t found = Checksum(stored); found != chunk.stored_checksum) {
-    return Prefixed(reader.source, where.c_str(),
-                    Error(DSOPT_E_CORRUPT, "the checksum of its %u bytes is %016llx, expected %016llx",
-                          chunk.stored_size, static_cast<ull>(found), static_cast<ull>(chunk.stored_checksum)));
-  }
-  if (chunk.codec == Codec::kStored) return stored;  // verify.cc: both checksums are the same
-  const std::span<uint8_t> raw = impl_->raw.span().first(chunk.raw_size);
-  if (Status status = impl_->decoder.Decode(chunk, stored, raw); !status.ok()) {
-    return Prefixed(reader.source, where.c_str(), status);
-  }
-  if (!reader.verify) return std::span<const uint8_t>(raw);
-  if (const uint64_t found = Checksum(raw); found != chunk.raw_checksum) {
-    return Prefixed(reader.source, where.c_str(),
-                    Error(DSOPT_E_CORRUPT, "the checksum of its %u decoded bytes is %016llx, expected %016llx",
-                          chunk.raw_size, static_cast<ull>(found), static_cast<ull>(chunk.raw_checksum)));
-  }
-  return std::span<const uint8_t>(raw);
+  Impl& reader = *impl_;
+  ASSIGN_OR_RETURN(const std::span<const uint8_t> stored,
+                   FetchChunk(reader.spec, reader.source, index, reader.stored.span()));
+  return DecodeChunk(reader.spec, reader.source, index, reader.verify, stored, &reader.decoder, reader.raw.span());
 }
 
 }  // namespace dsopt

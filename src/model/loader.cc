@@ -11,6 +11,7 @@ namespace dsopt {
 namespace {
 
 constexpr size_t kScratchElements = 64 * 1024;
+constexpr uint32_t kMostWorkers = 16;  // more than feed any device
 
 // Bytes that are free on the device now; 0: unknown.
 uint64_t FreeBytes(const Device& device) {
@@ -54,6 +55,18 @@ uint64_t ScalesBytes(const LoadPlan& plan, const ModelSpec& spec) {
   return bytes;
 }
 
+// Chunks in the order in which LoadChunk and LoadScales ask for them.
+std::vector<uint32_t> ChunkOrder(const LoadPlan& plan) {
+  std::vector<uint32_t> order;
+  for (const TensorPlan& tensor : plan.tensors) {
+    for (uint32_t i = 0; i < tensor.tensor->chunk_count; ++i) {
+      order.push_back(tensor.tensor->first_chunk + i);
+      if (tensor.scales && tensor.offsets != nullptr) order.push_back(tensor.offsets->first_chunk + i);
+    }
+  }
+  return order;
+}
+
 }  // namespace
 
 ModelLoader::ModelLoader(std::shared_ptr<Model> model, std::unique_ptr<Source> source,
@@ -78,9 +91,11 @@ Result<std::unique_ptr<ModelLoader>> ModelLoader::Create(std::shared_ptr<Model> 
   if (const uint64_t bytes = ScalesBytes(loader->plan_, loader->model_->spec()); bytes != 0) {
     ASSIGN_OR_RETURN(loader->scales_, Buffer::Allocate(allocator, bytes, "loader scales"));
   }
-  ASSIGN_OR_RETURN(ChunkReader reader,
-                   ChunkReader::Create(loader->model_->spec(), *loader->source_, allocator, options.verify));
-  loader->reader_.emplace(std::move(reader));
+  ReadAheadOptions ahead;
+  ahead.verify = options.verify;
+  ahead.workers = std::min(options.workers, kMostWorkers);
+  ASSIGN_OR_RETURN(loader->reader_, ReadAhead::Create(loader->model_->spec(), *loader->source_, allocator,
+                                                      ChunkOrder(loader->plan_), ahead));
   loader->weights_.resize(loader->plan_.weights.size());
   loader->units_total_ = loader->plan_.fills.size();
   for (const TensorPlan& tensor : loader->plan_.tensors) loader->units_total_ += tensor.tensor->chunk_count;

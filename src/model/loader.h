@@ -6,14 +6,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/memory.h"
 #include "base/status.h"
 #include "device/device.h"
-#include "format/reader.h"
+#include "format/read_ahead.h"
 #include "format/source.h"
 #include "model/model.h"
 
@@ -22,6 +21,7 @@ namespace dsopt {
 struct LoadOptions {
   uint64_t max_device_bytes = 0;              // of packed weights; 0: no limit
   bool verify = false;                        // also check the checksum of the decoded bytes
+  uint32_t workers = 0;                       // threads that decode chunks ahead; 0: the caller's does it all
   const std::atomic<bool>* cancel = nullptr;  // read between chunks; must outlive the loader
 };
 
@@ -42,7 +42,7 @@ class ModelLoader {
   ModelLoader& operator=(const ModelLoader&) = delete;
 
   // Loads chunks (at least one) until about deadline_ns of CLOCK_MONOTONIC; UINT64_MAX: to the end. When *done
-  // becomes true the model is loaded(). progress (may be NULL) is in [0, 1]. A failure is final: the same
+  // becomes true the model is loaded(). Between two calls the workers decode what was read. progress (may be NULL) is in [0, 1]. A failure is final: the same
   // status is returned again, and the weights are gone. DSOPT_E_CANCELLED when options.cancel was set.
   Status Step(uint64_t deadline_ns, bool* done, float* progress);
 
@@ -67,7 +67,7 @@ class ModelLoader {
   std::shared_ptr<Device> device_;  // declared before weights_: outlives them
   LoadOptions options_;
   LoadPlan plan_;
-  std::optional<ChunkReader> reader_;
+  std::unique_ptr<ReadAhead> reader_;
   std::vector<Weight> weights_;
   Buffer scratch_;             // converted elements
   Buffer scales_;              // a chunk of scales, while that of its offsets is read

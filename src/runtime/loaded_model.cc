@@ -34,6 +34,7 @@ Status LoadedModel::ReadHeader(std::unique_ptr<Source> source) {
   load.max_device_bytes = options_.max_device_bytes;
   load.verify = options_.verify;
   load.cancel = &cancel_;
+  load.workers = runtime_->cpu_threads() - 1;
   ASSIGN_OR_RETURN(
       loader_, ModelLoader::Create(model_, std::move(source), std::move(device), runtime_->allocator(), load));
   return Status();

@@ -21,12 +21,14 @@ class Runtime {
   const dsopt_allocator& allocator() const { return allocator_; }
   const Logger& log() const { return log_; }
   Backends& backends() const { return *backends_; }
+  uint32_t cpu_threads() const { return cpu_threads_; }  // including the caller's; at least 1
 
  private:
-  explicit Runtime(const BackendOptions& options) : allocator_(options.allocator), log_(options.log) {}
+  explicit Runtime(const BackendOptions& options);
 
   dsopt_allocator allocator_;
   Logger log_;
+  uint32_t cpu_threads_;
   std::unique_ptr<Backends> backends_;
 };
 

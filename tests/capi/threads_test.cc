@@ -32,6 +32,37 @@ void RunStream(dsopt_session* session, dsopt_stream* stream, uint32_t max_tokens
   }
 }
 
+TEST_CASE("models load at the same time with workers of their own, and end early or not", "[threads]") {
+  RuntimePtr runtime = NewRuntime(3);
+  Failures failures;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 6; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 8; ++round) {
+        auto options = Sized<dsopt_model_options>();
+        options.flags = DSOPT_MODEL_LAZY | DSOPT_MODEL_VERIFY;
+        options.device = "cpu";
+        dsopt_model* model = nullptr;
+        const std::vector<uint8_t>& bytes = ModelBytes();
+        failures.Expect(dsopt_model_open_memory(runtime.get(), bytes.data(), bytes.size(), &options, &model) ==
+                        DSOPT_OK);
+        dsopt_status status = DSOPT_PENDING;
+        for (int polls = 0; status == DSOPT_PENDING && (i % 3 == 0 || polls < round * 3); ++polls) {
+          status = dsopt_model_poll(model, 0, nullptr);
+        }
+        failures.Expect(status == DSOPT_PENDING || status == DSOPT_OK);
+        if (i % 3 == 1 && status == DSOPT_PENDING) {
+          dsopt_model_cancel(model);
+          failures.Expect(dsopt_model_poll(model, 1000, nullptr) == DSOPT_E_CANCELLED);
+        }
+        dsopt_model_release(model);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(failures.count == 0);
+}
+
 TEST_CASE("eight threads with sessions of their own on one model get the same tokens", "[threads]") {
   const uint32_t pool_threads = GENERATE(1u, 2u);
   RuntimePtr runtime = NewRuntime(pool_threads);

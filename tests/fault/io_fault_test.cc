@@ -41,7 +41,8 @@ struct HostFile {
 };
 
 TEST_CASE("a read that fails or brings wrong bytes is a typed failure at every point", "[fault]") {
-  RuntimePtr runtime = NewRuntime();
+  const uint32_t threads = GENERATE(1u, 3u);  // with more than one, chunks are decoded ahead
+  RuntimePtr runtime = NewRuntime(threads);
   const bool compress = GENERATE(true, false);
   TinyOptions tiny;
   tiny.compress = compress;
@@ -52,7 +53,7 @@ TEST_CASE("a read that fails or brings wrong bytes is a typed failure at every p
   dsopt_model_release(model);
   for (Damage damage : {Damage::kFail, Damage::kZeros, Damage::kFlip, Damage::kShort}) {
     for (int at = 0; at < good.reads; ++at) {
-      CAPTURE(static_cast<int>(damage), at, compress);
+      CAPTURE(static_cast<int>(damage), at, compress, threads);
       HostFile file{&bytes, damage, at};
       model = nullptr;
       const dsopt_status status = file.Open(runtime.get(), &model);

@@ -216,6 +216,26 @@ TEST_CASE("a cancelled load ends with its status and frees its weights", "[model
   CHECK_FALSE(loading.model->loaded());
 }
 
+TEST_CASE("workers that decode ahead change nothing but the time", "[model]") {
+  for (TinyFamily family : testing::kTinyFamilies) {
+    const std::vector<uint8_t> file = TinyModelBytes({.family = family});
+    Loading alone = Start(file);
+    bool done = false;
+    REQUIRE(alone.loader->Step(UINT64_MAX, &done, nullptr).ok());
+    REQUIRE(done);
+    std::map<std::string, std::vector<uint8_t>> expected;
+    for (const auto& [name, weight] : Fake().weights) expected[name] = weight.bytes;
+    Loading helped = Start(file, {.verify = true, .workers = 3});
+    done = false;
+    while (!done) REQUIRE(helped.loader->Step(0, &done, nullptr).ok());
+    CHECK(Fake().weights.size() == expected.size());
+    for (const auto& [name, weight] : Fake().weights) {
+      CAPTURE(name);
+      CHECK(weight.bytes == expected[name]);
+    }
+  }
+}
+
 TEST_CASE("a failing device ends the load and frees its weights", "[model]") {
   const std::vector<uint8_t> file = TinyModelBytes();
   Loading loading = Start(file);
