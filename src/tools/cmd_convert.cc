@@ -1,9 +1,6 @@
 // cmd_convert.cc - dsopt convert: a Hugging Face folder or a GGUF file becomes a .dsopt file.
 #include <algorithm>
-#include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -12,6 +9,7 @@
 #include "base/clock.h"
 #include "import/convert.h"
 #include "tools/commands.h"
+#include "tools/interrupt.h"
 #include "tools/options.h"
 #include "tools/output.h"
 
@@ -20,33 +18,6 @@ namespace {
 
 constexpr uint64_t kProgressNs = 100'000'000;
 constexpr int kBarCells = 30;
-
-std::atomic<bool> g_interrupted{false};  // a signal handler can reach nothing else
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-void OnSignal(int) { g_interrupted.store(true, std::memory_order_relaxed); }
-
-// Catches SIGINT and SIGTERM while it lives, so that the writer can remove its partial file.
-class SignalGuard {
- public:
-  SignalGuard() {
-    g_interrupted.store(false);
-    struct sigaction action = {};
-    action.sa_handler = OnSignal;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, &old_int_);
-    sigaction(SIGTERM, &action, &old_term_);
-  }
-  ~SignalGuard() {
-    sigaction(SIGINT, &old_int_, nullptr);
-    sigaction(SIGTERM, &old_term_, nullptr);
-  }
-  SignalGuard(const SignalGuard&) = delete;
-  SignalGuard& operator=(const SignalGuard&) = delete;
-
- private:
-  struct sigaction old_int_ = {}, old_term_ = {};
-};
 
 // One line on stderr, redrawn at most ten times a second.
 class ProgressBar {
@@ -211,7 +182,7 @@ int CmdConvert(const Arguments& arguments) {
   });
   if (std::optional<int> code = options.Parse(arguments)) return *code;
 
-  SignalGuard signals;
+  InterruptGuard signals;
   ProgressBar bar(ShowProgress() && !request.quiet && !request.json);
   ConvertOptions convert;
   convert.writer.compress = request.compression == "zstd";
@@ -221,7 +192,7 @@ int CmdConvert(const Arguments& arguments) {
   if (request.weights == "bf16") convert.dtype = DSOPT_BF16;
   convert.threads = std::max(1u, std::thread::hardware_concurrency());
   convert.license = request.license;
-  convert.cancel = &g_interrupted;
+  convert.cancel = &InterruptGuard::flag();
   convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };
   const uint64_t start_ns = NowNs();
   Result<ConvertSummary> summary = Convert(request.input, request.output, convert);

@@ -20,6 +20,7 @@ int CmdInspect(const Arguments& arguments);
 int CmdPerplexity(const Arguments& arguments);
 int CmdRun(const Arguments& arguments);
 int CmdTokenize(const Arguments& arguments);
+int CmdValidate(const Arguments& arguments);
 int CmdVersion(const Arguments& arguments);
 
 }  // namespace dsopt::tools

@@ -24,6 +24,7 @@ constexpr Command kCommands[] = {
     {"tokenize", dsopt::tools::CmdTokenize, "text to token ids"},
     {"detokenize", dsopt::tools::CmdDetokenize, "token ids to text"},
     {"perplexity", dsopt::tools::CmdPerplexity, "how well a model predicts a text"},
+    {"validate", dsopt::tools::CmdValidate, "how far a model is from a reference"},
     {"bench", dsopt::tools::CmdBench, "speed of a model shape on random weights"},
     {"doctor", dsopt::tools::CmdDoctor, "what this machine has and which kernels are used"},
     {"version", dsopt::tools::CmdVersion, "versions of program and library"},

@@ -13,7 +13,7 @@ import tempfile
 import unittest
 
 DSOPT = MODELS = None
-COMMANDS = ["run", "convert", "inspect", "tokenize", "detokenize", "perplexity", "bench", "doctor", "version"]
+COMMANDS = ["run", "convert", "inspect", "tokenize", "detokenize", "perplexity", "validate", "bench", "doctor", "version"]
 
 
 def run(*arguments, stdin=None, timeout=300):

@@ -1,4 +1,4 @@
-// make_models.cc - writes the model files that cli_test.py runs the program on: cli_make_models FOLDER
+// make_models.cc - writes the model files that the tests of the program run it on: cli_make_models FOLDER
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -23,6 +23,9 @@ int main(int argc, char** argv) {
   try {
     dsopt::testing::TinyOptions options;
     Write(folder + "/tiny.dsopt", options);
+    options.seed = 2;
+    Write(folder + "/other.dsopt", options);
+    options.seed = 1;
     options.chat_template = false;
     Write(folder + "/no_template.dsopt", options);
     options.context = 100000;  // takes a while: something to interrupt
