@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "tools/bench.h"
+#include "tools/cmd_bench_load.h"
 #include "tools/output.h"
 #include "tools/shapes.h"
 
@@ -21,6 +22,7 @@ struct Request {
   BenchCase bench;
   PollCase poll;
   bool poll_mode = false;
+  LoadCase load;  // file empty: a shape is measured
   std::vector<uint32_t> batch_list, context_list;
   bool json = false;
 };
@@ -166,8 +168,12 @@ void Declare(Request* request, std::optional<float>* poll_budget, Options* optio
   options->Value("prompt", "N", &request->bench.prompt, "tokens of the prefill measurement (default: as --context)");
   options->Value("steps", "N", &request->bench.steps, "decode steps to measure (default 64)");
   options->Value("warmup", "N", &request->bench.warmup, "decode steps before (default 8)");
-  options->Value("repeats", "N", &request->bench.repeats, "prefill measurements; the median counts (default 3)");
+  options->Value("repeats", "N", &request->bench.repeats, "prefill measurements or loads; the median counts (default 3)");
   options->Value("poll-budget", "US", poll_budget, "instead: how far session polls of US microseconds overrun");
+  options->Value("load", "FILE", &request->load.file,
+                 "instead: how long a .dsopt file takes to its first token, cold and warm, beside a plain read");
+  options->Value("temp-dir", "DIR", &request->load.scratch_folder,
+                 "with --load: where as many plain bytes lie meanwhile (default: beside FILE)");
   options->Value("calls", "N", &request->poll.calls, "with --poll-budget: polls to measure (default 10000)");
   options->Value("device", "ID", &request->engine.device, "cpu, cuda:0, ...; default: the best one with room");
   options->Choice("precision", {"fast", "reference"}, &request->engine.precision, "arithmetic (default fast)");
@@ -206,6 +212,11 @@ int CmdBench(const Arguments& arguments) {
                   "reading its weights and cache takes at the device's best streaming read, measured in this process.");
   Declare(&request, &poll_budget, &options);
   if (std::optional<int> code = options.Parse(arguments)) return *code;
+  if (!request.load.file.empty()) {
+    request.load.repeats = request.bench.repeats;
+    const Status status = RunBenchLoad(request.load, request.engine, request.json);
+    return status.ok() ? kExitOk : Fail("bench", status);
+  }
   for (const std::string& shape : static_cast<std::vector<std::string>>(absl::StrSplit(request.shapes, ','))) {
     request.model.shape = shape;
     const Status status = RunShape(request);
