@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "dsopt/backend.h"
+#include "tensor_map.h"
 #include "weight.h"
 
 namespace dsopt_cuda {
@@ -128,6 +129,7 @@ struct LinearArgs {
   const float* norm_in;       // [k] f32, or null
   const float* norm_gain;
   float norm_eps;
+  const CUtensorMap* map;     // host memory; of the weights for LinearRows, or null
   const PackedWeight* packed; // host memory; encoded weights: then elem is kPacked and weight is not used
 };
 inline constexpr int kGroupRows = 64;
@@ -139,6 +141,9 @@ cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // b
 cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
 // bf16 inputs, encoded weights, any rows, slots and sorted mixtures. partial: PackedPartialFloats; arrived: 64 words per
 // multiprocessor and 32 more, zero between launches.
+// bf16 weights as they lie, 2 to 64 rows, sm_90 and newer. partial, arrived: as LinearPacked.
+bool RowsSupported(const Limits& limits, const LinearArgs& args);
+cudaError_t LinearRows(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);

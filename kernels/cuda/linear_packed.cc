@@ -1,5 +1,5 @@
 // linear_packed.cc - which kernel an encoded weight gets.
-#include "linear_packed.h"
+#include "linear_stream.h"
 
 namespace dsopt_cuda {
 namespace {
@@ -21,7 +21,7 @@ uint64_t PackedPartialFloats(const Limits& limits) {
 }
 
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {
-  const PackedLinear p = {args, *args.packed, partial, arrived, {}, 0, 0};
+  const StreamLinear p = {args, *args.packed, partial, arrived, {}, 0, 0};
   if (args.batch != 1) return cudaErrorInvalidValue;
   switch (args.packed->layout.packing) {
     case Packing::kLossless12:

@@ -3,7 +3,7 @@
 
 namespace dsopt_cuda {
 
-cudaError_t LinearFp8(const Launch& launch, const PackedLinear& p) {
+cudaError_t LinearFp8(const Launch& launch, const StreamLinear& p) {
   if (p.weight.layout.group == 0) return StartPackedRows<Fp8, 0>(launch, p);
   return StartPackedRows<Fp8, 64>(launch, p);
 }

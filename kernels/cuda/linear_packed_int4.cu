@@ -3,7 +3,7 @@
 
 namespace dsopt_cuda {
 
-cudaError_t LinearInt4(const Launch& launch, const PackedLinear& p) {
+cudaError_t LinearInt4(const Launch& launch, const StreamLinear& p) {
   if (p.weight.layout.group == 32) return StartPackedRows<Int4, 32>(launch, p);
   return StartPackedRows<Int4, 64>(launch, p);
 }

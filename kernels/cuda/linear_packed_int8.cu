@@ -3,7 +3,7 @@
 
 namespace dsopt_cuda {
 
-cudaError_t LinearInt8(const Launch& launch, const PackedLinear& p) {
+cudaError_t LinearInt8(const Launch& launch, const StreamLinear& p) {
   switch (p.weight.layout.group) {
     case 0:
       return StartPackedRows<Int8, 0>(launch, p);

@@ -3,7 +3,7 @@
 
 namespace dsopt_cuda {
 
-cudaError_t LinearLossless12(const Launch& launch, const PackedLinear& p) {
+cudaError_t LinearLossless12(const Launch& launch, const StreamLinear& p) {
   return StartPackedRows<Lossless12, 64>(launch, p);
 }
 

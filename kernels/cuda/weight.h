@@ -11,6 +11,7 @@
 
 #include "device.h"
 #include "packed.h"
+#include "tensor_map.h"
 
 namespace dsopt_cuda {
 
@@ -42,6 +43,8 @@ struct dsopt_be_weight {
   uint64_t bytes = 0;
   void* data = nullptr;        // plain: the elements. lossless12: its bf16 rows until it is packed
   char name[96] = {};
+  bool has_map = false;
+  CUtensorMap map;             // of bf16 matrices on sm_90 and newer
   // Encoded weights (elem kPacked).
   dsopt_cuda::PackedWeight packed;
   dsopt_cuda::ScaleGrid grid{};

@@ -1,7 +1,7 @@
-// linear_packed.h - products with encoded weights: what their launchers take. One file per format instantiates
-// them, so that they compile side by side.
-#ifndef DSOPT_CUDA_LINEAR_PACKED_H_
-#define DSOPT_CUDA_LINEAR_PACKED_H_
+// linear_stream.h - products whose weights stream through shared memory: what their launchers take. One file per format
+// instantiates them, so that they compile side by side.
+#ifndef DSOPT_CUDA_LINEAR_STREAM_H_
+#define DSOPT_CUDA_LINEAR_STREAM_H_
 
 #include "launch.h"
 #include "packed.h"
@@ -13,25 +13,26 @@ inline constexpr int kPanelBlocks = 4,
 
 // Sizes that a launch derives from the layout once. A unit is a slot's columns of a panel; the last one of a
 // row may be shorter.
-struct PackedGeometry {
+struct StreamGeometry {
   int blocks, panels, units_per_group, last_columns;
   uint32_t chunk_bytes, unit_bytes, last_unit_bytes, last_input_bytes;
+  uint32_t inputs_at;  // of the input rows in a slot
   int64_t block_bytes, matrix_bytes;
 };
 
-struct PackedLinear {
+struct StreamLinear {
   LinearArgs args;
   PackedWeight weight;
   float* partial;           // PackedPartialFloats: sums of groups that several CTAs share
   uint32_t* arrived;        // [(2 sms + 1) * 32], zero between launches
-  PackedGeometry geometry;  // this and the next: set by the launcher
+  StreamGeometry geometry;  // this and the next: set by the launcher
   int slots, slot_bytes;    // of the ring
 };
 
-cudaError_t LinearLossless12(const Launch& launch, const PackedLinear& p);
-cudaError_t LinearInt8(const Launch& launch, const PackedLinear& p);
-cudaError_t LinearFp8(const Launch& launch, const PackedLinear& p);
-cudaError_t LinearInt4(const Launch& launch, const PackedLinear& p);
+cudaError_t LinearLossless12(const Launch& launch, const StreamLinear& p);
+cudaError_t LinearInt8(const Launch& launch, const StreamLinear& p);
+cudaError_t LinearFp8(const Launch& launch, const StreamLinear& p);
+cudaError_t LinearInt4(const Launch& launch, const StreamLinear& p);
 
 }  // namespace dsopt_cuda
-#endif  // DSOPT_CUDA_LINEAR_PACKED_H_
+#endif  // DSOPT_CUDA_LINEAR_STREAM_H_
