@@ -14,13 +14,13 @@ using persistent::Shape;
 // Slots hold a piece of codes or 64 tokens of keys and values of one head; the rest of shared memory keeps the
 // inputs.
 using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 14336>;  // and Llama-3-8B
-using Mistral7bInt4 = Shape<4096, 14336, 128, 32, 8, 32768, 6, 3, 6, 14336>;
+using Mistral7bInt4 = Shape<4096, 14336, 128, 32, 8, 33792, 5, 2, 4, 14336>;
 using Llama1b = Shape<2048, 8192, 64, 32, 8, 24960, 8, 2, 4, 8192>;
 using Llama1bInt4 = Shape<2048, 8192, 64, 32, 8, 16896, 12, 3, 6, 8192>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4, 28672>;
-using Llama70bInt4 = Shape<8192, 28672, 128, 64, 8, 32768, 5, 3, 5, 28672>;
+using Llama70bInt4 = Shape<8192, 28672, 128, 64, 8, 33792, 5, 2, 4, 28672>;
 using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 5, 2, 4, 28672, 2, 8>;
-using MixtralInt4 = Shape<4096, 14336, 128, 32, 8, 32768, 5, 3, 5, 28672, 2, 8>;
+using MixtralInt4 = Shape<4096, 14336, 128, 32, 8, 33792, 5, 2, 4, 28672, 2, 8>;
 
 template <typename S, typename SInt4>
 cudaError_t RunFormat(const Launch& launch, const DenseShape& shape, const DenseStep& step) {

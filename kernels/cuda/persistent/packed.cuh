@@ -23,13 +23,20 @@ struct PackedFormat {
   static constexpr int kChunkBytes = kChunkTiles * kTileBytes + kSide;
 };
 
-// How a row block goes through the ring: pieces of 8 or 4 chunks of 256 columns, so that every warp has tiles.
+// How a row block goes through the ring: in pieces of the most chunks that fill a slot, divide the row evenly and give
+// every warp the same number of tiles.
+constexpr int PieceChunks(int row_chunks, int chunk_bytes, int slot_bytes) {
+  for (int c = 16; c > 2; c -= 2)
+    if (c * chunk_bytes <= slot_bytes && row_chunks % c == 0) return c;
+  return 2;
+}
+
 template <typename S, typename F, Phase kP>
 struct PackedPieces : PhaseOf<S, kP> {
   using PhaseOf<S, kP>::kK;
   using PhaseOf<S, kP>::kSources;
   static constexpr int kChunkBytes = PackedFormat<F>::kChunkBytes, kColumns = kK / kSources;  // of one matrix
-  static constexpr int kChunks = 8 * kChunkBytes <= S::kSlotBytes ? 8 : 4;
+  static constexpr int kChunks = PieceChunks(kColumns / kChunkColumns, kChunkBytes, S::kSlotBytes);
   static constexpr int kPieces = kColumns / (kChunks * kChunkColumns),
                        kTiles = kChunks * kChunkTiles / kConsumerWarps;
   static constexpr uint32_t kBytes = kChunks * kChunkBytes;
@@ -91,10 +98,10 @@ struct PackedProducts : Mixture<S> {
     return expert * P::kExpertBlocks + in_expert;
   }
 
-  // Adds this warp's tiles of the piece in the next slot: acc[i] for its i-th tile, so that tiles do not wait
-  // for each other. x: shared address of the piece's first input.
-  template <typename G, typename P>
-  __device__ __forceinline__ void Piece(uint32_t x, float (&acc)[P::kTiles][4]) {
+  // Adds this warp's tiles of the piece in the next slot; with scales by row, acc[i] takes its i-th tile, so that tiles do
+  // not wait for each other. x: shared address of the piece's first input.
+  template <typename G, typename P, int kSums>
+  __device__ __forceinline__ void Piece(uint32_t x, float (&acc)[kSums][4]) {
     using Layout = PackedFormat<G>;
     const int lane = tid % 32, warp = tid / 32;
     BarrierWait(my.full(slot), parity);
@@ -116,26 +123,26 @@ struct PackedProducts : Mixture<S> {
         G::Step(q, s, a);
         const uint4& v = s < 2 ? low : high;
         if (Layout::kByRow)
-          Mma(acc[i], a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
+          Mma(acc[i % kSums], a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
         else
           Mma(part, a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
       }
       if constexpr (Layout::kLossless) {
         const uint32_t base =
             chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * Layout::kUnitSide + lane / 4;
-        acc[i][0] = fmaf(part[0], Lossless12::Scale(LoadShared1(base)), acc[i][0]);
-        acc[i][2] = fmaf(part[2], Lossless12::Scale(LoadShared1(base + 8)), acc[i][2]);
+        acc[0][0] = fmaf(part[0], Lossless12::Scale(LoadShared1(base)), acc[0][0]);
+        acc[0][2] = fmaf(part[2], Lossless12::Scale(LoadShared1(base + 8)), acc[0][2]);
       } else if constexpr (!Layout::kByRow) {
         const uint32_t scale =
             chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * kBlockRows * 2 + lane / 4 * 2;
-        acc[i][0] = fmaf(part[0], LoadSharedHalf(scale), acc[i][0]);
-        acc[i][2] = fmaf(part[2], LoadSharedHalf(scale + 16), acc[i][2]);
+        acc[0][0] = fmaf(part[0], LoadSharedHalf(scale), acc[0][0]);
+        acc[0][2] = fmaf(part[2], LoadSharedHalf(scale + 16), acc[0][2]);
       }
     }
     if constexpr (Layout::kLossless) {
-      static_assert(P::kTiles == 2 || P::kTiles == 4);
+      static_assert(P::kTiles % 2 == 0);
 #pragma unroll
-      for (int i = 0; i < P::kTiles; i += 2) Escapes<Layout>(piece, x, warp * P::kTiles + i, acc[i]);
+      for (int i = 0; i < P::kTiles; i += 2) Escapes<Layout>(piece, x, warp * P::kTiles + i, acc[0]);
     }
     NextSlot();
   }
@@ -213,12 +220,13 @@ struct PackedProducts : Mixture<S> {
               matrix.row_scales + MatrixBlock<P>(block, k, my.route()->expert) * kBlockRows + lane / 4;
           scale_low = __ldg(scales), scale_high = __ldg(scales + 8);
         }
-        float acc[P::kTiles][4] = {};
+        constexpr int kSums = PackedFormat<G>::kByRow ? P::kTiles : 1;
+        float acc[kSums][4] = {};
 #pragma unroll 1
         for (int p = 0; p < P::kPieces; ++p)
-          Piece<G, P>(x + (k * P::kColumns + p * P::kChunks * kChunkColumns) * 2, acc);
+          Piece<G, P, kSums>(x + (k * P::kColumns + p * P::kChunks * kChunkColumns) * 2, acc);
 #pragma unroll
-        for (int i = 1; i < P::kTiles; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
+        for (int i = 1; i < kSums; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
         low = fmaf(acc[0][0], scale_low, low);
         high = fmaf(acc[0][2], scale_high, high);
       }
