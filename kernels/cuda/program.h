@@ -1,7 +1,7 @@
 // program.h - blocks, cache and workspace of one session, and the batch that is in flight.
 //   plan.cc      checks a description, sizes everything (allocates nothing)
 //   program.cc   creates, begins, advances, cancels
-//   record.cc    turns blocks into kernel launches
+//   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
 #ifndef DSOPT_CUDA_PROGRAM_H_
 #define DSOPT_CUDA_PROGRAM_H_
 
@@ -9,6 +9,12 @@
 #include "launch.h"
 #include "persistent_dense.h"
 #include "weight.h"
+
+#define RETURN_IF_CUDA_ERROR(expression)                    \
+  do {                                                      \
+    const cudaError_t error_of_call = (expression);         \
+    if (error_of_call != cudaSuccess) return error_of_call; \
+  } while (0)
 
 namespace dsopt_cuda {
 
