@@ -105,7 +105,7 @@ __global__ __launch_bounds__(kNormThreads) void rmsnorm_rows(NormArgs a) {
 // out[r, i] = act(in[r, 2 i]) in[r, 2 i + 1]
 // bytes  rows * inner * 6     bound: DRAM
 // grid   (inner / 1024, rows) x 256 threads, 4 pairs per thread
-__global__ void gate_up_pairs(const bf16* in, int inner, bool gelu, bf16* out) {
+__global__ void gate_up_pairs(const bf16* in, int inner, bool gelu, bf16* out, int64_t out_stride) {
   LetNextStart();
   WaitForPrevious();
   const int64_t row = blockIdx.y;
@@ -115,7 +115,7 @@ __global__ void gate_up_pairs(const bf16* in, int inner, bool gelu, bf16* out) {
   for (int j = 0; j < 4; ++j) {
     if (i + j >= inner) return;
     const __nv_bfloat162 p = reinterpret_cast<const __nv_bfloat162*>(in + row * 2 * inner)[i + j];
-    out[row * inner + i + j] = __float2bfloat16(GatedActivation(__low2float(p), __high2float(p), gelu));
+    out[row * out_stride + i + j] = __float2bfloat16(GatedActivation(__low2float(p), __high2float(p), gelu));
   }
 }
 
@@ -222,10 +222,11 @@ cudaError_t RmsNorm(const Launch& launch, const NormArgs& args) {
   return Start(launch, rmsnorm_rows, dim3(static_cast<unsigned>(args.rows)), dim3(kNormThreads), 0, args);
 }
 
-cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out) {
+cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out,
+                        int64_t out_stride) {
   const dim3 grid(static_cast<unsigned>((inner + 1023) / 1024), static_cast<unsigned>(rows));
   return Start(launch, gate_up_pairs, grid, dim3(256), 0, static_cast<const bf16*>(in), inner, gelu,
-               static_cast<bf16*>(out));
+               static_cast<bf16*>(out), out_stride);
 }
 
 cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args) {

@@ -10,7 +10,6 @@
 
 #include "device.h"
 #include "dsopt/backend.h"
-#include "tensor_map.h"
 #include "weight.h"
 
 namespace dsopt_cuda {
@@ -48,7 +47,8 @@ struct NormArgs {
 };
 cudaError_t RmsNorm(const Launch& launch, const NormArgs& args);
 // out[r, i] = act(in[r, 2 i]) * in[r, 2 i + 1], bf16 both.
-cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out);
+cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inner, bool gelu, void* out,
+                        int64_t out_stride);
 
 struct RopeArgs {
   const float* inv_freq;
@@ -129,7 +129,6 @@ struct LinearArgs {
   const float* norm_in;       // [k] f32, or null
   const float* norm_gain;
   float norm_eps;
-  const CUtensorMap* map;     // host memory; of the weights for LinearRows, or null
   const PackedWeight* packed; // host memory; encoded weights: then elem is kPacked and weight is not used
 };
 inline constexpr int kGroupRows = 64;
@@ -141,9 +140,6 @@ cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // b
 cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
 // bf16 inputs, encoded weights, any rows, slots and sorted mixtures. partial: PackedPartialFloats; arrived: 64 words per
 // multiprocessor and 32 more, zero between launches.
-// bf16 weights as they lie, 2 to 64 rows, sm_90 and newer. partial, arrived: as LinearPacked.
-bool RowsSupported(const Limits& limits, const LinearArgs& args);
-cudaError_t LinearRows(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);

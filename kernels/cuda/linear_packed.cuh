@@ -35,7 +35,7 @@ struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkCo
   }
   __device__ void CopyWeights(int unit) {
     const uint32_t bytes = WeightBytes(unit);
-    if (lane == 0) ring.Expect(blocks * bytes);
+    if (lane == 0) ring.Expect(blocks * bytes + this->UnitInputBytes(unit));
     for (int i = 0; i < kPanelBlocks; ++i)
       if (i < blocks)
         ring.CopyFrom(i, i * p.geometry.unit_bytes,

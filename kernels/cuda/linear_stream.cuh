@@ -112,16 +112,11 @@ struct StreamProducer {
   Ring ring;
   int lane;
   uint64_t policy = EvictFirst();
-  const bf16* rows_at = nullptr;              // first input row
-  const bf16* input[2] = {nullptr, nullptr};  // sorted slots: of rows `lane` and `lane` + 32
+  const bf16* input[2] = {nullptr, nullptr};  // of rows `lane` and `lane` + 32
   int rows = 0;
 
   __device__ Self& self() { return static_cast<Self&>(*this); }
   __device__ void InputsOf(const StreamItem& item) {
-    if (p.args.sorted_slots == nullptr) {
-      rows_at = item.Input(p.args, 0);
-      return;
-    }
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
       if (lane + 32 * j < item.rows) input[j] = item.Input(p.args, lane + 32 * j);
@@ -129,17 +124,13 @@ struct StreamProducer {
   __device__ void CopyInputs(int unit) {
     const bool last = unit + 1 == p.geometry.units_per_group;
     const uint32_t bytes = last ? p.geometry.last_input_bytes : kColumns * 2, to = p.geometry.inputs_at;
-    if (p.args.sorted_slots == nullptr) {  // rows at equal distances
-      const char* from = reinterpret_cast<const char*>(rows_at + unit * kColumns);
-      for (int r = 0; r < rows; ++r, from += p.args.in_row_stride * 2) ring.CopyRow(to + r * kPitch, from, bytes, lane);
-      return;
-    }
-    for (int r = 0; r < rows; ++r) {
-      const bf16* mine = r < 32 ? input[0] : input[1];
-      const uint64_t from = __shfl_sync(~0u, reinterpret_cast<uint64_t>(mine), r % 32);
-      ring.CopyRow(to + r * kPitch, reinterpret_cast<const char*>(reinterpret_cast<const bf16*>(from) + unit * kColumns),
-                   bytes, lane);
-    }
+#pragma unroll
+    for (int j = 0; j < (kM + 31) / 32; ++j)
+      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * kPitch, kPitch, min(rows - 32 * j, 32), input[j] + unit * kColumns,
+                    bytes, lane);
+  }
+  __device__ uint32_t UnitInputBytes(int unit) const {
+    return (unit + 1 == p.geometry.units_per_group ? p.geometry.last_input_bytes : kColumns * 2) * rows;
   }
   // Weights never change: the first ones are requested before the previous kernel has finished, where the
   // matrix is known by then.

@@ -17,7 +17,6 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
   LinearArgs a{};
   a.weight = weight->data;
   a.elem = weight->elem;
-  a.map = weight->has_map ? &weight->map : nullptr;
   a.packed = weight->elem == Elem::kPacked ? &weight->packed : nullptr;
   a.n = static_cast<int>(weight->layout.rows);
   a.k = static_cast<int>(weight->layout.cols);
@@ -43,8 +42,6 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
   if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
     return args.sorted_slots != nullptr ? LinearTiles(launch_, args) : LinearSkinny(launch_, args);
-  if (RowsSupported(device->limits, args))
-    return LinearRows(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
   const bool library = device->cublas_lt != nullptr && args.rows >= kLibraryRows && args.batch == 1 &&
                        args.bias == nullptr;
   if (args.rows <= kSkinnyRows && !library) return LinearSkinny(launch_, args);
@@ -60,7 +57,7 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
     cudaError_t error = cudaSuccess;
     if (device->cublas_lt->Run(launch_, plain, At<char>(plan.library), &error)) {
       if (error != cudaSuccess || !pairs) return error;
-      return GateUpPairs(launch_, wide, args.rows, args.n / 2, args.gelu, args.out);
+      return GateUpPairs(launch_, wide, args.rows, args.n / 2, args.gelu, args.out, args.out_row_stride);
     }
   }
   return args.rows <= kSkinnyRows ? LinearSkinny(launch_, args) : LinearTiles(launch_, args);
@@ -78,7 +75,6 @@ cudaError_t dsopt_be_program::LinearUnpacked(const LinearArgs& args, void* wide)
     LinearArgs part = args;
     part.n = args.n - first < step ? args.n - first : step;
     part.packed = nullptr;
-    part.map = nullptr;
     part.elem = Elem::kBf16;
     part.weight = At<char>(plan.unpacked);
     if (args.bias != nullptr) part.bias = args.bias + first;

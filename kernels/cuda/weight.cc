@@ -165,9 +165,6 @@ dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc
     WeightDestroy(weight);
     return status;
   }
-  const bool matrix = desc->kind == DSOPT_WEIGHT_MATRIX || desc->kind == DSOPT_WEIGHT_GATE_UP || desc->kind == DSOPT_WEIGHT_EMBEDDING;
-  if (matrix && weight->elem == Elem::kBf16 && desc->batch == 1 && device->limits.arch >= 90)
-    weight->has_map = DescribeRows(weight->data, desc->rows, desc->cols, &weight->map);
   *out = weight;
   return DSOPT_OK;
 }

@@ -11,7 +11,6 @@
 
 #include "device.h"
 #include "packed.h"
-#include "tensor_map.h"
 
 namespace dsopt_cuda {
 
@@ -43,8 +42,6 @@ struct dsopt_be_weight {
   uint64_t bytes = 0;
   void* data = nullptr;        // plain: the elements. lossless12: its bf16 rows until it is packed
   char name[96] = {};
-  bool has_map = false;
-  CUtensorMap map;             // of bf16 matrices on sm_90 and newer
   // Encoded weights (elem kPacked).
   dsopt_cuda::PackedWeight packed;
   dsopt_cuda::ScaleGrid grid{};

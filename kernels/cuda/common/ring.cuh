@@ -24,7 +24,7 @@ struct Ring {
   __device__ void Init(int consumer_warps) const {
     for (int i = 0; i < slots; ++i) {
 #if __CUDA_ARCH__ >= 900
-      BarrierInit(barriers + 8 * i, 33);  // Expect, and Commit by every lane
+      BarrierInit(barriers + 8 * i, 1);
 #else
       BarrierInit(barriers + 8 * i, 32);  // Commit
 #endif
@@ -64,14 +64,20 @@ struct Ring {
     for (uint32_t i = lane * 16; i < bytes; i += 512) CopyAsync16(Slot() + offset + i, source + i, true);
 #endif
   }
-  // Producer warp: `bytes` of a row to `offset`, 16 bytes a lane and step. The copy engine takes small pieces one by one,
-  // tens of cycles each; these go past it.
-  __device__ __forceinline__ void CopyRow(uint32_t offset, const char* from, uint32_t bytes, int lane) const {
-    for (uint32_t i = lane * 16; i < bytes; i += 512) CopyAsync16(Slot() + offset + i, from + i, true);
+  // Producer warp: each lane that `has` one copies its row to offset + lane * pitch; rows of them in all.
+  __device__ void CopyEach(bool has, uint32_t offset, uint32_t pitch, int rows, const void* from, uint32_t bytes,
+                           int lane) const {
+#if __CUDA_ARCH__ >= 900
+    if (has) BulkLoad(Slot() + offset + lane * pitch, from, bytes, Full());
+#else
+    for (int r = 0; r < rows; ++r) CopyFrom(r, offset + r * pitch, from, bytes, 0, lane);
+#endif
   }
   // Producer warp: nothing more will be copied into this slot.
   __device__ void Commit() const {
+#if __CUDA_ARCH__ < 900
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(Full()) : "memory");
+#endif
   }
 };
 
