@@ -6,6 +6,7 @@
 
 #include "common.h"
 #include "pool.h"
+#include "shared/check.h"
 
 struct dsopt_be_device {
   const dsopt_host_api* host;
@@ -30,14 +31,7 @@ dsopt_status MeasureRead(dsopt_be_device* device, uint64_t bytes, double* bytes_
 dsopt_status Charge(dsopt_be_device* device, uint64_t bytes, const char* what);
 void Refund(dsopt_be_device* device, uint64_t bytes);
 
-// Copies a struct of another version: what the sender knows, zeros for the rest. False: no or absurd size.
-template <typename T>
-bool CopyStruct(const T* from, T* to) {
-  *to = T{};
-  if (from == nullptr || from->struct_size < sizeof(uint32_t)) return false;
-  __builtin_memcpy(to, from, Min<size_t>(from->struct_size, sizeof(T)));
-  return true;
-}
+using dsopt_shared::CopyStruct;
 
 }  // namespace dsopt_cpu
 #endif  // DSOPT_CPU_DEVICE_H_

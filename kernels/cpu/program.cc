@@ -7,6 +7,11 @@
 #include "build.h"
 
 namespace dsopt_cpu {
+
+using dsopt_shared::CheckBatch;
+using dsopt_shared::FillStruct;
+using dsopt_shared::WeightFacts;
+
 namespace {
 
 // Hands out aligned arrays of one allocation. With base NULL it only adds up (saturating).
@@ -68,8 +73,8 @@ void LayOutHost(const dsopt_program_desc& d, const Builder& b, Arena* arena, dso
   p->history_counts = arena->Take<uint32_t>(d.max_history);
   p->seq_first_row = arena->Take<uint32_t>(d.max_seqs + uint64_t{1});
   p->seq_first_unit = arena->Take<uint32_t>(d.max_seqs + uint64_t{1});
-  p->page_writer = arena->Take<uint32_t>(d.page_count);
-  p->page_seq = arena->Take<uint32_t>(d.page_count);
+  p->pages.stamps = arena->Take<uint32_t>(d.page_count);
+  p->pages.seqs = arena->Take<uint32_t>(d.page_count);
   p->result_tokens = arena->Take<int32_t>(d.max_logit_rows);
   p->result_logprobs = arena->Take<float>(d.max_logit_rows);
   p->result_top_tokens = arena->Take<int32_t>(uint64_t{d.max_logit_rows} * DSOPT_MAX_TOP_LOGPROBS);
@@ -130,6 +135,25 @@ dsopt_status MakePlan(dsopt_be_device* device, const dsopt_program_desc& d, cons
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
                 "program: %u pages of %llu bytes and %u rows need more than 2^60 bytes", d.page_count,
                 static_cast<unsigned long long>(d.page_bytes), d.max_rows);
+  }
+  return DSOPT_OK;
+}
+
+WeightFacts FactsOfWeight(const dsopt_be_weight* w) {
+  return {w->device, w->kind, w->batch, w->rows, w->cols, w->tied != 0, w->name};
+}
+
+// The rules of all backends, and ours.
+dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& d) {
+  const dsopt_status status = dsopt_shared::CheckProgram(*device->host, device, FactsOfWeight, {}, d);
+  if (status != DSOPT_OK) return status;
+  for (uint32_t i = 0; i < d.block_count; ++i) {
+    const dsopt_moe_block& b = d.blocks[i].u.moe;
+    if (d.blocks[i].kind != DSOPT_BLOCK_MOE || b.shared_gate_up == nullptr) continue;
+    if (b.shared_gate_up->storage != b.gate_up->storage) {
+      return Fail(device->host, DSOPT_E_UNSUPPORTED,
+                  "program: block %u: gate_up and shared_gate_up have different dtypes", i);
+    }
   }
   return DSOPT_OK;
 }
@@ -198,9 +222,7 @@ dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc
   Plan plan;
   status = MakePlan(device, d, sizes, &plan);
   if (status != DSOPT_OK) return status;
-  const dsopt_program_memory full = {memory->struct_size, 0, plan.cache_bytes, plan.workspace_bytes,
-                                     plan.host_bytes};
-  std::memcpy(memory, &full, Min<size_t>(full.struct_size, sizeof(full)));
+  FillStruct(dsopt_program_memory{0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes}, memory);
   return DSOPT_OK;
 }
 
@@ -263,8 +285,7 @@ dsopt_status ProgramBegin(dsopt_be_program* p, const dsopt_batch* batch) {
   if (!CopyStruct(batch, &b)) {
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_begin: the batch is NULL or has no size");
   }
-  ++p->stamp;
-  const dsopt_status status = CheckBatch(p, b);
+  const dsopt_status status = CheckBatch(*p->device->host, p->desc, p->needed_window, &p->pages, b);
   if (status != DSOPT_OK) return status;
   p->batch = b;
   std::memcpy(p->tokens, b.tokens, b.rows * sizeof(*b.tokens));
@@ -295,13 +316,16 @@ dsopt_status ProgramResult(dsopt_be_program* p, dsopt_batch_result* result) {
   if (p->state != dsopt_be_program::kFinished) {
     return Fail(p->device->host, DSOPT_E_INVALID_STATE, "program_result: no batch is finished");
   }
-  if (result == nullptr || result->struct_size < sizeof(uint32_t)) {
+  const dsopt_batch_result full = {0,
+                                   p->batch.logit_rows,
+                                   p->result_tokens,
+                                   p->result_logprobs,
+                                   p->result_top_tokens,
+                                   p->result_top_logprobs,
+                                   p->busy_ns};
+  if (!FillStruct(full, result)) {
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_result: the result is NULL or has no size");
   }
-  const dsopt_batch_result full = {result->struct_size, p->batch.logit_rows,  p->result_tokens,
-                                   p->result_logprobs,  p->result_top_tokens, p->result_top_logprobs,
-                                   p->busy_ns};
-  std::memcpy(result, &full, Min<size_t>(full.struct_size, sizeof(full)));
   return DSOPT_OK;
 }
 

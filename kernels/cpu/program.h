@@ -165,9 +165,7 @@ struct dsopt_be_program {
   uint32_t* history_counts;
   uint32_t* seq_first_row;   // [seqs + 1]
   uint32_t* seq_first_unit;  // [seqs + 1] row groups of the current attention phase
-  uint32_t* page_writer;     // [page_count] begin's stamp of the last batch that wrote the page
-  uint32_t* page_seq;        // [page_count] the sequence that did
-  uint32_t stamp;
+  dsopt_shared::PageWriters pages;
 
   // Results.
   int32_t* result_tokens;
@@ -202,8 +200,6 @@ dsopt_status ProgramReadPage(dsopt_be_program* program, uint32_t page, void* dst
 dsopt_status ProgramWritePage(dsopt_be_program* program, uint32_t page, const void* src);
 
 // check_desc.cc, check_batch.cc: nothing past these calls has to doubt a number.
-dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& desc);
-dsopt_status CheckBatch(const dsopt_be_program* program, const dsopt_batch& batch);
 
 void StartPhases(dsopt_be_program* program);  // schedule.cc: the first phase of a new batch
 

@@ -13,9 +13,6 @@
 namespace dsopt_cpu {
 namespace {
 
-constexpr uint64_t kMaxElements = uint64_t{1} << 44;
-constexpr uint64_t kMaxSide = uint64_t{1} << 28;
-
 bool ToStorage(dsopt_dtype dtype, Storage* storage) {
   switch (dtype) {
     case DSOPT_F32:
@@ -32,32 +29,6 @@ bool ToStorage(dsopt_dtype dtype, Storage* storage) {
   }
 }
 
-const char* CheckShape(const dsopt_weight_desc& d) {
-  if (d.batch == 0 || d.rows == 0 || d.cols == 0) return "no side may be 0";
-  if (d.batch > kMaxSide || d.rows > kMaxSide || d.cols > kMaxSide) return "a side is beyond 2^28";
-  uint64_t elements;
-  if (__builtin_mul_overflow(d.batch, d.rows, &elements) ||
-      __builtin_mul_overflow(elements, d.cols, &elements) || elements > kMaxElements) {
-    return "more than 2^44 elements";
-  }
-  switch (d.kind) {
-    case DSOPT_WEIGHT_VECTOR:
-      return d.batch == 1 && d.rows == 1 ? nullptr : "a vector has batch 1 and rows 1";
-    case DSOPT_WEIGHT_GATE_UP:
-      return d.rows % 2 == 0 ? nullptr : "gate and up need an even number of rows";
-    case DSOPT_WEIGHT_EMBEDDING:
-    case DSOPT_WEIGHT_ROUTER:
-      return d.batch == 1 ? nullptr : "batch 1 expected";
-    case DSOPT_WEIGHT_MATRIX:
-    case DSOPT_WEIGHT_TRANSPOSED:
-    case DSOPT_WEIGHT_EXPERTS:
-      break;
-    default:
-      return "unknown kind";
-  }
-  return nullptr;
-}
-
 // Fills everything of *w but memory. Fails with a message.
 dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight* w) {
   dsopt_weight_desc d;
@@ -68,7 +39,7 @@ dsopt_status Describe(dsopt_be_device* device, const dsopt_weight_desc* desc, ds
     return Fail(device->host, DSOPT_E_UNSUPPORTED, "weight '%s': dtype %d, F32, F16 or BF16 expected", w->name,
                 static_cast<int>(d.dtype));
   }
-  if (const char* wrong = CheckShape(d)) {
+  if (const char* wrong = dsopt_shared::WeightShapeError(d)) {
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s",
                 w->name, static_cast<int>(d.kind), static_cast<unsigned long long>(d.batch),
                 static_cast<unsigned long long>(d.rows), static_cast<unsigned long long>(d.cols), wrong);

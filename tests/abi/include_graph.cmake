@@ -32,8 +32,8 @@ foreach(folder base spec format text device ops model runtime capi quant import 
     check(src/${folder} ${file} "${allow_${folder}}")
   endforeach()
 endforeach()
-# Backends see the public headers and themselves, nothing of src/.
-foreach(backend cpu cuda)
+# Backends see the public headers, kernels/shared and themselves, nothing of src/ and nothing of each other.
+foreach(backend shared cpu cuda)
   file(GLOB_RECURSE files ${ROOT}/kernels/${backend}/*.h ${ROOT}/kernels/${backend}/*.cc ${ROOT}/kernels/${backend}/*.inc
        ${ROOT}/kernels/${backend}/*.cu ${ROOT}/kernels/${backend}/*.cuh)
   foreach(file ${files})
@@ -41,9 +41,13 @@ foreach(backend cpu cuda)
     foreach(line ${lines})
       string(REGEX REPLACE ".*\"(.*)\".*" "\\1" header ${line})
       string(REGEX REPLACE "/.*" "" top ${header})
+<<<<<<< HEAD
       if(top MATCHES "^(base|spec|format|text|device|ops|model|runtime|capi|quant|import|tools|src)$" AND header MATCHES "/"
+=======
+      if(top MATCHES "^(base|spec|format|text|device|model|runtime|capi|quant|import|tools|src|cpu|cuda)$" AND header MATCHES "/"
+>>>>>>> 8bb5606 (Kernels: the checks of descriptions and batches are shared by all backends)
          AND NOT EXISTS ${ROOT}/kernels/${backend}/${header})
-        message(SEND_ERROR "${file}: includes \"${header}\": a backend may include only dsopt/ and its own folder")
+        message(SEND_ERROR "${file}: includes \"${header}\": a backend may include only dsopt/, shared/ and its own folder")
       endif()
     endforeach()
   endforeach()

@@ -3,18 +3,21 @@
 #include <cstdarg>
 #include <cstdio>
 
-#include "program.h"
+#include "check.h"
 
-namespace dsopt_cpu {
+namespace dsopt_shared {
 namespace {
 
 constexpr uint32_t kMaxSide = 1u << 24;
 constexpr uint32_t kMaxHeads = 1u << 14;
-constexpr uint32_t kMaxHeadDim = 1u << 14;
+constexpr uint32_t kMaxRopeDim = 1u << 14;
+constexpr uint32_t kMaxTopK = 256;
 
 class DescCheck {
  public:
-  DescCheck(dsopt_be_device* device, const dsopt_program_desc& desc) : device_(device), d_(desc) {}
+  DescCheck(const dsopt_host_api& host, const dsopt_be_device* device, FactsOf facts, const DescLimits& limits,
+            const dsopt_program_desc& desc)
+      : host_(host), device_(device), facts_(facts), limits_(limits), d_(desc) {}
 
   dsopt_status All() {
     dsopt_status status = Numbers();
@@ -33,7 +36,7 @@ class DescCheck {
     va_start(args, format);
     std::vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    return Fail(device_->host, code, "program: %s", text);
+    return Refuse(host_, code, "program: %s", text);
   }
   [[gnu::format(printf, 2, 3)]] dsopt_status WrongBlock(const char* format, ...) const {
     char text[256];
@@ -41,7 +44,7 @@ class DescCheck {
     va_start(args, format);
     std::vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    return Fail(device_->host, DSOPT_E_INVALID_ARGUMENT, "program: block %u (layer %u): %s", block_,
+    return Refuse(host_, DSOPT_E_INVALID_ARGUMENT, "program: block %u (layer %u): %s", block_,
                 d_.blocks[block_].layer, text);
   }
 
@@ -60,7 +63,7 @@ class DescCheck {
       const char* name;
       uint32_t value, low, high;
     } sides[] = {{"hidden", d_.hidden, 1, kMaxSide},
-                 {"vocab", d_.vocab, 1, kMaxSide},
+                 {"vocab", d_.vocab, 1, limits_.vocab},
                  {"max_rows", d_.max_rows, 1, 1u << 16},
                  {"max_seqs", d_.max_seqs, 1, 1u << 16},
                  {"max_logit_rows", d_.max_logit_rows, 0, 1u << 16},
@@ -92,24 +95,25 @@ class DescCheck {
   dsopt_status Ropes() const {
     for (uint32_t i = 0; i < d_.rope_count; ++i) {
       const dsopt_rope& r = d_.ropes[i];
-      if (r.dim == 0 || r.dim % 2 != 0 || r.dim > kMaxHeadDim || r.inv_freq == nullptr ||
+      if (r.dim == 0 || r.dim % 2 != 0 || r.dim > kMaxRopeDim || r.inv_freq == nullptr ||
           !std::isfinite(r.scale)) {
         return Wrong(DSOPT_E_INVALID_ARGUMENT,
                      "rope %u: dim %u (even, at most %u expected), scale %g, inv_freq %s", i, r.dim,
-                     kMaxHeadDim, static_cast<double>(r.scale), r.inv_freq == nullptr ? "NULL" : "given");
+                     kMaxRopeDim, static_cast<double>(r.scale), r.inv_freq == nullptr ? "NULL" : "given");
       }
     }
     return DSOPT_OK;
   }
 
   // A weight that must be there, of one kind and shape.
-  dsopt_status Need(const dsopt_be_weight* w, const char* what, dsopt_weight_kind kind, uint64_t batch,
+  dsopt_status Need(const dsopt_be_weight* weight, const char* what, dsopt_weight_kind kind, uint64_t batch,
                     uint64_t rows, uint64_t cols) const {
-    if (w == nullptr) return WrongBlock("%s is NULL", what);
-    if (w->device != device_) return WrongBlock("%s ('%.60s') belongs to another device", what, w->name);
-    if (w->kind != kind || w->batch != batch || w->rows != rows || w->cols != cols) {
+    if (weight == nullptr) return WrongBlock("%s is NULL", what);
+    const WeightFacts w = facts_(weight);
+    if (w.device != device_) return WrongBlock("%s ('%.60s') belongs to another device", what, w.name);
+    if (w.kind != kind || w.batch != batch || w.rows != rows || w.cols != cols) {
       return WrongBlock("%s ('%.60s') is kind %d [%llu, %llu, %llu], kind %d [%llu, %llu, %llu] expected", what,
-                        w->name, static_cast<int>(w->kind), Long(w->batch), Long(w->rows), Long(w->cols),
+                        w.name, static_cast<int>(w.kind), Long(w.batch), Long(w.rows), Long(w.cols),
                         static_cast<int>(kind), Long(batch), Long(rows), Long(cols));
     }
     return DSOPT_OK;
@@ -173,10 +177,10 @@ class DescCheck {
       return WrongBlock("%u query heads, %u cache heads: a multiple, at most %u, expected", b.q_heads,
                         b.kv_heads, kMaxHeads);
     }
-    if (b.head_dim == 0 || b.head_dim % 2 != 0 || b.head_dim > kMaxHeadDim) {
-      return WrongBlock("head_dim %u, an even number up to %u expected", b.head_dim, kMaxHeadDim);
+    if (b.head_dim == 0 || b.head_dim % 2 != 0 || b.head_dim > limits_.head_dim) {
+      return WrongBlock("head_dim %u, an even number up to %u expected", b.head_dim, limits_.head_dim);
     }
-    if (d_.rope_count != 0 && b.rope >= d_.rope_count)
+    if ((d_.rope_count != 0 || limits_.rope_needed) && b.rope >= d_.rope_count)
       return WrongBlock("rope %u of %u", b.rope, d_.rope_count);
     if (d_.rope_count != 0 && d_.ropes[b.rope].dim > b.head_dim) {
       return WrongBlock("rope of %u dimensions in heads of %u", d_.ropes[b.rope].dim, b.head_dim);
@@ -195,11 +199,13 @@ class DescCheck {
   dsopt_status Mla(const dsopt_mla_block& b) const {
     const uint32_t sides[] = {b.latent, b.nope, b.rope_dim, b.v_dim};
     for (uint32_t side : sides) {
-      if (side == 0 || side % 2 != 0 || side > kMaxHeadDim) {
+      if (side == 0 || side % 2 != 0 || side > kMaxRopeDim) {
         return WrongBlock("latent %u, nope %u, rope %u, v %u: even numbers up to %u expected", b.latent, b.nope,
-                          b.rope_dim, b.v_dim, kMaxHeadDim);
+                          b.rope_dim, b.v_dim, kMaxRopeDim);
       }
     }
+    if (b.latent + b.rope_dim > limits_.latent)
+      return WrongBlock("latent %u and rope %u: at most %u together expected", b.latent, b.rope_dim, limits_.latent);
     if (b.heads == 0 || b.heads > kMaxHeads || b.q_rank > kMaxSide) {
       return WrongBlock("%u heads, q_rank %u", b.heads, b.q_rank);
     }
@@ -244,8 +250,8 @@ class DescCheck {
   }
 
   dsopt_status Moe(const dsopt_moe_block& b) const {
-    if (b.experts == 0 || b.experts > 65536 || b.top_k == 0 || b.top_k > b.experts || b.top_k > 256) {
-      return WrongBlock("%u experts, top_k %u", b.experts, b.top_k);
+    if (b.experts == 0 || b.experts > limits_.experts || b.top_k == 0 || b.top_k > b.experts || b.top_k > kMaxTopK) {
+      return WrongBlock("%u experts, top_k %u; at most %u, %u expected", b.experts, b.top_k, limits_.experts, kMaxTopK);
     }
     if (b.groups > 1) {
       const uint64_t allowed = uint64_t{b.experts / b.groups} * b.top_groups;
@@ -262,16 +268,14 @@ class DescCheck {
     DSOPT_CHECK(Need(b.router, "router", DSOPT_WEIGHT_ROUTER, 1, b.experts, d_.hidden));
     DSOPT_CHECK(Need(b.gate_up, "gate_up", DSOPT_WEIGHT_GATE_UP, b.experts, 2 * uint64_t{b.inner}, d_.hidden));
     DSOPT_CHECK(Need(b.down, "down", DSOPT_WEIGHT_EXPERTS, b.experts, d_.hidden, b.inner));
-    if ((b.shared_gate_up == nullptr) != (b.shared_down == nullptr)) {
-      return WrongBlock("one of shared_gate_up and shared_down is NULL");
+    if ((b.shared_gate_up == nullptr) != (b.shared_down == nullptr) ||
+        (b.shared_gate_up == nullptr) != (b.shared_inner == 0)) {
+      return WrongBlock("shared_gate_up, shared_down and shared_inner (%u): all or none expected", b.shared_inner);
     }
     if (b.shared_gate_up != nullptr) {
       DSOPT_CHECK(Need(b.shared_gate_up, "shared_gate_up", DSOPT_WEIGHT_GATE_UP, 1,
                        2 * uint64_t{b.shared_inner}, d_.hidden));
       DSOPT_CHECK(Need(b.shared_down, "shared_down", DSOPT_WEIGHT_MATRIX, 1, d_.hidden, b.shared_inner));
-      if (b.shared_gate_up->storage != b.gate_up->storage) {
-        return Wrong(DSOPT_E_UNSUPPORTED, "block %u: gate_up and shared_gate_up have different dtypes", block_);
-      }
     }
     DSOPT_CHECK(Finite(b.route_scale, "route_scale"));
     DSOPT_CHECK(Finite(b.norm_eps, "norm_eps"));
@@ -280,10 +284,10 @@ class DescCheck {
 
   dsopt_status Head(const dsopt_head_block& b) const {
     DSOPT_CHECK(NeedVector(b.norm, "norm", d_.hidden));
-    if (b.weight != nullptr && b.weight->kind == DSOPT_WEIGHT_EMBEDDING) {
+    if (b.weight != nullptr && facts_(b.weight).kind == DSOPT_WEIGHT_EMBEDDING) {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_EMBEDDING, 1, d_.vocab, d_.hidden));
-      if (b.weight->tied == 0)
-        return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied", b.weight->name);
+      if (!facts_(b.weight).tied)
+        return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied", facts_(b.weight).name);
     } else {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_MATRIX, 1, d_.vocab, d_.hidden));
     }
@@ -291,15 +295,19 @@ class DescCheck {
   }
 #undef DSOPT_CHECK
 
-  dsopt_be_device* device_;
+  const dsopt_host_api& host_;
+  const dsopt_be_device* device_;
+  const FactsOf facts_;
+  const DescLimits& limits_;
   const dsopt_program_desc& d_;
   uint32_t block_ = 0;
 };
 
 }  // namespace
 
-dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& desc) {
-  return DescCheck(device, desc).All();
+dsopt_status CheckProgram(const dsopt_host_api& host, const dsopt_be_device* device, FactsOf facts,
+                          const DescLimits& limits, const dsopt_program_desc& desc) {
+  return DescCheck(host, device, facts, limits, desc).All();
 }
 
-}  // namespace dsopt_cpu
+}  // namespace dsopt_shared

@@ -1,15 +1,18 @@
 // check_batch.cc - refuses a batch that would read or write anything it should not. Changes nothing that a
 // later batch could notice.
+#include <algorithm>
 #include <cmath>
 
-#include "program.h"
+#include "check.h"
 
-namespace dsopt_cpu {
+namespace dsopt_shared {
 namespace {
 
 class BatchCheck {
  public:
-  BatchCheck(const dsopt_be_program* program, const dsopt_batch& batch) : p_(program), b_(batch) {}
+  BatchCheck(const dsopt_host_api& host, const dsopt_program_desc& desc, uint32_t window, PageWriters* pages,
+             const dsopt_batch& batch)
+      : host_(host), d_(desc), window_(window), pages_(pages), b_(batch) {}
 
   dsopt_status All() const {
     dsopt_status status = Counts();
@@ -25,24 +28,23 @@ class BatchCheck {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-security"
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    return Fail(p_->device->host, DSOPT_E_INVALID_ARGUMENT, format, arguments...);
+    return Refuse(host_, DSOPT_E_INVALID_ARGUMENT, format, arguments...);
 #pragma GCC diagnostic pop
   }
 
   dsopt_status Counts() const {
-    const dsopt_program_desc& d = p_->desc;
-    if (b_.rows == 0 || b_.rows > d.max_rows)
-      return Wrong("batch: %u rows, 1 to %u expected", b_.rows, d.max_rows);
-    if (b_.seqs == 0 || b_.seqs > d.max_seqs)
-      return Wrong("batch: %u sequences, 1 to %u expected", b_.seqs, d.max_seqs);
-    if (b_.logit_rows > d.max_logit_rows) {
-      return Wrong("batch: %u logit rows, at most %u expected", b_.logit_rows, d.max_logit_rows);
+    if (b_.rows == 0 || b_.rows > d_.max_rows)
+      return Wrong("batch: %u rows, 1 to %u expected", b_.rows, d_.max_rows);
+    if (b_.seqs == 0 || b_.seqs > d_.max_seqs)
+      return Wrong("batch: %u sequences, 1 to %u expected", b_.seqs, d_.max_seqs);
+    if (b_.logit_rows > d_.max_logit_rows) {
+      return Wrong("batch: %u logit rows, at most %u expected", b_.logit_rows, d_.max_logit_rows);
     }
-    if (b_.adjust_count > d.max_adjust) {
-      return Wrong("batch: %u adjustments, at most %u expected", b_.adjust_count, d.max_adjust);
+    if (b_.adjust_count > d_.max_adjust) {
+      return Wrong("batch: %u adjustments, at most %u expected", b_.adjust_count, d_.max_adjust);
     }
-    if (b_.history_count > d.max_history) {
-      return Wrong("batch: %u history entries, at most %u expected", b_.history_count, d.max_history);
+    if (b_.history_count > d_.max_history) {
+      return Wrong("batch: %u history entries, at most %u expected", b_.history_count, d_.max_history);
     }
     if (b_.tokens == nullptr || b_.positions == nullptr || b_.row_seq == nullptr || b_.page_table == nullptr) {
       return Wrong("batch: tokens, positions, row_seq or page_table is NULL");
@@ -56,12 +58,11 @@ class BatchCheck {
   }
 
   dsopt_status RowsAndPages() const {
-    const dsopt_program_desc& d = p_->desc;
-    const uint32_t pages = Min(d.max_pages_per_seq, b_.page_table_stride);
+    const uint32_t pages = std::min(d_.max_pages_per_seq, b_.page_table_stride);
     for (uint32_t r = 0; r < b_.rows; ++r) {
       const int32_t token = b_.tokens[r], position = b_.positions[r], seq = b_.row_seq[r];
-      if (token < 0 || static_cast<uint32_t>(token) >= d.vocab) {
-        return Wrong("batch: row %u has token %d, the vocabulary has %u", r, token, d.vocab);
+      if (token < 0 || static_cast<uint32_t>(token) >= d_.vocab) {
+        return Wrong("batch: row %u has token %d, the vocabulary has %u", r, token, d_.vocab);
       }
       if (position < 0 || static_cast<uint32_t>(position) / kPageTokens >= pages) {
         return Wrong("batch: row %u has position %d, its page table has room for %llu", r, position,
@@ -95,21 +96,20 @@ class BatchCheck {
     const uint32_t seq = static_cast<uint32_t>(b_.row_seq[first]);
     const uint32_t from = static_cast<uint32_t>(b_.positions[first]),
                    to = static_cast<uint32_t>(b_.positions[last]);
-    const uint32_t window = p_->needed_window;
-    const uint32_t seen = window != 0 ? (from + 1 > window ? from + 1 - window : 0) : 0;
+    const uint32_t seen = window_ != 0 && from + 1 > window_ ? from + 1 - window_ : 0;
     const int32_t* table = b_.page_table + uint64_t{seq} * b_.page_table_stride;
     for (uint32_t i = seen / kPageTokens; i <= to / kPageTokens; ++i) {
-      if (table[i] < 0 || static_cast<uint32_t>(table[i]) >= p_->desc.page_count) {
+      if (table[i] < 0 || static_cast<uint32_t>(table[i]) >= d_.page_count) {
         return Wrong("batch: sequence %u has page %d at index %u, 0 to %u expected", seq, table[i], i,
-                     p_->desc.page_count - 1);
+                     d_.page_count - 1);
       }
       if (i < from / kPageTokens) continue;
       const int32_t page = table[i];
-      if (p_->page_writer[page] == p_->stamp) {
-        return Wrong("batch: page %d is written by sequences %u and %u", page, p_->page_seq[page], seq);
+      if (pages_->stamps[page] == pages_->stamp) {
+        return Wrong("batch: page %d is written by sequences %u and %u", page, pages_->seqs[page], seq);
       }
-      p_->page_writer[page] = p_->stamp;
-      p_->page_seq[page] = seq;
+      pages_->stamps[page] = pages_->stamp;
+      pages_->seqs[page] = seq;
     }
     return DSOPT_OK;
   }
@@ -123,9 +123,9 @@ class BatchCheck {
     if (s.mode != DSOPT_SAMPLE && s.mode != DSOPT_SCORE) {
       return Wrong("batch: sample entry %u has mode %d", i, static_cast<int>(s.mode));
     }
-    if (s.mode == DSOPT_SCORE && (s.target < 0 || static_cast<uint32_t>(s.target) >= p_->desc.vocab)) {
+    if (s.mode == DSOPT_SCORE && (s.target < 0 || static_cast<uint32_t>(s.target) >= d_.vocab)) {
       return Wrong("batch: sample entry %u scores token %d, the vocabulary has %u", i, s.target,
-                   p_->desc.vocab);
+                   d_.vocab);
     }
     if (s.top_logprobs > DSOPT_MAX_TOP_LOGPROBS) {
       return Wrong("batch: sample entry %u wants %u top logprobs, at most %d expected", i, s.top_logprobs,
@@ -152,28 +152,36 @@ class BatchCheck {
 
   dsopt_status Lists() const {
     for (uint32_t i = 0; i < b_.adjust_count; ++i) {
-      if (b_.adjust_tokens[i] < 0 || static_cast<uint32_t>(b_.adjust_tokens[i]) >= p_->desc.vocab) {
+      if (b_.adjust_tokens[i] < 0 || static_cast<uint32_t>(b_.adjust_tokens[i]) >= d_.vocab) {
         return Wrong("batch: adjustment %u is of token %d, the vocabulary has %u", i, b_.adjust_tokens[i],
-                     p_->desc.vocab);
+                     d_.vocab);
       }
     }
     for (uint32_t i = 0; i < b_.history_count; ++i) {
-      if (b_.history_tokens[i] < 0 || static_cast<uint32_t>(b_.history_tokens[i]) >= p_->desc.vocab) {
+      if (b_.history_tokens[i] < 0 || static_cast<uint32_t>(b_.history_tokens[i]) >= d_.vocab) {
         return Wrong("batch: history entry %u is of token %d, the vocabulary has %u", i, b_.history_tokens[i],
-                     p_->desc.vocab);
+                     d_.vocab);
       }
     }
     return DSOPT_OK;
   }
 
-  const dsopt_be_program* p_;
+  const dsopt_host_api& host_;
+  const dsopt_program_desc& d_;
+  const uint32_t window_;
+  PageWriters* const pages_;
   const dsopt_batch& b_;
 };
 
 }  // namespace
 
-dsopt_status CheckBatch(const dsopt_be_program* program, const dsopt_batch& batch) {
-  return BatchCheck(program, batch).All();
+dsopt_status CheckBatch(const dsopt_host_api& host, const dsopt_program_desc& desc, uint32_t window,
+                        PageWriters* pages, const dsopt_batch& batch) {
+  if (++pages->stamp == 0) {  // all stamps are used up: none may match an old one
+    std::fill_n(pages->stamps, desc.page_count, 0u);
+    pages->stamp = 1;
+  }
+  return BatchCheck(host, desc, window, pages, batch).All();
 }
 
-}  // namespace dsopt_cpu
+}  // namespace dsopt_shared
