@@ -59,6 +59,7 @@ dsopt_status dsopt_be_device::Check(cudaError_t error, const char* what) const {
 dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
   const dsopt_cuda::ScopedDevice current(index);
   max_bytes = cap_bytes;
+  DSOPT_CUDA_RETURN_IF_ERROR(Check(current.error(), "making the device current"));
   int major = 0, minor = 0;
   DSOPT_CUDA_RETURN_IF_ERROR(
       Check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index), "reading the capability"));

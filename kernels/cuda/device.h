@@ -72,7 +72,7 @@ class ScopedDevice {
  public:
   explicit ScopedDevice(int index) {
     if (cudaGetDevice(&previous_) != cudaSuccess) previous_ = -1;
-    if (previous_ != index) cudaSetDevice(index);
+    if (previous_ != index) error_ = cudaSetDevice(index);
     else previous_ = -1;
   }
   ~ScopedDevice() {
@@ -80,8 +80,10 @@ class ScopedDevice {
   }
   ScopedDevice(const ScopedDevice&) = delete;
   ScopedDevice& operator=(const ScopedDevice&) = delete;
+  cudaError_t error() const { return error_; }
 
  private:
+  cudaError_t error_ = cudaSuccess;
   int previous_ = -1;
 };
 

@@ -1,4 +1,4 @@
-// plan.cc - checks a program description and sizes everything it will ever need. Allocates nothing.
+// plan.cc - checks a program description (shared/check.h) and sizes everything it will ever need. Allocates nothing.
 #include <algorithm>
 #include <cstring>
 
@@ -6,6 +6,8 @@
 
 namespace dsopt_cuda {
 namespace {
+
+constexpr uint64_t kMostBytes = uint64_t{1} << 60;
 
 uint64_t Align(uint64_t bytes) { return (bytes + 255) & ~uint64_t{255}; }
 
@@ -76,119 +78,18 @@ bool HasPacked(const dsopt_program_desc& d) {
   return false;
 }
 
-// w is there and is [batch, rows, cols].
-bool IsShape(const dsopt_be_weight* w, uint64_t batch, uint64_t rows, uint64_t cols) {
-  return w != nullptr && w->layout.batch == batch && w->layout.rows == rows && w->layout.cols == cols;
-}
-bool IsVector(const dsopt_be_weight* w, uint64_t cols) {
-  return w != nullptr && w->elem == Elem::kF32 && w->count == cols;
-}
-bool IsVectorOrNull(const dsopt_be_weight* w, uint64_t cols) { return w == nullptr || IsVector(w, cols); }
-
-bool CheckAttention(const dsopt_program_desc& d, const dsopt_attention_block& b) {
-  const uint64_t q = uint64_t{b.q_heads} * b.head_dim;
-  const uint64_t all = (uint64_t{b.q_heads} + 2 * uint64_t{b.kv_heads}) * b.head_dim;
-  return b.q_heads > 0 && b.kv_heads > 0 && b.head_dim > 0 && b.head_dim <= 1024 && b.head_dim % 2 == 0 &&
-         b.q_heads % b.kv_heads == 0 && b.rope < d.rope_count && d.ropes[b.rope].dim <= b.head_dim &&
-         IsVector(b.norm, d.hidden) && IsShape(b.qkv, 1, all, d.hidden) && IsVectorOrNull(b.qkv_bias, all) &&
-         IsShape(b.out, 1, d.hidden, q) && IsVectorOrNull(b.out_bias, d.hidden);
-}
-bool CheckMla(const dsopt_program_desc& d, const dsopt_mla_block& b) {
-  const uint64_t q_rows = uint64_t{b.heads} * (b.nope + b.rope_dim), q_part = b.q_rank != 0 ? b.q_rank : q_rows;
-  const uint64_t down = q_part + b.latent + b.rope_dim;
-  return b.heads > 0 && b.latent > 0 && b.latent <= 1024 && b.latent + b.rope_dim <= 1024 && b.nope > 0 &&
-         b.v_dim > 0 && b.rope_dim % 2 == 0 && b.rope < d.rope_count && d.ropes[b.rope].dim <= b.rope_dim &&
-         IsVector(b.norm, d.hidden) && IsShape(b.down, 1, down, d.hidden) &&
-         IsVectorOrNull(b.down_bias, down) &&
-         (b.q_rank == 0 || (IsVector(b.q_norm, b.q_rank) && IsShape(b.q_up, 1, q_rows, b.q_rank))) &&
-         IsVector(b.latent_norm, b.latent) && IsShape(b.k_up, b.heads, b.nope, b.latent) &&
-         IsShape(b.v_up, b.heads, b.v_dim, b.latent) &&
-         IsShape(b.out, 1, d.hidden, uint64_t{b.heads} * b.v_dim) && IsVectorOrNull(b.out_bias, d.hidden) &&
-         b.scale != 0.0f;
-}
-bool CheckMlp(const dsopt_program_desc& d, const dsopt_mlp_block& b) {
-  return b.inner > 0 && IsVector(b.norm, d.hidden) && IsShape(b.gate_up, 1, 2 * uint64_t{b.inner}, d.hidden) &&
-         IsVectorOrNull(b.gate_up_bias, 2 * uint64_t{b.inner}) && IsShape(b.down, 1, d.hidden, b.inner) &&
-         IsVectorOrNull(b.down_bias, d.hidden);
-}
-bool CheckMoe(const dsopt_program_desc& d, const dsopt_moe_block& b) {
-  const bool groups =
-      b.groups <= 1 || (b.experts % b.groups == 0 && b.top_groups >= 1 && b.top_groups <= b.groups);
-  return b.experts > 0 && b.experts <= 1024 && b.top_k > 0 && b.top_k <= b.experts && b.inner > 0 && groups &&
-         IsVector(b.norm, d.hidden) && IsVector(b.router, uint64_t{b.experts} * d.hidden) &&
-         IsShape(b.gate_up, b.experts, 2 * uint64_t{b.inner}, d.hidden) &&
-         IsShape(b.down, b.experts, d.hidden, b.inner) &&
-         (b.shared_inner == 0 || (IsShape(b.shared_gate_up, 1, 2 * uint64_t{b.shared_inner}, d.hidden) &&
-                                  IsShape(b.shared_down, 1, d.hidden, b.shared_inner)));
+dsopt_shared::WeightFacts FactsOfWeight(const dsopt_be_weight* w) {
+  return {w->device, w->kind, w->layout.batch, w->layout.rows, w->layout.cols, w->tied, w->name};
 }
 
-// Bytes of one layer inside a page.
-uint64_t LayerBytes(const dsopt_program_desc& d, const dsopt_block& block) {
-  const uint64_t element = d.kv_dtype == DSOPT_F32 ? 4 : 2;
-  if (block.kind == DSOPT_BLOCK_ATTENTION)
-    return 2 * uint64_t{block.u.attention.kv_heads} * d.page_tokens * block.u.attention.head_dim * element;
-  if (block.kind == DSOPT_BLOCK_MLA)
-    return uint64_t{d.page_tokens} * (block.u.mla.latent + block.u.mla.rope_dim) * element;
-  return 0;
-}
-
-bool CheckBlock(const dsopt_program_desc& d, const dsopt_block& block) {
-  switch (block.kind) {
-    case DSOPT_BLOCK_EMBED:
-      return IsShape(block.u.embed.table, 1, d.vocab, d.hidden);
-    case DSOPT_BLOCK_ATTENTION:
-      return CheckAttention(d, block.u.attention);
-    case DSOPT_BLOCK_MLA:
-      return CheckMla(d, block.u.mla);
-    case DSOPT_BLOCK_MLP:
-      return CheckMlp(d, block.u.mlp);
-    case DSOPT_BLOCK_MOE:
-      return CheckMoe(d, block.u.moe);
-    case DSOPT_BLOCK_HEAD:
-      return IsVector(block.u.head.norm, d.hidden) && IsShape(block.u.head.weight, 1, d.vocab, d.hidden);
-    default:
-      return false;
-  }
-}
-
-dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_program_desc& d) {
-  const dsopt_host_api& host = device.host;
-  if (d.blocks == nullptr || d.block_count < 2 || d.blocks[0].kind != DSOPT_BLOCK_EMBED ||
-      d.blocks[d.block_count - 1].kind != DSOPT_BLOCK_HEAD)
-    return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: %u blocks, EMBED first and HEAD last expected",
-                d.block_count);
-  if (d.hidden == 0 || d.vocab == 0 || d.vocab > (1u << 20) || d.max_rows == 0 || d.max_rows > (1u << 20) ||
-      d.max_seqs == 0 || d.max_logit_rows == 0 || d.max_logit_rows > d.max_rows || d.max_pages_per_seq == 0 ||
-      d.page_count == 0)
-    return Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                "program: hidden %u, vocab %u, rows %u, sequences %u, logit rows %u, pages %u are not possible",
-                d.hidden, d.vocab, d.max_rows, d.max_seqs, d.max_logit_rows, d.page_count);
-  if (d.page_tokens != kPageTokens)
-    return Fail(host, DSOPT_E_UNSUPPORTED, "program: pages of %u tokens, %d expected", d.page_tokens,
-                kPageTokens);
-  if (d.kv_dtype != DSOPT_F32 && d.kv_dtype != DSOPT_BF16)
-    return Fail(host, DSOPT_E_UNSUPPORTED, "program: cache type %d, F32 or BF16 expected",
-                static_cast<int>(d.kv_dtype));
-  if (d.page_bytes % 256 != 0)
-    return Fail(host, DSOPT_E_INVALID_ARGUMENT, "program: pages of %llu bytes, a multiple of 256 expected",
-                static_cast<unsigned long long>(d.page_bytes));
-  for (uint32_t i = 0; i < d.block_count; ++i) {
-    const dsopt_block& block = d.blocks[i];
-    if (!CheckBlock(d, block))
-      return Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                  "program: block %u (kind %d, layer %u): weights and sizes disagree", i,
-                  static_cast<int>(block.kind), block.layer);
-    const uint64_t bytes = LayerBytes(d, block);
-    if (bytes == 0) continue;
-    const uint64_t at =
-        block.kind == DSOPT_BLOCK_MLA ? block.u.mla.cache_offset : block.u.attention.cache_offset;
-    if (at % 16 != 0 || at > d.page_bytes || bytes > d.page_bytes - at)
-      return Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                  "program: layer %u takes %llu bytes at %llu of a page of %llu", block.layer,
-                  static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(at),
-                  static_cast<unsigned long long>(d.page_bytes));
-  }
-  return DSOPT_OK;
+dsopt_shared::DescLimits LimitsOfKernels() {
+  dsopt_shared::DescLimits limits;
+  limits.vocab = 1u << 20;
+  limits.head_dim = 1024;
+  limits.latent = 1024;
+  limits.experts = 1024;
+  limits.rope_needed = true;
+  return limits;
 }
 
 }  // namespace
@@ -376,7 +277,8 @@ bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fas
 }
 
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
-  DSOPT_CUDA_RETURN_IF_ERROR(CheckDesc(device, d));
+  DSOPT_CUDA_RETURN_IF_ERROR(
+      dsopt_shared::CheckProgram(device.host, &device, FactsOfWeight, LimitsOfKernels(), d));
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
@@ -433,10 +335,14 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     p.dense_marked_bytes = at - p.dense_activations;
   }
   p.workspace_bytes = at;
-  if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &p.cache_bytes))
-    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "program: %u pages of %llu bytes are not possible",
-                d.page_count, static_cast<unsigned long long>(d.page_bytes));
-  p.result_bytes = Align(uint64_t{d.max_logit_rows} * (8 + 8 * DSOPT_MAX_TOP_LOGPROBS));
+  if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &p.cache_bytes) ||
+      p.cache_bytes > kMostBytes || p.workspace_bytes > kMostBytes || p.input_bytes > kMostBytes)
+    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT,
+                "program: %u pages of %llu bytes and %u rows need more than 2^60 bytes", d.page_count,
+                static_cast<unsigned long long>(d.page_bytes), d.max_rows);
+  p.result_bytes = Align(std::max(d.max_logit_rows, 1u) * uint64_t{8 + 8 * DSOPT_MAX_TOP_LOGPROBS});
+  p.host_bytes = p.input_bytes + p.result_bytes + d.page_count * uint64_t{8} +
+                 d.block_count * (sizeof(dsopt_block) + sizeof(BlockBuffers)) + d.rope_count * sizeof(RopeArgs);
   *plan = p;
   return DSOPT_OK;
 }

@@ -10,9 +10,12 @@
 #include "launch.h"
 #include "ops/op.h"
 #include "program.h"
+#include "shared/check.h"
 #include "weight.h"
 
 using namespace dsopt_cuda;
+using dsopt_shared::CopyStruct;
+using dsopt_shared::FillStruct;
 
 namespace {
 
@@ -28,12 +31,8 @@ dsopt_status Guard(const dsopt_host_api& host, Body body) {
   }
 }
 
-// A struct of the core as we know it: its fields up to its struct_size, zero beyond.
-template <typename T>
-T Known(const T* given) {
-  T copy{};
-  if (given != nullptr) std::memcpy(&copy, given, given->struct_size < sizeof(T) ? given->struct_size : sizeof(T));
-  return copy;
+dsopt_status NoSize(const dsopt_host_api& host, const char* call) {
+  return Fail(host, DSOPT_E_INVALID_ARGUMENT, "%s: a pointer is NULL or the struct has no size", call);
 }
 
 uint32_t DeviceCount() {
@@ -46,7 +45,8 @@ uint32_t DeviceCount() {
 }
 
 dsopt_status DeviceInfo(uint32_t index, dsopt_device_info* info) {
-  if (info == nullptr || index >= DeviceCount()) return DSOPT_E_INVALID_ARGUMENT;
+  if (info == nullptr || info->struct_size < sizeof(uint32_t)) return DSOPT_E_INVALID_ARGUMENT;
+  if (index >= DeviceCount()) return DSOPT_E_NOT_FOUND;
   cudaDeviceProp properties{};
   const int device = static_cast<int>(index);
   if (cudaGetDeviceProperties(&properties, device) != cudaSuccess) {
@@ -54,7 +54,6 @@ dsopt_status DeviceInfo(uint32_t index, dsopt_device_info* info) {
     return DSOPT_E_INTERNAL;
   }
   dsopt_device_info out{};
-  out.struct_size = sizeof out;
   out.kind = DSOPT_DEVICE_CUDA;
   out.arch = static_cast<uint32_t>(properties.major * 10 + properties.minor);
   out.multiprocessors = static_cast<uint32_t>(properties.multiProcessorCount);
@@ -68,25 +67,39 @@ dsopt_status DeviceInfo(uint32_t index, dsopt_device_info* info) {
   std::snprintf(out.id, sizeof out.id, "cuda:%u", index);
   std::snprintf(out.name, sizeof out.name, "%.95s", properties.name);
   out.preferred_rows = 2048;
-  const uint32_t size = info->struct_size;
-  std::memcpy(info, &out, size < sizeof out ? size : sizeof out);
-  info->struct_size = size;
+  FillStruct(out, info);
   return DSOPT_OK;
 }
 
+// Closes and deletes a device that could not be opened.
+dsopt_status Abandon(dsopt_be_device* device, dsopt_status status) {
+  const dsopt_allocator* allocator = device->host.allocator;
+  device->Close();
+  HostDelete(allocator, device);
+  return status;
+}
+
 dsopt_status DeviceOpen(uint32_t index, const dsopt_device_options* options, dsopt_be_device** out) {
-  const dsopt_device_options known = Known(options);
-  if (known.host == nullptr || out == nullptr) return DSOPT_E_INVALID_ARGUMENT;
-  return Guard(*known.host, [&]() -> dsopt_status {
-    if (index >= DeviceCount())
-      return Fail(*known.host, DSOPT_E_NOT_FOUND, "cuda:%u: %u devices are present", index, DeviceCount());
-    dsopt_be_device* device = HostNew<dsopt_be_device>(known.host->allocator, *known.host, static_cast<int>(index));
-    const dsopt_status status = device->Open(known.max_bytes);
-    if (status != DSOPT_OK) {
-      device->Close();
-      HostDelete(known.host->allocator, device);
-      return status;
+  dsopt_device_options known;
+  if (out == nullptr || !CopyStruct(options, &known) || known.host == nullptr || known.host->allocator == nullptr)
+    return DSOPT_E_INVALID_ARGUMENT;
+  *out = nullptr;
+  const dsopt_host_api& host = *known.host;
+  return Guard(host, [&]() -> dsopt_status {
+    const uint32_t count = DeviceCount();
+    if (index >= count) return Fail(host, DSOPT_E_NOT_FOUND, "cuda:%u: %u devices are present", index, count);
+    if (known.variant != nullptr)
+      return Fail(host, DSOPT_E_INVALID_ARGUMENT, "cuda:%u: variant '%.40s' is unknown: there are none", index,
+                  known.variant);
+    dsopt_be_device* device = HostNew<dsopt_be_device>(host.allocator, host, static_cast<int>(index));
+    dsopt_status status = DSOPT_E_INTERNAL;
+    try {
+      status = device->Open(known.max_bytes);
+    } catch (...) {
+      Abandon(device, status);
+      throw;
     }
+    if (status != DSOPT_OK) return Abandon(device, status);
     *out = device;
     return DSOPT_OK;
   });
@@ -101,11 +114,14 @@ void DeviceClose(dsopt_be_device* device) {
 const char* DeviceReport(dsopt_be_device* device) { return device->report; }
 
 dsopt_status TableWeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes) {
-  const dsopt_weight_desc known = Known(desc);
+  dsopt_weight_desc known;
+  if (!CopyStruct(desc, &known) || bytes == nullptr) return NoSize(device->host, "weight_bytes");
   return Guard(device->host, [&] { return WeightBytes(device, &known, bytes); });
 }
 dsopt_status TableWeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight** out) {
-  const dsopt_weight_desc known = Known(desc);
+  dsopt_weight_desc known;
+  if (!CopyStruct(desc, &known) || out == nullptr) return NoSize(device->host, "weight_create");
+  *out = nullptr;
   return Guard(device->host, [&] { return WeightCreate(device, &known, out); });
 }
 dsopt_status TableWeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src) {
@@ -124,19 +140,20 @@ dsopt_status WeightFinish(dsopt_be_device* device) {
 }
 
 dsopt_status ProgramPlanEntry(dsopt_be_device* device, const dsopt_program_desc* desc, dsopt_program_memory* memory) {
-  const dsopt_program_desc known = Known(desc);
+  dsopt_program_desc known;
+  if (!CopyStruct(desc, &known)) return NoSize(device->host, "program_plan");
   return Guard(device->host, [&]() -> dsopt_status {
     ProgramPlan plan;
     DSOPT_CUDA_RETURN_IF_ERROR(MakePlan(*device, known, &plan));
-    memory->cache_bytes = plan.cache_bytes;
-    memory->workspace_bytes = plan.workspace_bytes;
-    memory->host_bytes = plan.input_bytes + plan.result_bytes;
-    return DSOPT_OK;
+    const dsopt_program_memory full = {0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes};
+    return FillStruct(full, memory) ? DSOPT_OK : NoSize(device->host, "program_plan");
   });
 }
 
 dsopt_status ProgramCreate(dsopt_be_device* device, const dsopt_program_desc* desc, dsopt_be_program** out) {
-  const dsopt_program_desc known = Known(desc);
+  dsopt_program_desc known;
+  if (!CopyStruct(desc, &known) || out == nullptr) return NoSize(device->host, "program_create");
+  *out = nullptr;
   return Guard(device->host, [&]() -> dsopt_status {
     dsopt_be_program* program =
         HostNew<dsopt_be_program>(device->host.allocator, device, device->host.allocator);
@@ -146,6 +163,8 @@ dsopt_status ProgramCreate(dsopt_be_device* device, const dsopt_program_desc* de
       status = program->Create(known);
     } catch (const std::bad_alloc&) {
       status = Fail(device->host, DSOPT_E_OUT_OF_MEMORY, "cuda: out of host memory");
+    } catch (...) {
+      status = Fail(device->host, DSOPT_E_INTERNAL, "cuda: unexpected exception");
     }
     if (status != DSOPT_OK) {
       program->Destroy();
@@ -165,7 +184,8 @@ void ProgramDestroy(dsopt_be_program* program) {
 }
 
 dsopt_status ProgramBegin(dsopt_be_program* program, const dsopt_batch* batch) {
-  const dsopt_batch known = Known(batch);
+  dsopt_batch known;
+  if (!CopyStruct(batch, &known)) return NoSize(program->device->host, "program_begin");
   return Guard(program->device->host, [&] { return program->Begin(known); });
 }
 dsopt_status ProgramAdvance(dsopt_be_program* program, uint64_t deadline_ns, uint64_t* wait_us) {
@@ -190,7 +210,9 @@ dsopt_status ProgramWritePage(dsopt_be_program* program, uint32_t page, const vo
 dsopt_status MeasureRead(dsopt_be_device* device, uint64_t bytes, double* bytes_per_second) {
   const ScopedDevice current(device->index);
   bytes = bytes / (1u << 20) * (1u << 20);
-  if (bytes == 0) return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "measure_read: at least 1 MiB expected");
+  if (bytes == 0 || bytes_per_second == nullptr)
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "measure_read: %llu MiB, at least 1 MiB expected%s",
+                static_cast<unsigned long long>(bytes >> 20), bytes_per_second == nullptr ? ", a pointer is NULL" : "");
   void* memory = nullptr;
   DSOPT_CUDA_RETURN_IF_ERROR(device->Allocate(bytes + 256, "read measurement", &memory));
   cudaEvent_t begin = nullptr, end = nullptr;
@@ -217,6 +239,7 @@ dsopt_status MeasureRead(dsopt_be_device* device, uint64_t bytes, double* bytes_
   if (end != nullptr) cudaEventDestroy(end);
   device->Free(memory, bytes + 256);
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "measuring reads"));
+  if (best_ms <= 0) return Fail(device->host, DSOPT_E_INTERNAL, "cuda:%d: measuring reads: no time passed", device->index);
   *bytes_per_second = static_cast<double>(bytes) / (best_ms * 1e-3);
   return DSOPT_OK;
 }

@@ -1,6 +1,7 @@
 // program.h - blocks, cache and workspace of one session, and the batch that is in flight.
 //   plan.cc      checks a description, sizes everything (allocates nothing)
-//   program.cc   creates, begins, advances, cancels
+//   program.cc   creates and destroys
+//   batch.cc     begins, advances, cancels; pages
 //   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
 #ifndef DSOPT_CUDA_PROGRAM_H_
 #define DSOPT_CUDA_PROGRAM_H_
@@ -8,6 +9,7 @@
 #include "device.h"
 #include "launch.h"
 #include "persistent_dense.h"
+#include "shared/check.h"
 #include "weight.h"
 
 #define RETURN_IF_CUDA_ERROR(expression)                    \
@@ -61,6 +63,7 @@ struct ProgramPlan {
   uint64_t workspace_bytes = 0;
   uint64_t input_bytes = 0;     // pinned host memory, and as much on the device (part of the workspace)
   uint64_t result_bytes = 0;    // pinned host memory
+  uint64_t host_bytes = 0;      // both, and the tables of the program
   // Offsets in the workspace.
   uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
            library = 0, unpacked = 0;
@@ -107,7 +110,9 @@ struct dsopt_be_program {
   dsopt_be_program(dsopt_be_device* owner, const dsopt_allocator* allocator)
       : device(owner), blocks(dsopt_cuda::HostAllocator<dsopt_block>(allocator)),
         buffers(dsopt_cuda::HostAllocator<dsopt_cuda::BlockBuffers>(allocator)),
-        ropes(dsopt_cuda::HostAllocator<dsopt_cuda::RopeArgs>(allocator)) {}
+        ropes(dsopt_cuda::HostAllocator<dsopt_cuda::RopeArgs>(allocator)),
+        page_stamps_(dsopt_cuda::HostAllocator<uint32_t>(allocator)),
+        page_seqs_(dsopt_cuda::HostAllocator<uint32_t>(allocator)) {}
 
   dsopt_status Create(const dsopt_program_desc& description);
   void Destroy();
@@ -132,7 +137,7 @@ struct dsopt_be_program {
   dsopt_status AllocateAll();
   dsopt_status UploadRopes(const dsopt_program_desc& description);
   dsopt_status PreparePersistent();
-  dsopt_status CheckBatch(const dsopt_batch& batch) const;
+  dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
   dsopt_status PackBatch(const dsopt_batch& batch);
   dsopt_status SubmitSlice(uint64_t deadline_ns);
   dsopt_status Fail(dsopt_status status);  // the batch is dead
@@ -169,7 +174,10 @@ struct dsopt_be_program {
   cudaEvent_t started_ = nullptr, finished_ = nullptr, slice_started_ = nullptr, slice_done_ = nullptr;
   dsopt_cuda::BatchState batch_;
   dsopt_cuda::Launch launch_{};
+  dsopt_cuda::HostVector<uint32_t> page_stamps_, page_seqs_;
+  dsopt_shared::PageWriters writers_{};
   Phase phase_ = Phase::kIdle;
+  bool undrained_ = false;  // a batch has failed; what it had submitted may still run
   bool persistent_batch_ = false;
   bool slice_pending_ = false;
   uint32_t next_block_ = 0;

@@ -1,10 +1,12 @@
 // weight.cc - creating weights and writing them through the pinned ring.
 #include "weight.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 
 #include "launch.h"
+#include "shared/check.h"
 #include "weight_encoded.h"
 
 namespace dsopt_cuda {
@@ -60,23 +62,14 @@ dsopt_status CheckDesc(const dsopt_be_device& device, const dsopt_weight_desc& d
   if (!ElemOf(desc.dtype, &shape->written))
     return Fail(device.host, DSOPT_E_UNSUPPORTED, "weight '%s': type %d, F32, F16 or BF16 expected", name,
                 static_cast<int>(desc.dtype));
-  if (desc.kind < DSOPT_WEIGHT_MATRIX || desc.kind > DSOPT_WEIGHT_ROUTER)
-    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d is unknown", name,
-                static_cast<int>(desc.kind));
-  if (desc.kind == DSOPT_WEIGHT_GATE_UP && desc.rows % 2 != 0)
-    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': %llu gate and up rows, an even number expected",
-                name, static_cast<unsigned long long>(desc.rows));
+  if (const char* wrong = dsopt_shared::WeightShapeError(desc))
+    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s", name,
+                static_cast<int>(desc.kind), static_cast<unsigned long long>(desc.batch),
+                static_cast<unsigned long long>(desc.rows), static_cast<unsigned long long>(desc.cols), wrong);
   const bool single = desc.kind == DSOPT_WEIGHT_VECTOR || desc.kind == DSOPT_WEIGHT_ROUTER;
   shape->stored = single ? Elem::kF32 : shape->written;
-  uint64_t count = 0, bytes = 0;
-  if (desc.batch == 0 || desc.rows == 0 || desc.cols == 0 || desc.rows > INT32_MAX || desc.cols > INT32_MAX ||
-      __builtin_mul_overflow(desc.batch, desc.rows, &count) || __builtin_mul_overflow(count, desc.cols, &count) ||
-      __builtin_mul_overflow(count, uint64_t{ElemBytes(shape->stored)}, &bytes) || bytes > (uint64_t{1} << 46))
-    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': shape [%llu, %llu, %llu] is not possible", name,
-                static_cast<unsigned long long>(desc.batch), static_cast<unsigned long long>(desc.rows),
-                static_cast<unsigned long long>(desc.cols));
-  shape->count = count;
-  shape->bytes = bytes;
+  shape->count = desc.batch * desc.rows * desc.cols;
+  shape->bytes = shape->count * ElemBytes(shape->stored);
   return DSOPT_OK;
 }
 
@@ -158,8 +151,10 @@ dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc
                     desc->kind == DSOPT_WEIGHT_TRANSPOSED};
   weight->count = shape.count;
   weight->bytes = shape.bytes;
-  std::snprintf(weight->name, sizeof weight->name, "weight '%s'", desc->name != nullptr ? desc->name : "(unnamed)");
-  dsopt_status status = device->Allocate(shape.bytes, weight->name, encoded ? &weight->memory : &weight->data);
+  weight->tied = desc->kind == DSOPT_WEIGHT_EMBEDDING && desc->tied != 0;
+  std::snprintf(weight->name, sizeof weight->name, "%s", desc->name != nullptr ? desc->name : "(unnamed)");
+  std::snprintf(weight->label, sizeof weight->label, "weight '%s'", weight->name);
+  dsopt_status status = device->Allocate(shape.bytes, weight->label, encoded ? &weight->memory : &weight->data);
   if (status == DSOPT_OK && encoded) status = StartEncoded(weight, plan);
   if (status != DSOPT_OK) {
     WeightDestroy(weight);
@@ -171,10 +166,10 @@ dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc
 
 dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src) {
   dsopt_be_device* device = weight->device;
-  if (first > weight->count || count > weight->count - first)
-    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "%s: elements %llu + %llu written, it has %llu", weight->name,
-                static_cast<unsigned long long>(first), static_cast<unsigned long long>(count),
-                static_cast<unsigned long long>(weight->count));
+  if (first > weight->count || count > weight->count - first || (src == nullptr && count > 0))
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "%s: write of elements [%llu, +%llu) of %llu from %s",
+                weight->label, static_cast<unsigned long long>(first), static_cast<unsigned long long>(count),
+                static_cast<unsigned long long>(weight->count), src == nullptr ? "NULL" : "memory");
   const ScopedDevice current(device->index);
   const bool lossless = weight->packed.layout.packing == Packing::kLossless12;
   if (weight->elem == Elem::kPacked && !lossless) return WriteCodes(weight, first, count, src);
@@ -188,11 +183,11 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
     const uint64_t now = count < piece ? count : piece;
     UploadSlot& slot = device->slots[device->next_slot.fetch_add(1) % kUploadSlots];
     const std::lock_guard<std::mutex> lock(slot.mutex);
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventSynchronize(slot.busy), weight->name));
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventSynchronize(slot.busy), weight->label));
     if (stored == weight->written) std::memcpy(slot.memory, from, now * stored_bytes);
     else ToFloat(weight->written, from, now, static_cast<float*>(slot.memory));
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(Place(*weight, first, now, slot.memory), weight->name));
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slot.busy, device->upload_stream), weight->name));
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(Place(*weight, first, now, slot.memory), weight->label));
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slot.busy, device->upload_stream), weight->label));
     first += now;
     count -= now;
     from += now * source_bytes;
@@ -207,12 +202,15 @@ dsopt_status WeightWriteScales(dsopt_be_weight* weight, uint64_t first, uint64_t
 }
 
 dsopt_status WeightFill(dsopt_be_weight* weight, uint64_t seed, float mean, float stddev) {
+  if (!std::isfinite(mean) || !std::isfinite(stddev))
+    return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT, "%s: fill with mean %g, stddev %g", weight->label,
+                static_cast<double>(mean), static_cast<double>(stddev));
   const ScopedDevice current(weight->device->index);
   if (weight->elem == Elem::kPacked) return FillEncoded(weight, seed, mean, stddev);
   return weight->device->Check(
       FillWeight(weight->device->upload_stream, weight->elem, weight->written, weight->layout, seed, mean, stddev,
                  weight->data),
-      weight->name);
+      weight->label);
 }
 
 void WeightDestroy(dsopt_be_weight* weight) {

@@ -41,7 +41,9 @@ struct dsopt_be_weight {
   uint64_t count = 0;  // elements
   uint64_t bytes = 0;
   void* data = nullptr;        // plain: the elements. lossless12: its bf16 rows until it is packed
+  bool tied = false;           // EMBEDDING that is also the head's matrix
   char name[96] = {};
+  char label[112] = {};        // "weight 'name'": starts every message about it
   // Encoded weights (elem kPacked).
   dsopt_cuda::PackedWeight packed;
   dsopt_cuda::ScaleGrid grid{};

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "shared/check.h"
+
 namespace dsopt_cuda {
 namespace {
 
@@ -56,15 +58,15 @@ dsopt_status ThroughSlots(dsopt_be_weight* weight, uint64_t count, StageFn stage
     const std::lock_guard<std::mutex> lock(slot.mutex);
     if (slot.device_memory == nullptr)
       DSOPT_CUDA_RETURN_IF_ERROR(device->Allocate(kUploadSlotBytes, "upload buffer", &slot.device_memory));
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventSynchronize(slot.busy), weight->name));
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventSynchronize(slot.busy), weight->label));
     uint64_t bytes = 0;
     const uint64_t now = stage(done, static_cast<char*>(slot.memory), &bytes);
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
         cudaMemcpyAsync(slot.device_memory, slot.memory, bytes, cudaMemcpyHostToDevice, device->upload_stream),
-        weight->name));
+        weight->label));
     DSOPT_CUDA_RETURN_IF_ERROR(
-        device->Check(place(done, now, static_cast<char*>(slot.device_memory)), weight->name));
-    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slot.busy, device->upload_stream), weight->name));
+        device->Check(place(done, now, static_cast<char*>(slot.device_memory)), weight->label));
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slot.busy, device->upload_stream), weight->label));
     done += now;
   }
   return DSOPT_OK;
@@ -80,11 +82,13 @@ dsopt_status PlanEncoded(const dsopt_be_device& device, const dsopt_weight_desc&
         "weight '%s': encoding %d of kind %d with type %d and groups of %u x %u is not supported on the GPU",
         NameOf(desc), static_cast<int>(desc.encoding), static_cast<int>(desc.kind),
         static_cast<int>(desc.dtype), desc.group_rows, desc.group_cols);
-  if (desc.batch == 0 || desc.rows == 0 || desc.cols == 0 || desc.batch > 65536 || desc.rows > (1u << 24) ||
-      desc.cols > (1u << 24))
-    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': shape [%llu, %llu, %llu] is not possible",
-                NameOf(desc), static_cast<unsigned long long>(desc.batch),
-                static_cast<unsigned long long>(desc.rows), static_cast<unsigned long long>(desc.cols));
+  const char* wrong = dsopt_shared::WeightShapeError(desc);
+  if (wrong == nullptr && (desc.batch > 65536 || desc.rows > (1u << 24) || desc.cols > (1u << 24)))
+    wrong = "at most 65536 matrices and 2^24 rows and columns expected";
+  if (wrong != nullptr)
+    return Fail(device.host, DSOPT_E_INVALID_ARGUMENT, "weight '%s': kind %d, shape [%llu, %llu, %llu]: %s",
+                NameOf(desc), static_cast<int>(desc.kind), static_cast<unsigned long long>(desc.batch),
+                static_cast<unsigned long long>(desc.rows), static_cast<unsigned long long>(desc.cols), wrong);
   p.layout.n = static_cast<int>(desc.rows);
   p.layout.k = static_cast<int>(desc.cols);
   p.matrices = desc.batch;
@@ -127,14 +131,14 @@ dsopt_status StartEncoded(dsopt_be_weight* weight, const EncodedPlan& plan) {
   weight->grid = plan.grid;
   weight->overflow_capacity = plan.overflow_capacity;
   return weight->device->Check(cudaMemsetAsync(base, 0, plan.bytes, weight->device->upload_stream),
-                               weight->name);
+                               weight->label);
 }
 
 dsopt_status WriteCodes(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src) {
   const bool nibbles = weight->packed.layout.packing == Packing::kInt4;
   if (nibbles && (first % 2 != 0 || count % 2 != 0))
     return Fail(weight->device->host, DSOPT_E_INVALID_ARGUMENT,
-                "%s: codes %llu + %llu written, even numbers expected", weight->name,
+                "%s: codes %llu + %llu written, even numbers expected", weight->label,
                 static_cast<unsigned long long>(first), static_cast<unsigned long long>(count));
   const uint64_t per_byte = nibbles ? 2 : 1;
   const auto* from = static_cast<const char*>(src);
@@ -160,10 +164,10 @@ dsopt_status WriteScales(dsopt_be_weight* weight, uint64_t first, uint64_t count
   const uint64_t total = weight->layout.batch * weight->grid.rows * weight->grid.columns;
   const bool wanted = layout.offsets || weight->packed.row_offsets != nullptr;
   if (weight->elem != Elem::kPacked || layout.packing == Packing::kLossless12)
-    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "%s: it has no scales", weight->name);
+    return Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "%s: it has no scales", weight->label);
   if (scales == nullptr || (offsets != nullptr) != wanted || first > total || count > total - first)
     return Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
-                "%s: scales %llu + %llu %s offsets written, it has %llu %s", weight->name,
+                "%s: scales %llu + %llu %s offsets written, it has %llu %s", weight->label,
                 static_cast<unsigned long long>(first), static_cast<unsigned long long>(count),
                 offsets != nullptr ? "with" : "without", static_cast<unsigned long long>(total),
                 wanted ? "with" : "without");
@@ -194,16 +198,16 @@ dsopt_status FillEncoded(dsopt_be_weight* weight, uint64_t seed, float mean, flo
         FillCodes(device->upload_stream, weight->packed.layout, weight->layout, weight->grid, seed, stddev,
                   const_cast<uint8_t*>(weight->packed.data), const_cast<float*>(weight->packed.row_scales),
                   const_cast<float*>(weight->packed.row_offsets)),
-        weight->name);
+        weight->label);
   DSOPT_CUDA_RETURN_IF_ERROR(StartRaw(weight));
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
-      FillSmooth(device->upload_stream, weight->count, seed, mean, stddev, weight->data), weight->name));
+      FillSmooth(device->upload_stream, weight->count, seed, mean, stddev, weight->data), weight->label));
   return PackRaw(weight);
 }
 
 dsopt_status StartRaw(dsopt_be_weight* weight) {
   if (weight->data != nullptr) return DSOPT_OK;
-  return weight->device->Allocate(weight->count * 2, weight->name, &weight->data);
+  return weight->device->Allocate(weight->count * 2, weight->label, &weight->data);
 }
 
 dsopt_status PackRaw(dsopt_be_weight* weight) {
@@ -228,9 +232,9 @@ dsopt_status PackRaw(dsopt_be_weight* weight) {
   if (!fits)
     return Fail(device->host, DSOPT_E_UNSUPPORTED,
                 "%s: %d weights outside of their windows find no slot, %llu expected at most: keep it as bf16",
-                weight->name, total, static_cast<unsigned long long>(weight->overflow_capacity));
+                weight->label, total, static_cast<unsigned long long>(weight->overflow_capacity));
   if (total == 0) packed.overflow_first = nullptr;  // kernels then look for none
-  return device->Check(error, weight->name);
+  return device->Check(error, weight->label);
 }
 
 }  // namespace dsopt_cuda

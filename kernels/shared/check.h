@@ -1,5 +1,5 @@
-// check.h - what every backend refuses: descriptions of weights and programs that do not fit together, batches that
-// would read or write anything they should not. One list of rules and messages; knows include/dsopt only.
+// check.h - what every backend refuses: descriptions of weights and programs that do not fit together, batches
+// that would read or write anything they should not. One list of rules and messages; knows include/dsopt only.
 // What a backend cannot do beyond that, it says itself.
 #ifndef DSOPT_KERNELS_SHARED_CHECK_H_
 #define DSOPT_KERNELS_SHARED_CHECK_H_
@@ -14,8 +14,8 @@ namespace dsopt_shared {
 inline constexpr uint32_t kPageTokens = 64;
 
 // Hands "one line" to the host and returns code.
-[[gnu::format(printf, 3, 4)]] dsopt_status Refuse(const dsopt_host_api& host, dsopt_status code, const char* format,
-                                                  ...);
+[[gnu::format(printf, 3, 4)]] dsopt_status Refuse(const dsopt_host_api& host, dsopt_status code,
+                                                  const char* format, ...);
 
 // What is wrong with kind and shape of a weight; NULL: nothing. No product of sides below overflows 2^44.
 const char* WeightShapeError(const dsopt_weight_desc& desc);
@@ -34,9 +34,9 @@ using FactsOf = WeightFacts (*)(const dsopt_be_weight* weight);
 struct DescLimits {
   uint32_t vocab = 1u << 24;
   uint32_t head_dim = 1u << 14;
-  uint32_t latent = 1u << 14;   // of latent + rope_dim
+  uint32_t latent = 1u << 14;  // of latent + rope_dim
   uint32_t experts = 1u << 16;
-  bool rope_needed = false;     // of attention blocks; latent ones always need it
+  bool rope_needed = false;  // of attention blocks; latent ones always need it
 };
 // Blocks against their weights, each other and the cache.
 dsopt_status CheckProgram(const dsopt_host_api& host, const dsopt_be_device* device, FactsOf facts,

@@ -124,8 +124,7 @@ class BatchCheck {
       return Wrong("batch: sample entry %u has mode %d", i, static_cast<int>(s.mode));
     }
     if (s.mode == DSOPT_SCORE && (s.target < 0 || static_cast<uint32_t>(s.target) >= d_.vocab)) {
-      return Wrong("batch: sample entry %u scores token %d, the vocabulary has %u", i, s.target,
-                   d_.vocab);
+      return Wrong("batch: sample entry %u scores token %d, the vocabulary has %u", i, s.target, d_.vocab);
     }
     if (s.top_logprobs > DSOPT_MAX_TOP_LOGPROBS) {
       return Wrong("batch: sample entry %u wants %u top logprobs, at most %d expected", i, s.top_logprobs,

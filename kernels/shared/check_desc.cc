@@ -45,7 +45,7 @@ class DescCheck {
     std::vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     return Refuse(host_, DSOPT_E_INVALID_ARGUMENT, "program: block %u (layer %u): %s", block_,
-                d_.blocks[block_].layer, text);
+                  d_.blocks[block_].layer, text);
   }
 
   dsopt_status Numbers() const {
@@ -205,7 +205,8 @@ class DescCheck {
       }
     }
     if (b.latent + b.rope_dim > limits_.latent)
-      return WrongBlock("latent %u and rope %u: at most %u together expected", b.latent, b.rope_dim, limits_.latent);
+      return WrongBlock("latent %u and rope %u: at most %u together expected", b.latent, b.rope_dim,
+                        limits_.latent);
     if (b.heads == 0 || b.heads > kMaxHeads || b.q_rank > kMaxSide) {
       return WrongBlock("%u heads, q_rank %u", b.heads, b.q_rank);
     }
@@ -250,8 +251,10 @@ class DescCheck {
   }
 
   dsopt_status Moe(const dsopt_moe_block& b) const {
-    if (b.experts == 0 || b.experts > limits_.experts || b.top_k == 0 || b.top_k > b.experts || b.top_k > kMaxTopK) {
-      return WrongBlock("%u experts, top_k %u; at most %u, %u expected", b.experts, b.top_k, limits_.experts, kMaxTopK);
+    if (b.experts == 0 || b.experts > limits_.experts || b.top_k == 0 || b.top_k > b.experts ||
+        b.top_k > kMaxTopK) {
+      return WrongBlock("%u experts, top_k %u; at most %u, %u expected", b.experts, b.top_k, limits_.experts,
+                        kMaxTopK);
     }
     if (b.groups > 1) {
       const uint64_t allowed = uint64_t{b.experts / b.groups} * b.top_groups;
@@ -270,7 +273,8 @@ class DescCheck {
     DSOPT_CHECK(Need(b.down, "down", DSOPT_WEIGHT_EXPERTS, b.experts, d_.hidden, b.inner));
     if ((b.shared_gate_up == nullptr) != (b.shared_down == nullptr) ||
         (b.shared_gate_up == nullptr) != (b.shared_inner == 0)) {
-      return WrongBlock("shared_gate_up, shared_down and shared_inner (%u): all or none expected", b.shared_inner);
+      return WrongBlock("shared_gate_up, shared_down and shared_inner (%u): all or none expected",
+                        b.shared_inner);
     }
     if (b.shared_gate_up != nullptr) {
       DSOPT_CHECK(Need(b.shared_gate_up, "shared_gate_up", DSOPT_WEIGHT_GATE_UP, 1,
@@ -287,7 +291,8 @@ class DescCheck {
     if (b.weight != nullptr && facts_(b.weight).kind == DSOPT_WEIGHT_EMBEDDING) {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_EMBEDDING, 1, d_.vocab, d_.hidden));
       if (!facts_(b.weight).tied)
-        return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied", facts_(b.weight).name);
+        return WrongBlock("weight ('%.60s') is an EMBEDDING that was not created as tied",
+                          facts_(b.weight).name);
     } else {
       DSOPT_CHECK(Need(b.weight, "weight", DSOPT_WEIGHT_MATRIX, 1, d_.vocab, d_.hidden));
     }

@@ -1,5 +1,5 @@
-// check_weight.cc - shapes that no backend takes, and the text of every refusal. Rules of encodings belong to the
-// backends: they differ.
+// check_weight.cc - shapes that no backend takes, and the text of every refusal. Rules of encodings belong to
+// the backends: they differ.
 #include <cstdarg>
 #include <cstdio>
 
@@ -27,8 +27,8 @@ const char* WeightShapeError(const dsopt_weight_desc& d) {
   if (d.batch == 0 || d.rows == 0 || d.cols == 0) return "no side may be 0";
   if (d.batch > kMaxSide || d.rows > kMaxSide || d.cols > kMaxSide) return "a side is beyond 2^28";
   uint64_t elements;
-  if (__builtin_mul_overflow(d.batch, d.rows, &elements) || __builtin_mul_overflow(elements, d.cols, &elements) ||
-      elements > kMaxElements) {
+  if (__builtin_mul_overflow(d.batch, d.rows, &elements) ||
+      __builtin_mul_overflow(elements, d.cols, &elements) || elements > kMaxElements) {
     return "more than 2^44 elements";
   }
   switch (d.kind) {

@@ -7,6 +7,9 @@
 
 namespace dsopt::kernel_test {
 
+// One attention block and one MLP: for tests of calls, not of numbers.
+const ModelShape& SmallShape();
+
 // Every block kind against the float64 reference, one model per entry.
 std::vector<ModelShape> AllShapes();
 void CheckAgainstReference(const Target& target, const ModelShape& shape);
@@ -23,12 +26,13 @@ void CheckCodedFill(const Target& target);     // weight_fill gives the same num
 void CheckCodedCalls(const Target& target);    // what is refused, with a message
 void CheckCodedBytes(const Target& target);    // bits of a weight in memory
 
-void CheckFill(const Target& target);              // weight_fill is the documented formula
-void CheckSamplingSteps(const Target& target);     // tokens of a plain float64 sampler, all options
-void CheckSamplingSpread(const Target& target);    // drawn frequencies follow the distribution
-void CheckScoring(const Target& target);           // logprobs and top logprobs
-void CheckRepeatedCalls(const Target& target);     // pages, cancel, wrong moments
-void CheckHostileInput(const Target& target);      // every refusal has a message and changes nothing
+void CheckFill(const Target& target);            // weight_fill is the documented formula
+void CheckSamplingSteps(const Target& target);   // tokens of a plain float64 sampler, all options
+void CheckSamplingSpread(const Target& target);  // drawn frequencies follow the distribution
+void CheckScoring(const Target& target);         // logprobs and top logprobs
+void CheckRepeatedCalls(const Target& target);   // pages, cancel, wrong moments
+void CheckHostileInput(
+    const Target& target);  // hostile_body.cc: every refusal has a message and changes nothing
 void CheckFailingAllocator(const Target& target);  // the n-th allocation fails, for all n
 
 }  // namespace dsopt::kernel_test

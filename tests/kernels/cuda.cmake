@@ -3,6 +3,26 @@ dsopt_test(dsopt_cuda_kernel_test SOURCES cuda_test.cc LIBS dsopt_kernel_bodies 
 target_compile_definitions(dsopt_cuda_kernel_test PRIVATE DSOPT_CUDA_PLUGIN="$<TARGET_FILE:dsopt_cuda>")
 add_dependencies(dsopt_cuda_kernel_test dsopt_cuda)
 
+# The plugin's objects over a driver that fails, fake or real: see fault/driver.h.
+find_package(CUDAToolkit REQUIRED)
+dsopt_test(dsopt_cuda_fault_test SOURCES fault/fault_test.cc fault/life.cc fault/driver.cc fault/wraps.cc
+           $<TARGET_OBJECTS:dsopt_cuda_objects> LIBS dsopt_kernel_bodies CUDA::cudart_static ${CMAKE_DL_LIBS}
+           LABELS kernels cuda)
+target_include_directories(dsopt_cuda_fault_test SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+set_target_properties(dsopt_cuda_fault_test PROPERTIES LINKER_LANGUAGE CXX)
+foreach(call
+    cudaGetDeviceCount cudaGetDevice cudaSetDevice cudaDeviceGetAttribute cudaGetDeviceProperties
+    cudaFuncGetAttributes cudaFuncSetAttribute cudaGetLastError cudaMemGetInfo cudaMalloc cudaFree cudaHostRegister
+    cudaHostUnregister cudaHostGetDevicePointer cudaMemcpyAsync cudaMemcpy2DAsync cudaMemsetAsync cudaEventCreate
+    cudaEventCreateWithFlags cudaEventDestroy cudaEventRecord cudaEventQuery cudaEventSynchronize cudaEventElapsedTime
+    cudaStreamCreateWithFlags cudaStreamDestroy cudaStreamSynchronize cudaLaunchKernelExC __cudaGetKernel
+    __cudaLaunchKernel dlopen)
+  target_link_options(dsopt_cuda_fault_test PRIVATE -Wl,--wrap=${call})
+endforeach()
+add_test(NAME dsopt_cuda_fault_gpu_test COMMAND dsopt_cuda_fault_test)
+set_tests_properties(dsopt_cuda_fault_gpu_test PROPERTIES LABELS "kernels;cuda" SKIP_RETURN_CODE 77
+                     ENVIRONMENT DSOPT_FAULT_GPU=1)
+
 add_executable(bench_cuda_blocks EXCLUDE_FROM_ALL cuda_bench.cc)
 target_include_directories(bench_cuda_blocks PRIVATE ${CMAKE_SOURCE_DIR}/include)
 target_compile_definitions(bench_cuda_blocks PRIVATE DSOPT_CUDA_PLUGIN="$<TARGET_FILE:dsopt_cuda>")

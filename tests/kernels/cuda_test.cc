@@ -1,5 +1,6 @@
-// cuda_test.cc - the CUDA plugin, every kernel family by shape, against the float64 reference. DSOPT_CUDA_PLUGIN in the
-// environment names another plugin file. Without a GPU the program says so and returns 77.
+// cuda_test.cc - the CUDA plugin, every kernel family by shape, against the float64 reference.
+// DSOPT_CUDA_PLUGIN in the environment names another plugin file. Without a GPU the program says so and
+// returns 77.
 #include <dlfcn.h>
 
 #include <catch2/catch.hpp>
@@ -48,10 +49,16 @@ TEST_CASE("every block computes what the interface says on the GPU", "[cuda]") {
 // Shapes that reach the tensor-core kernels; the first list mostly falls back to the f32 ones.
 std::vector<ModelShape> TensorCoreShapes() {
   return {
-      {"linear_skinny, linear_tiles, attention 64", 256, 520, {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
+      {"linear_skinny, linear_tiles, attention 64",
+       256,
+       520,
+       {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
       {"attention 128, groups of 4, window", 136, 97, {Block(AttentionShape{8, 2, 128, 37})}},
       {"attention 128, groups of 16", 128, 130, {Block(AttentionShape{16, 1, 128})}},
-      {"attention 64, one head each, biases", 192, 256, {Block(AttentionShape{3, 3, 64, 0, true}), Block(MlpShape{200, DSOPT_ACT_GELU_TANH, true})}},
+      {"attention 64, one head each, biases",
+       192,
+       256,
+       {Block(AttentionShape{3, 3, 64, 0, true}), Block(MlpShape{200, DSOPT_ACT_GELU_TANH, true})}},
       {"latent attention 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}},
       {"latent attention 512 + 64, many heads", 64, 96, {Block(MlaShape{70, 0, 512, 16, 64, 16})}},
       {"sorted mixture with shared expert", 128, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f})}},
@@ -66,8 +73,16 @@ TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
 }
 
 TEST_CASE("weight_fill on the GPU follows its recipe", "[cuda]") { CheckFill(Gpu()); }
-TEST_CASE("a token drawn on the GPU is the one a float64 sampler draws", "[cuda]") { CheckSamplingSteps(Gpu()); }
+TEST_CASE("a token drawn on the GPU is the one a float64 sampler draws", "[cuda]") {
+  CheckSamplingSteps(Gpu());
+}
 TEST_CASE("tokens drawn on the GPU follow the distribution", "[cuda]") { CheckSamplingSpread(Gpu()); }
 TEST_CASE("log probabilities on the GPU are those of the unmodified logits", "[cuda]") { CheckScoring(Gpu()); }
+TEST_CASE("the GPU refuses calls at the wrong moment, and cancelled batches leave no trace", "[cuda]") {
+  CheckRepeatedCalls(Gpu());
+}
+TEST_CASE("the GPU refuses hostile input with a message", "[cuda]") { CheckHostileInput(Gpu()); }
+TEST_CASE("a refused allocation leaks nothing on the GPU", "[cuda]") { CheckFailingAllocator(Gpu()); }
+
 }  // namespace
 }  // namespace dsopt::kernel_test

@@ -1,0 +1,276 @@
+// batch.cc - a program's batches: begin (check, pack, upload), advance (submit and query, never block), results,
+// cancel, and the pages of the cache between batches.
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "program.h"
+
+using namespace dsopt_cuda;
+
+namespace {
+
+uint64_t NowNs() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+// Sequences with at most so many rows go row by row through the decode kernel.
+constexpr int kDecodeRows = 4;
+
+}  // namespace
+
+// Lays the batch out in pinned memory, with the work lists of attention, and queues one copy.
+dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
+  BatchState s;
+  s.rows = static_cast<int>(b.rows);
+  s.seqs = static_cast<int>(b.seqs);
+  s.logit_rows = static_cast<int>(b.logit_rows);
+  for (uint32_t r = 0; r < b.rows; ++r) s.longest = std::max(s.longest, b.positions[r] + 1);
+  s.page_stride = (s.longest + kPageTokens - 1) / kPageTokens;
+  const InputCounts counts = {b.rows,
+                              b.seqs,
+                              b.logit_rows,
+                              b.adjust_count,
+                              b.history_count,
+                              b.rows,
+                              2 * (b.rows / uint64_t{kPrefillRows} + b.seqs),
+                              static_cast<uint64_t>(s.page_stride)};
+  const InputLayout l = LayOutInput(counts);
+  const auto put = [&](uint64_t offset, const void* src, uint64_t bytes) {
+    if (bytes != 0) std::memcpy(staging_ + offset, src, bytes);
+  };
+  put(l.tokens, b.tokens, b.rows * uint64_t{4});
+  put(l.positions, b.positions, b.rows * uint64_t{4});
+  put(l.row_seq, b.row_seq, b.rows * uint64_t{4});
+  put(l.sample, b.sample, b.logit_rows * sizeof(dsopt_sample_row));
+  put(l.adjust_tokens, b.adjust_tokens, b.adjust_count * uint64_t{4});
+  put(l.adjust_bias, b.adjust_bias, b.adjust_count * uint64_t{4});
+  put(l.history_tokens, b.history_tokens, b.history_count * uint64_t{4});
+  put(l.history_counts, b.history_counts, b.history_count * uint64_t{4});
+  int* logit_rows = reinterpret_cast<int*>(staging_ + l.logit_rows);
+  for (uint32_t i = 0; i < b.logit_rows; ++i) logit_rows[i] = b.sample[i].row;
+  int* decode_rows = reinterpret_cast<int*>(staging_ + l.decode_rows);
+  int4* tiles = reinterpret_cast<int4*>(staging_ + l.tiles);
+  int4* mla_tiles = tiles + (b.rows / kPrefillRows + b.seqs);
+  int* table = reinterpret_cast<int*>(staging_ + l.page_table);
+  for (int first = 0; first < s.rows;) {
+    const int seq = b.row_seq[first];
+    int end = first;
+    while (end < s.rows && b.row_seq[end] == seq) ++end;
+    std::memcpy(table + static_cast<int64_t>(seq) * s.page_stride,
+                b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride,
+                std::min<uint64_t>(static_cast<uint64_t>(s.page_stride), b.page_table_stride) * 4);
+    const bool single = end - first <= kDecodeRows;
+    for (int row = first; single && row < end; ++row) {
+      decode_rows[s.decode_count++] = row;
+      s.longest_decode = std::max(s.longest_decode, b.positions[row] + 1);
+    }
+    for (int row = first; row < end; row += kPrefillRows) {
+      const int4 tile = {row, std::min(kPrefillRows, end - row), b.positions[row], 0};
+      if (!single) tiles[s.tile_count++] = tile;
+      mla_tiles[s.mla_tile_count++] = tile;
+      s.mla_tile_rows = std::max(s.mla_tile_rows, tile.y);
+    }
+    first = end;
+  }
+  char* input = At<char>(plan.input);
+  s.tokens = reinterpret_cast<const int*>(input + l.tokens);
+  s.positions = reinterpret_cast<const int*>(input + l.positions);
+  s.row_seq = reinterpret_cast<const int*>(input + l.row_seq);
+  s.logit_rows_list = reinterpret_cast<const int*>(input + l.logit_rows);
+  s.sample = reinterpret_cast<const dsopt_sample_row*>(input + l.sample);
+  s.adjust_tokens = reinterpret_cast<const int*>(input + l.adjust_tokens);
+  s.adjust_bias = reinterpret_cast<const float*>(input + l.adjust_bias);
+  s.history_tokens = reinterpret_cast<const int*>(input + l.history_tokens);
+  s.history_counts = reinterpret_cast<const uint32_t*>(input + l.history_counts);
+  s.decode_rows = reinterpret_cast<const int*>(input + l.decode_rows);
+  s.tiles = reinterpret_cast<const int4*>(input + l.tiles);
+  s.mla_tiles = s.tiles + (b.rows / kPrefillRows + b.seqs);
+  s.page_table = reinterpret_cast<const int*>(input + l.page_table);
+  batch_ = s;
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(started_, stream_), "starting a batch"));
+  return device->Check(cudaMemcpyAsync(input, staging_, l.end, cudaMemcpyHostToDevice, stream_),
+                       "uploading a batch");
+}
+
+dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
+  if (phase_ == Phase::kSubmitting || phase_ == Phase::kRunning)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "program_begin: a batch is still running");
+  // Window 0: every page up to a row's own must be there, whatever the windows of the blocks are.
+  DSOPT_CUDA_RETURN_IF_ERROR(dsopt_shared::CheckBatch(device->host, desc, 0, &writers_, batch));
+  const ScopedDevice current(device->index);
+  // What is left of a batch that failed may still read the staging memory.
+  if (undrained_) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaStreamSynchronize(stream_), "after a failed batch"));
+  undrained_ = false;
+  const dsopt_status status = PackBatch(batch);
+  if (status != DSOPT_OK) return Fail(status);
+  phase_ = Phase::kSubmitting;
+  next_block_ = 0;
+  slice_pending_ = false;
+  submitted_ns_ = NowNs();
+  persistent_batch_ = plan.persistent && batch_.rows == 1 && batch_.logit_rows == 1;
+  if (desc.slice_us != 0 && batch_ns_[0] > 1000.0 * desc.slice_us) persistent_batch_ = false;
+  return DSOPT_OK;
+}
+
+dsopt_status dsopt_be_program::Fail(dsopt_status status) {
+  phase_ = Phase::kIdle;
+  slice_pending_ = false;
+  undrained_ = true;
+  return status;
+}
+
+// Submits blocks until the batch, the slice or the deadline ends.
+dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
+  const uint32_t count = static_cast<uint32_t>(blocks.size());
+  const double estimate = block_ns_[batch_.rows > kSkinnyRows];
+  const bool sliced = desc.slice_us != 0;
+  if (sliced) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slice_started_, stream_), "submitting"));
+  slice_blocks_ = 0;
+  if (persistent_batch_) {
+    const cudaError_t error = RecordPersistent();
+    if (error ==
+        cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
+      cudaGetLastError();
+      plan.persistent = persistent_batch_ = false;
+    } else {
+      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));
+      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
+      next_block_ = count;
+    }
+  }
+  while (next_block_ < count) {
+    DSOPT_CUDA_RETURN_IF_ERROR(Record(next_block_));
+    ++next_block_;
+    ++slice_blocks_;
+    if (sliced && (estimate + 1.0) * (slice_blocks_ + 1) > 1000.0 * desc.slice_us) break;
+    if (!sliced && (slice_blocks_ & 7u) == 0 && deadline_ns != 0 && NowNs() > deadline_ns) break;
+  }
+  if (next_block_ == count) {
+    phase_ = Phase::kRunning;
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(finished_, stream_), "submitting"));
+  }
+  if (sliced) {
+    slice_pending_ = true;
+    return device->Check(cudaEventRecord(slice_done_, stream_), "submitting");
+  }
+  return DSOPT_OK;
+}
+
+dsopt_status dsopt_be_program::Advance(uint64_t deadline_ns, uint64_t* wait_us) {
+  uint64_t unused = 0;
+  if (wait_us == nullptr) wait_us = &unused;
+  *wait_us = 0;
+  if (phase_ == Phase::kDone) return DSOPT_OK;
+  if (phase_ == Phase::kIdle)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "program_advance: no batch was begun");
+  const ScopedDevice current(device->index);
+  const int kind = batch_.rows > kSkinnyRows;
+  if (phase_ == Phase::kSubmitting) {
+    if (slice_pending_) {
+      const cudaError_t state = cudaEventQuery(slice_done_);
+      if (state == cudaErrorNotReady) {
+        cudaGetLastError();  // it counts as an error for who asks next
+        *wait_us = std::max<uint64_t>(20, desc.slice_us / 8);
+        return DSOPT_PENDING;
+      }
+      if (state != cudaSuccess) return Fail(device->Check(state, "a slice of a batch"));
+      float ms = 0;
+      if (cudaEventElapsedTime(&ms, slice_started_, slice_done_) != cudaSuccess) cudaGetLastError();
+      else if (slice_blocks_ > 0) block_ns_[kind] = 1e6 * static_cast<double>(ms) / slice_blocks_;
+      slice_pending_ = false;
+    }
+    const dsopt_status status = SubmitSlice(deadline_ns);
+    if (status != DSOPT_OK) return Fail(status);
+    if (phase_ == Phase::kSubmitting) return DSOPT_PENDING;
+  }
+  const cudaError_t state = cudaEventQuery(finished_);
+  if (state == cudaSuccess) {
+    float ms = 0;
+    if (cudaEventElapsedTime(&ms, started_, finished_) != cudaSuccess) cudaGetLastError();
+    else batch_ns_[kind] = 1e6 * static_cast<double>(ms);
+    phase_ = Phase::kDone;
+    return DSOPT_OK;
+  }
+  if (state != cudaErrorNotReady) return Fail(device->Check(state, "a batch"));
+  cudaGetLastError();
+  const double left_us = (batch_ns_[kind] - static_cast<double>(NowNs() - submitted_ns_)) / 1000.0;
+  *wait_us = left_us > 10.0 ? static_cast<uint64_t>(left_us) : 10;
+  return DSOPT_PENDING;
+}
+
+dsopt_status dsopt_be_program::Result(dsopt_batch_result* result) {
+  if (phase_ != Phase::kDone)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "program_result: no batch is finished");
+  const uint64_t rows = desc.max_logit_rows;
+  dsopt_batch_result full{};
+  full.logit_rows = static_cast<uint32_t>(batch_.logit_rows);
+  full.tokens = reinterpret_cast<const int32_t*>(results_);
+  full.logprobs = reinterpret_cast<const float*>(results_ + rows * 4);
+  full.top_tokens = reinterpret_cast<const int32_t*>(results_ + rows * 8);
+  full.top_logprobs = reinterpret_cast<const float*>(results_ + rows * 8 + rows * 4 * DSOPT_MAX_TOP_LOGPROBS);
+  full.device_ns = static_cast<uint64_t>(batch_ns_[batch_.rows > kSkinnyRows]);
+  if (!dsopt_shared::FillStruct(full, result))
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
+                            "program_result: the result is NULL or has no size");
+  return DSOPT_OK;
+}
+
+dsopt_status dsopt_be_program::Cancel() {
+  if (phase_ == Phase::kIdle) return DSOPT_OK;
+  const ScopedDevice current(device->index);
+  phase_ = Phase::kIdle;
+  slice_pending_ = false;
+  const cudaError_t error = cudaStreamSynchronize(stream_);
+  undrained_ = error != cudaSuccess;
+  return device->Check(error, "cancelling a batch");
+}
+
+dsopt_status dsopt_be_program::ReadLogits(uint32_t index, float* dst) {
+  if (phase_ != Phase::kDone)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "program_read_logits: no batch is finished");
+  if (index >= static_cast<uint32_t>(batch_.logit_rows) || dst == nullptr)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "program_read_logits: entry %u of %d%s", index,
+                            batch_.logit_rows, dst == nullptr ? ", dst is NULL" : "");
+  const ScopedDevice current(device->index);
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
+      cudaMemcpyAsync(dst, At<float>(plan.logits) + uint64_t{index} * desc.vocab, uint64_t{desc.vocab} * 4,
+                      cudaMemcpyDeviceToHost, stream_),
+      "reading logits"));
+  return device->Check(cudaStreamSynchronize(stream_), "reading logits");
+}
+
+dsopt_status dsopt_be_program::CheckPage(uint32_t page, const void* memory, const char* what) const {
+  if (phase_ == Phase::kSubmitting || phase_ == Phase::kRunning)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_STATE, "%s: a batch is in flight", what);
+  if (page >= desc.page_count || memory == nullptr)
+    return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT, "%s: page %u of %u%s", what, page,
+                            desc.page_count, memory == nullptr ? ", memory is NULL" : "");
+  return DSOPT_OK;
+}
+
+dsopt_status dsopt_be_program::CopyPage(uint32_t dst, uint32_t src) {
+  DSOPT_CUDA_RETURN_IF_ERROR(CheckPage(dst, this, "program_copy_page"));
+  DSOPT_CUDA_RETURN_IF_ERROR(CheckPage(src, this, "program_copy_page"));
+  if (dst == src) return DSOPT_OK;
+  const ScopedDevice current(device->index);
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
+      cudaMemcpyAsync(cache_ + dst * desc.page_bytes, cache_ + src * desc.page_bytes, desc.page_bytes,
+                      cudaMemcpyDeviceToDevice, stream_),
+      "copying a page"));
+  return device->Check(cudaStreamSynchronize(stream_), "copying a page");
+}
+
+dsopt_status dsopt_be_program::MovePage(uint32_t page, void* host_memory, bool to_host) {
+  DSOPT_CUDA_RETURN_IF_ERROR(
+      CheckPage(page, host_memory, to_host ? "program_read_page" : "program_write_page"));
+  const ScopedDevice current(device->index);
+  char* at = cache_ + page * desc.page_bytes;
+  const cudaError_t error = cudaMemcpyAsync(to_host ? host_memory : at, to_host ? at : host_memory, desc.page_bytes,
+                                            to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream_);
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "moving a page"));
+  return device->Check(cudaStreamSynchronize(stream_), "moving a page");
+}

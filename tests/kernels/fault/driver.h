@@ -1,0 +1,86 @@
+// driver.h - the CUDA runtime under the plugin: every call is counted, any can be made to fail, and everything that is
+// created must be destroyed. It stands on the real runtime, or on a fake one whose device memory is host memory and
+// which starts no kernel, so that the plugin's host code runs on machines without a GPU. wraps.cc has the calls.
+// One thread.
+#ifndef DSOPT_TESTS_KERNELS_FAULT_DRIVER_H_
+#define DSOPT_TESTS_KERNELS_FAULT_DRIVER_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace dsopt::fault {
+
+enum class Call {
+  kGetDeviceCount, kSetDevice, kDeviceGetAttribute, kFuncGetAttributes, kMalloc, kHostRegister, kHostGetDevicePointer,
+  kMemcpyAsync, kMemcpy2DAsync, kMemsetAsync, kEventCreate, kEventRecord, kEventQuery, kEventSynchronize,
+  kEventElapsedTime, kStreamCreate, kStreamSynchronize, kFuncSetAttribute, kLaunch,
+  kCount
+};
+const char* NameOf(Call call);
+
+// The GPU that the fake runtime shows.
+struct FakeGpu {
+  int count = 1;
+  cudaError_t count_error = cudaSuccess;
+  int major = 9, minor = 0, multiprocessors = 132, shared_bytes = 227 * 1024;
+  size_t memory_bytes = size_t{1} << 30;
+  bool has_code = true;  // the plugin's binary holds code for it
+};
+
+class Driver {
+ public:
+  static Driver& Get();
+
+  bool fake() const { return fake_; }
+  FakeGpu gpu;
+
+  // Forgets faults, errors and counts, and puts the default GPU back.
+  void Reset();
+  // The nth call (from 0, counted from now) fails with error. Sticky: and every call after it.
+  void FailAt(Call call, int64_t nth, cudaError_t error, bool sticky);
+  bool fired() const { return fired_; }
+  // What lives: device allocations, registered ranges, events, streams.
+  size_t live() const { return memory_.size() + registered_.size() + events_.size() + streams_.size(); }
+  std::string Living() const;
+  // Calls that a real driver would answer with an error or a crash: ranges outside of allocations, dead handles, ...
+  std::string TakeMisuse();
+
+  // For wraps.cc.
+  cudaError_t Enter(Call call);
+  cudaError_t Leave(cudaError_t error);
+  cudaError_t TakeLastError();
+  cudaError_t sticky() const { return sticky_; }
+  void Misuse(const std::string& what) { misuse_.push_back(what); }
+  void CheckDevice(const char* call, const void* at, size_t bytes);
+  void CheckStream(const char* call, cudaStream_t stream);
+  void CheckEvent(const char* call, cudaEvent_t event);
+  void CheckLaunch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream);
+
+  struct Event {
+    bool recorded = false;
+    int queries = 0;  // since it was recorded: the first is answered with "not ready"
+  };
+  std::map<const void*, size_t> memory_, registered_;
+  std::map<cudaEvent_t, Event> events_;
+  std::set<cudaStream_t> streams_;
+  std::map<const void*, int> shared_limits_;
+  int current_device = 0;
+
+ private:
+  Driver();
+  const bool fake_;
+  int64_t counts_[static_cast<int>(Call::kCount)] = {};
+  Call fail_call_ = Call::kCount;
+  int64_t fail_nth_ = 0;
+  cudaError_t fail_error_ = cudaSuccess, sticky_ = cudaSuccess, last_ = cudaSuccess;
+  bool fail_sticky_ = false, fired_ = false;
+  std::vector<std::string> misuse_;
+};
+
+}  // namespace dsopt::fault
+#endif  // DSOPT_TESTS_KERNELS_FAULT_DRIVER_H_

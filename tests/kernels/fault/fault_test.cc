@@ -1,0 +1,224 @@
+// fault_test.cc - the CUDA plugin over a driver that fails: the n-th call of every kind, a driver that is absent, a GPU
+// that is too old or too small. By default on a fake driver, without a GPU (driver.h); with DSOPT_FAULT_GPU in the
+// environment on the real one, and 77 is returned where there is none.
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#include "../bodies.h"
+#include "driver.h"
+#include "life.h"
+
+extern "C" dsopt_status dsopt_backend_entry(const dsopt_host_api* host, uint32_t* abi, const dsopt_backend_api** out);
+
+namespace dsopt::fault {
+namespace {
+
+const dsopt_backend_api* Api() {
+  Driver::Get().Reset();
+  Host host;
+  uint32_t abi = DSOPT_BACKEND_ABI;
+  const dsopt_backend_api* api = nullptr;
+  const dsopt_status status = dsopt_backend_entry(host.api(), &abi, &api);
+  if (status == DSOPT_E_NOT_FOUND && !Driver::Get().fake()) {
+    std::printf("skipped: %s\n", host.message.c_str());
+    std::exit(77);
+  }
+  REQUIRE(status == DSOPT_OK);
+  return api;
+}
+
+void CheckNothingLeft(const Life& life) {
+  CHECK(life.host.live == 0);
+  CHECK(Driver::Get().live() == 0);
+  if (Driver::Get().live() != 0) UNSCOPED_INFO(Driver::Get().Living());
+  CHECK(Driver::Get().TakeMisuse().empty());
+}
+
+void CheckMessage(const Life& life) {
+  CHECK(life.host.message.size() > 10);
+  CHECK(life.host.message.find('\n') == std::string::npos);
+}
+
+const char* NameOf(Kind kind) {
+  return kind == Kind::kBlocks ? "all blocks" : kind == Kind::kSliced ? "in slices" : "persistent";
+}
+
+// Calls whose failure costs nothing but a measurement.
+bool Tolerated(Call call) { return call == Call::kEventElapsedTime; }
+
+dsopt_status Expected(Call call, cudaError_t error) {
+  if (call == Call::kGetDeviceCount) return DSOPT_E_NOT_FOUND;
+  if (error == cudaErrorMemoryAllocation) return DSOPT_E_DEVICE_MEMORY;
+  return error == cudaErrorLaunchFailure ? DSOPT_E_DEVICE_LOST : DSOPT_E_INTERNAL;
+}
+
+// One life in which the nth `call` fails. False: it has fewer of them.
+bool LiveThrough(const dsopt_backend_api* api, Kind kind, Call call, int64_t nth, cudaError_t error, bool sticky) {
+  Driver& driver = Driver::Get();
+  CAPTURE(NameOf(kind), NameOf(call), nth, cudaGetErrorName(error), sticky);
+  driver.Reset();
+  driver.FailAt(call, nth, error, sticky);
+  {
+    Life life(api, kind);
+    const bool opened = life.Open();
+    const bool worked = opened && life.Work();
+    if (!driver.fired()) {
+      CHECK(worked);
+      life.Close();
+      CheckNothingLeft(life);
+      return false;
+    }
+    CAPTURE(life.step, life.status, life.host.message);
+    if (!Tolerated(call) || sticky) {
+      CHECK(life.status == Expected(call, error));
+      CheckMessage(life);
+    }
+    if (sticky) {  // dead, and says so for as long as it is asked
+      const bool again = life.Open() && life.Work();
+      CHECK(!again);
+      CHECK((life.status == DSOPT_E_DEVICE_LOST || life.status == DSOPT_E_NOT_FOUND));
+    } else {  // what was there can go on
+      const bool again = life.Open() && life.Work();
+      CAPTURE(life.step, life.status, life.host.message);
+      CHECK(again);
+    }
+    life.Close();
+    CheckNothingLeft(life);
+  }
+  return true;
+}
+
+void FailEachCall(Kind kind, cudaError_t error, bool sticky) {
+  const dsopt_backend_api* api = Api();
+  int64_t faults = 0;
+  for (int call = 0; call < static_cast<int>(Call::kCount); ++call) {
+    for (int64_t nth = 0; LiveThrough(api, kind, static_cast<Call>(call), nth, error, sticky); ++nth, ++faults)
+      REQUIRE(nth < 5000);
+  }
+  std::printf("%s, %s: %lld faults\n", NameOf(kind), cudaGetErrorName(error), static_cast<long long>(faults));
+  CHECK(faults > 50);
+  Driver::Get().Reset();
+}
+
+TEST_CASE("a call of the driver that is not permitted is a typed error, and the session goes on", "[cuda][fault]") {
+  for (const Kind kind : {Kind::kBlocks, Kind::kSliced, Kind::kPersistent})
+    DYNAMIC_SECTION(NameOf(kind)) { FailEachCall(kind, cudaErrorNotPermitted, false); }
+}
+
+TEST_CASE("a call of the driver without memory is a typed error, and the session goes on", "[cuda][fault]") {
+  FailEachCall(Kind::kBlocks, cudaErrorMemoryAllocation, false);
+}
+
+TEST_CASE("after a device is lost every call says so, and everything can be destroyed", "[cuda][fault]") {
+  for (const Kind kind : {Kind::kBlocks, Kind::kPersistent})
+    DYNAMIC_SECTION(NameOf(kind)) { FailEachCall(kind, cudaErrorLaunchFailure, true); }
+}
+
+TEST_CASE("where the persistent kernel finds no room the step runs kernel by kernel", "[cuda][fault]") {
+  const dsopt_backend_api* api = Api();
+  Driver& driver = Driver::Get();
+  int64_t last = 0;
+  {  // counts the launches of a life, the last of which are those of its decode step
+    Life life(api, Kind::kPersistent);
+    REQUIRE(life.Open());
+    REQUIRE(life.Work());
+  }
+  for (bool fired = true; fired; ++last) {
+    driver.Reset();
+    driver.FailAt(Call::kLaunch, last, cudaErrorCooperativeLaunchTooLarge, false);
+    Life life(api, Kind::kPersistent);
+    const bool worked = life.Open() && life.Work();
+    fired = driver.fired();
+    if (fired && worked) {
+      CHECK(driver.TakeMisuse().empty());
+      return;  // that was the persistent kernel
+    }
+    life.Close();
+    CheckNothingLeft(life);
+  }
+  FAIL("no launch was that of the persistent kernel");
+}
+
+// ---- what the machine lacks; on the fake driver only --------------------------------------------------
+
+TEST_CASE("a missing driver and missing GPUs are named", "[cuda][fault]") {
+  Api();
+  Driver& driver = Driver::Get();
+  if (!driver.fake()) return;
+  Host host;
+  uint32_t abi = DSOPT_BACKEND_ABI;
+  const dsopt_backend_api* api = nullptr;
+  driver.gpu.count_error = cudaErrorInsufficientDriver;
+  CHECK(dsopt_backend_entry(host.api(), &abi, &api) == DSOPT_E_NOT_FOUND);
+  CHECK(host.message.find("driver version is insufficient") != std::string::npos);
+  driver.gpu.count_error = cudaSuccess;
+  driver.gpu.count = 0;
+  CHECK(dsopt_backend_entry(host.api(), &abi, &api) == DSOPT_E_NOT_FOUND);
+  CHECK(host.message.find("no device") != std::string::npos);
+  abi = 0;
+  CHECK(dsopt_backend_entry(host.api(), &abi, &api) == DSOPT_E_VERSION);
+  driver.Reset();
+}
+
+TEST_CASE("a GPU that is too old, unknown to the build or too small is named with what it has", "[cuda][fault]") {
+  const dsopt_backend_api* api = Api();
+  Driver& driver = Driver::Get();
+  if (!driver.fake()) return;
+  const auto refused = [&](dsopt_status code, const char* text) {
+    {
+      Life life(api, Kind::kBlocks);
+      CHECK(!life.Open());
+      CHECK(life.status == code);
+      CAPTURE(life.host.message);
+      CHECK(life.host.message.find(text) != std::string::npos);
+      life.Close();
+      CheckNothingLeft(life);
+    }
+    driver.Reset();
+  };
+  driver.gpu.major = 7;
+  driver.gpu.minor = 5;
+  refused(DSOPT_E_UNSUPPORTED, "compute capability 7.5, at least 8.0 expected");
+  driver.gpu.has_code = false;
+  refused(DSOPT_E_UNSUPPORTED, "no code for compute capability 9.0");
+  driver.gpu.memory_bytes = 4096;
+  refused(DSOPT_E_DEVICE_MEMORY, "of 4096 free");
+  driver.gpu.memory_bytes = 1 << 20;  // the weights fit, the program does not
+  refused(DSOPT_E_DEVICE_MEMORY, "of 1048576 free");
+
+  driver.gpu.major = 8;  // and one without the kernels of sm_90a works
+  driver.gpu.minor = 6;
+  driver.gpu.multiprocessors = 28;
+  driver.gpu.shared_bytes = 99 * 1024;
+  for (const Kind kind : {Kind::kBlocks, Kind::kPersistent}) {
+    Life life(api, kind);
+    const bool worked = life.Open() && life.Work();
+    CAPTURE(life.step, life.host.message);
+    CHECK(worked);
+    life.Close();
+    CheckNothingLeft(life);
+  }
+  driver.Reset();
+}
+
+// ---- the checks of every backend: what is refused does not depend on a GPU -----------------------------
+
+kernel_test::Target Gpu() { return {Api(), 0, "", 1}; }
+
+TEST_CASE("the plugin refuses calls at the wrong moment, and cancelled batches leave no trace", "[cuda][fault]") {
+  kernel_test::CheckRepeatedCalls(Gpu());
+  CHECK(Driver::Get().TakeMisuse().empty());
+}
+TEST_CASE("the plugin refuses hostile input with a message", "[cuda][fault]") {
+  kernel_test::CheckHostileInput(Gpu());
+  CHECK(Driver::Get().TakeMisuse().empty());
+}
+TEST_CASE("a refused allocation of host memory leaks nothing in the plugin", "[cuda][fault]") {
+  kernel_test::CheckFailingAllocator(Gpu());
+  CHECK(Driver::Get().live() == 0);
+  CHECK(Driver::Get().TakeMisuse().empty());
+}
+
+}  // namespace
+}  // namespace dsopt::fault
