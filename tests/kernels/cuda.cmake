@@ -23,7 +23,8 @@ add_test(NAME dsopt_cuda_fault_gpu_test COMMAND dsopt_cuda_fault_test)
 set_tests_properties(dsopt_cuda_fault_gpu_test PROPERTIES LABELS "kernels;cuda" SKIP_RETURN_CODE 77
                      ENVIRONMENT DSOPT_FAULT_GPU=1)
 
-add_executable(bench_cuda_blocks EXCLUDE_FROM_ALL cuda_bench.cc)
+file(GLOB bench_sources CONFIGURE_DEPENDS bench_cuda/*.cc)
+add_executable(bench_cuda_blocks EXCLUDE_FROM_ALL ${bench_sources})
 target_include_directories(bench_cuda_blocks PRIVATE ${CMAKE_SOURCE_DIR}/include)
 target_compile_definitions(bench_cuda_blocks PRIVATE DSOPT_CUDA_PLUGIN="$<TARGET_FILE:dsopt_cuda>")
 target_link_libraries(bench_cuda_blocks PRIVATE ${CMAKE_DL_LIBS})

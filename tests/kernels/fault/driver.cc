@@ -7,19 +7,33 @@
 namespace dsopt::fault {
 namespace {
 
-constexpr const char* kNames[] = {
-    "cudaGetDeviceCount",    "cudaSetDevice",         "cudaDeviceGetAttribute",   "cudaFuncGetAttributes",
-    "cudaMalloc",            "cudaHostRegister",      "cudaHostGetDevicePointer", "cudaMemcpyAsync",
-    "cudaMemcpy2DAsync",     "cudaMemsetAsync",       "cudaEventCreate",          "cudaEventRecord",
-    "cudaEventQuery",        "cudaEventSynchronize",  "cudaEventElapsedTime",     "cudaStreamCreateWithFlags",
-    "cudaStreamSynchronize", "cudaFuncSetAttribute",  "a kernel launch"};
+constexpr const char* kNames[] = {"cudaGetDeviceCount",
+                                  "cudaSetDevice",
+                                  "cudaDeviceGetAttribute",
+                                  "cudaFuncGetAttributes",
+                                  "cudaMalloc",
+                                  "cudaHostRegister",
+                                  "cudaHostGetDevicePointer",
+                                  "cudaMemcpyAsync",
+                                  "cudaMemcpy2DAsync",
+                                  "cudaMemsetAsync",
+                                  "cudaEventCreate",
+                                  "cudaEventRecord",
+                                  "cudaEventQuery",
+                                  "cudaEventSynchronize",
+                                  "cudaEventElapsedTime",
+                                  "cudaStreamCreateWithFlags",
+                                  "cudaStreamSynchronize",
+                                  "cudaFuncSetAttribute",
+                                  "a kernel launch"};
 static_assert(sizeof(kNames) / sizeof(*kNames) == static_cast<size_t>(Call::kCount));
 
 bool Holds(const std::map<const void*, size_t>& ranges, const void* at, size_t bytes) {
   auto range = ranges.upper_bound(at);
   if (range == ranges.begin()) return false;
   --range;
-  const size_t offset = static_cast<size_t>(static_cast<const char*>(at) - static_cast<const char*>(range->first));
+  const size_t offset =
+      static_cast<size_t>(static_cast<const char*>(at) - static_cast<const char*>(range->first));
   return offset <= range->second && bytes <= range->second - offset;
 }
 
@@ -64,12 +78,14 @@ cudaError_t Driver::Leave(cudaError_t error) {
   return error;
 }
 
-cudaError_t Driver::TakeLastError() { return sticky_ != cudaSuccess ? sticky_ : std::exchange(last_, cudaSuccess); }
+cudaError_t Driver::TakeLastError() {
+  return sticky_ != cudaSuccess ? sticky_ : std::exchange(last_, cudaSuccess);
+}
 
 std::string Driver::Living() const {
   return std::to_string(memory_.size()) + " device allocations, " + std::to_string(registered_.size()) +
-         " registered ranges, " + std::to_string(events_.size()) + " events, " + std::to_string(streams_.size()) +
-         " streams";
+         " registered ranges, " + std::to_string(events_.size()) + " events, " +
+         std::to_string(streams_.size()) + " streams";
 }
 
 std::string Driver::TakeMisuse() {

@@ -1,7 +1,7 @@
-// driver.h - the CUDA runtime under the plugin: every call is counted, any can be made to fail, and everything that is
-// created must be destroyed. It stands on the real runtime, or on a fake one whose device memory is host memory and
-// which starts no kernel, so that the plugin's host code runs on machines without a GPU. wraps.cc has the calls.
-// One thread.
+// driver.h - the CUDA runtime under the plugin: every call is counted, any can be made to fail, and everything
+// that is created must be destroyed. It stands on the real runtime, or on a fake one whose device memory is
+// host memory and which starts no kernel, so that the plugin's host code runs on machines without a GPU.
+// wraps.cc has the calls. One thread.
 #ifndef DSOPT_TESTS_KERNELS_FAULT_DRIVER_H_
 #define DSOPT_TESTS_KERNELS_FAULT_DRIVER_H_
 
@@ -16,9 +16,25 @@
 namespace dsopt::fault {
 
 enum class Call {
-  kGetDeviceCount, kSetDevice, kDeviceGetAttribute, kFuncGetAttributes, kMalloc, kHostRegister, kHostGetDevicePointer,
-  kMemcpyAsync, kMemcpy2DAsync, kMemsetAsync, kEventCreate, kEventRecord, kEventQuery, kEventSynchronize,
-  kEventElapsedTime, kStreamCreate, kStreamSynchronize, kFuncSetAttribute, kLaunch,
+  kGetDeviceCount,
+  kSetDevice,
+  kDeviceGetAttribute,
+  kFuncGetAttributes,
+  kMalloc,
+  kHostRegister,
+  kHostGetDevicePointer,
+  kMemcpyAsync,
+  kMemcpy2DAsync,
+  kMemsetAsync,
+  kEventCreate,
+  kEventRecord,
+  kEventQuery,
+  kEventSynchronize,
+  kEventElapsedTime,
+  kStreamCreate,
+  kStreamSynchronize,
+  kFuncSetAttribute,
+  kLaunch,
   kCount
 };
 const char* NameOf(Call call);
@@ -47,7 +63,8 @@ class Driver {
   // What lives: device allocations, registered ranges, events, streams.
   size_t live() const { return memory_.size() + registered_.size() + events_.size() + streams_.size(); }
   std::string Living() const;
-  // Calls that a real driver would answer with an error or a crash: ranges outside of allocations, dead handles, ...
+  // Calls that a real driver would answer with an error or a crash: ranges outside of allocations, dead
+  // handles, ...
   std::string TakeMisuse();
 
   // For wraps.cc.

@@ -1,6 +1,6 @@
-// fault_test.cc - the CUDA plugin over a driver that fails: the n-th call of every kind, a driver that is absent, a GPU
-// that is too old or too small. By default on a fake driver, without a GPU (driver.h); with DSOPT_FAULT_GPU in the
-// environment on the real one, and 77 is returned where there is none.
+// fault_test.cc - the CUDA plugin over a driver that fails: the n-th call of every kind, a driver that is
+// absent, a GPU that is too old or too small. By default on a fake driver, without a GPU (driver.h); with
+// DSOPT_FAULT_GPU in the environment on the real one, and 77 is returned where there is none.
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +9,8 @@
 #include "driver.h"
 #include "life.h"
 
-extern "C" dsopt_status dsopt_backend_entry(const dsopt_host_api* host, uint32_t* abi, const dsopt_backend_api** out);
+extern "C" dsopt_status dsopt_backend_entry(const dsopt_host_api* host, uint32_t* abi,
+                                            const dsopt_backend_api** out);
 
 namespace dsopt::fault {
 namespace {
@@ -30,9 +31,9 @@ const dsopt_backend_api* Api() {
 
 void CheckNothingLeft(const Life& life) {
   CHECK(life.host.live == 0);
+  CAPTURE(Driver::Get().Living());
   CHECK(Driver::Get().live() == 0);
-  if (Driver::Get().live() != 0) UNSCOPED_INFO(Driver::Get().Living());
-  CHECK(Driver::Get().TakeMisuse().empty());
+  CHECK(Driver::Get().TakeMisuse() == "");
 }
 
 void CheckMessage(const Life& life) {
@@ -54,7 +55,8 @@ dsopt_status Expected(Call call, cudaError_t error) {
 }
 
 // One life in which the nth `call` fails. False: it has fewer of them.
-bool LiveThrough(const dsopt_backend_api* api, Kind kind, Call call, int64_t nth, cudaError_t error, bool sticky) {
+bool LiveThrough(const dsopt_backend_api* api, Kind kind, Call call, int64_t nth, cudaError_t error,
+                 bool sticky) {
   Driver& driver = Driver::Get();
   CAPTURE(NameOf(kind), NameOf(call), nth, cudaGetErrorName(error), sticky);
   driver.Reset();
@@ -101,9 +103,11 @@ void FailEachCall(Kind kind, cudaError_t error, bool sticky) {
   Driver::Get().Reset();
 }
 
-TEST_CASE("a call of the driver that is not permitted is a typed error, and the session goes on", "[cuda][fault]") {
-  for (const Kind kind : {Kind::kBlocks, Kind::kSliced, Kind::kPersistent})
-    DYNAMIC_SECTION(NameOf(kind)) { FailEachCall(kind, cudaErrorNotPermitted, false); }
+TEST_CASE("a call of the driver that is not permitted is a typed error, and the session goes on",
+          "[cuda][fault]") {
+  for (const Kind kind : {Kind::kBlocks, Kind::kSliced, Kind::kPersistent}) DYNAMIC_SECTION(NameOf(kind)) {
+      FailEachCall(kind, cudaErrorNotPermitted, false);
+    }
 }
 
 TEST_CASE("a call of the driver without memory is a typed error, and the session goes on", "[cuda][fault]") {
@@ -111,8 +115,9 @@ TEST_CASE("a call of the driver without memory is a typed error, and the session
 }
 
 TEST_CASE("after a device is lost every call says so, and everything can be destroyed", "[cuda][fault]") {
-  for (const Kind kind : {Kind::kBlocks, Kind::kPersistent})
-    DYNAMIC_SECTION(NameOf(kind)) { FailEachCall(kind, cudaErrorLaunchFailure, true); }
+  for (const Kind kind : {Kind::kBlocks, Kind::kPersistent}) DYNAMIC_SECTION(NameOf(kind)) {
+      FailEachCall(kind, cudaErrorLaunchFailure, true);
+    }
 }
 
 TEST_CASE("where the persistent kernel finds no room the step runs kernel by kernel", "[cuda][fault]") {
@@ -131,7 +136,7 @@ TEST_CASE("where the persistent kernel finds no room the step runs kernel by ker
     const bool worked = life.Open() && life.Work();
     fired = driver.fired();
     if (fired && worked) {
-      CHECK(driver.TakeMisuse().empty());
+      CHECK(driver.TakeMisuse() == "");
       return;  // that was the persistent kernel
     }
     life.Close();
@@ -161,7 +166,8 @@ TEST_CASE("a missing driver and missing GPUs are named", "[cuda][fault]") {
   driver.Reset();
 }
 
-TEST_CASE("a GPU that is too old, unknown to the build or too small is named with what it has", "[cuda][fault]") {
+TEST_CASE("a GPU that is too old, unknown to the build or too small is named with what it has",
+          "[cuda][fault]") {
   const dsopt_backend_api* api = Api();
   Driver& driver = Driver::Get();
   if (!driver.fake()) return;
@@ -206,18 +212,19 @@ TEST_CASE("a GPU that is too old, unknown to the build or too small is named wit
 
 kernel_test::Target Gpu() { return {Api(), 0, "", 1}; }
 
-TEST_CASE("the plugin refuses calls at the wrong moment, and cancelled batches leave no trace", "[cuda][fault]") {
+TEST_CASE("the plugin refuses calls at the wrong moment, and cancelled batches leave no trace",
+          "[cuda][fault]") {
   kernel_test::CheckRepeatedCalls(Gpu());
-  CHECK(Driver::Get().TakeMisuse().empty());
+  CHECK(Driver::Get().TakeMisuse() == "");
 }
 TEST_CASE("the plugin refuses hostile input with a message", "[cuda][fault]") {
   kernel_test::CheckHostileInput(Gpu());
-  CHECK(Driver::Get().TakeMisuse().empty());
+  CHECK(Driver::Get().TakeMisuse() == "");
 }
 TEST_CASE("a refused allocation of host memory leaks nothing in the plugin", "[cuda][fault]") {
   kernel_test::CheckFailingAllocator(Gpu());
   CHECK(Driver::Get().live() == 0);
-  CHECK(Driver::Get().TakeMisuse().empty());
+  CHECK(Driver::Get().TakeMisuse() == "");
 }
 
 }  // namespace

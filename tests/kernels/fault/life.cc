@@ -35,8 +35,10 @@ Host::Host() {
 Life::Life(const dsopt_backend_api* api, Kind kind) : api_(api), kind_(kind) {
   weights_.reserve(64);
   blocks_.reserve(16);
-  if (kind == Kind::kPersistent) DescribePersistent();
-  else DescribeBlocks();
+  if (kind == Kind::kPersistent)
+    DescribePersistent();
+  else
+    DescribeBlocks();
   frequencies_.assign(64, 0.5f);
 }
 
@@ -58,13 +60,14 @@ bool Life::Did(const std::string& what, dsopt_status result) {
 // ---- the model --------------------------------------------------------------------------------------
 
 // Describes a weight and says where a block of blocks_ wants it.
-#define DSOPT_LINK(place, ...)                        \
-  do {                                                \
-    AddWeight(__VA_ARGS__);                           \
+#define DSOPT_LINK(place, ...)                          \
+  do {                                                  \
+    AddWeight(__VA_ARGS__);                             \
     links_.emplace_back(&(place), weights_.size() - 1); \
   } while (false)
 
-void Life::AddWeight(dsopt_weight_kind kind, uint64_t batch, uint64_t rows, uint64_t cols, dsopt_encoding encoding) {
+void Life::AddWeight(dsopt_weight_kind kind, uint64_t batch, uint64_t rows, uint64_t cols,
+                     dsopt_encoding encoding) {
   dsopt_weight_desc d = {};
   d.struct_size = sizeof(d);
   d.kind = kind;
@@ -193,7 +196,8 @@ bool Life::Write(Weight* weight) {
   if (d.encoding != DSOPT_ENCODING_INT8 && d.encoding != DSOPT_ENCODING_INT4) return true;
   const uint64_t groups = d.encoding == DSOPT_ENCODING_INT8 ? d.rows : d.rows * (d.cols / 32);
   const std::vector<float> scales(groups, 1.0f);
-  return Did("weight_write_scales", api_->weight_write_scales(weight->handle, 0, groups, scales.data(), nullptr));
+  return Did("weight_write_scales",
+             api_->weight_write_scales(weight->handle, 0, groups, scales.data(), nullptr));
 }
 
 bool Life::Open() {

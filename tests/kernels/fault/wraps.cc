@@ -107,11 +107,16 @@ cudaError_t __wrap_cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
   return Do(Call::kDeviceGetAttribute, [&] {
     if (!D().fake()) return __real_cudaDeviceGetAttribute(value, attribute, device);
     const dsopt::fault::FakeGpu& gpu = D().gpu;
-    if (attribute == cudaDevAttrComputeCapabilityMajor) *value = gpu.major;
-    else if (attribute == cudaDevAttrComputeCapabilityMinor) *value = gpu.minor;
-    else if (attribute == cudaDevAttrMultiProcessorCount) *value = gpu.multiprocessors;
-    else if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin) *value = gpu.shared_bytes;
-    else return cudaErrorInvalidValue;
+    if (attribute == cudaDevAttrComputeCapabilityMajor)
+      *value = gpu.major;
+    else if (attribute == cudaDevAttrComputeCapabilityMinor)
+      *value = gpu.minor;
+    else if (attribute == cudaDevAttrMultiProcessorCount)
+      *value = gpu.multiprocessors;
+    else if (attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin)
+      *value = gpu.shared_bytes;
+    else
+      return cudaErrorInvalidValue;
     return cudaSuccess;
   });
 }
@@ -171,8 +176,10 @@ cudaError_t __wrap_cudaMalloc(void** out, size_t bytes) {
 cudaError_t __wrap_cudaFree(void* memory) {
   cudaError_t error = cudaSuccess;
   if (memory != nullptr && Forget(&D().memory_, memory, "cudaFree")) {
-    if (D().fake()) std::free(memory);
-    else error = __real_cudaFree(memory);
+    if (D().fake())
+      std::free(memory);
+    else
+      error = __real_cudaFree(memory);
   }
   return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
 }
@@ -188,7 +195,8 @@ cudaError_t __wrap_cudaHostRegister(void* memory, size_t bytes, unsigned int fla
 
 cudaError_t __wrap_cudaHostUnregister(void* memory) {
   cudaError_t error = cudaSuccess;
-  if (Forget(&D().registered_, memory, "cudaHostUnregister") && !D().fake()) error = __real_cudaHostUnregister(memory);
+  if (Forget(&D().registered_, memory, "cudaHostUnregister") && !D().fake())
+    error = __real_cudaHostUnregister(memory);
   return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
 }
 
@@ -212,8 +220,8 @@ cudaError_t __wrap_cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cud
   });
 }
 
-cudaError_t __wrap_cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch, size_t width,
-                                     size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t __wrap_cudaMemcpy2DAsync(void* dst, size_t dst_pitch, const void* src, size_t src_pitch,
+                                     size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   return Do(Call::kMemcpy2DAsync, [&] {
     D().CheckStream("cudaMemcpy2DAsync", stream);
     for (size_t row = 0; row < height; ++row) {
@@ -247,13 +255,17 @@ cudaError_t __wrap_cudaEventCreateWithFlags(cudaEvent_t* out, unsigned int flags
     return error;
   });
 }
-cudaError_t __wrap_cudaEventCreate(cudaEvent_t* out) { return __wrap_cudaEventCreateWithFlags(out, cudaEventDefault); }
+cudaError_t __wrap_cudaEventCreate(cudaEvent_t* out) {
+  return __wrap_cudaEventCreateWithFlags(out, cudaEventDefault);
+}
 
 cudaError_t __wrap_cudaEventDestroy(cudaEvent_t event) {
   cudaError_t error = cudaSuccess;
   if (Forget(&D().events_, event, "cudaEventDestroy")) {
-    if (D().fake()) std::free(event);
-    else error = __real_cudaEventDestroy(event);
+    if (D().fake())
+      std::free(event);
+    else
+      error = __real_cudaEventDestroy(event);
   }
   return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
 }
@@ -289,7 +301,8 @@ cudaError_t __wrap_cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_
     D().CheckEvent("cudaEventElapsedTime", end);
     if (!D().fake()) return __real_cudaEventElapsedTime(ms, begin, end);
     *ms = 0.25f;
-    return D().events_[begin].recorded && D().events_[end].recorded ? cudaSuccess : cudaErrorInvalidResourceHandle;
+    return D().events_[begin].recorded && D().events_[end].recorded ? cudaSuccess
+                                                                    : cudaErrorInvalidResourceHandle;
   });
 }
 
@@ -305,8 +318,10 @@ cudaError_t __wrap_cudaStreamCreateWithFlags(cudaStream_t* out, unsigned int fla
 cudaError_t __wrap_cudaStreamDestroy(cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
   if (Forget(&D().streams_, stream, "cudaStreamDestroy")) {
-    if (D().fake()) std::free(stream);
-    else error = __real_cudaStreamDestroy(stream);
+    if (D().fake())
+      std::free(stream);
+    else
+      error = __real_cudaStreamDestroy(stream);
   }
   return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
 }
@@ -344,8 +359,10 @@ cudaError_t __wrap___cudaGetKernel(cudaKernel_t* kernel, const void* function) {
 cudaError_t __wrap___cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** args, size_t shared,
                                       cudaStream_t stream) {
   return Do(Call::kLaunch, [&] {
-    if (D().fake()) D().CheckLaunch(kernel, grid, block, shared, stream);
-    else D().CheckStream("a kernel launch", stream);
+    if (D().fake())
+      D().CheckLaunch(kernel, grid, block, shared, stream);
+    else
+      D().CheckStream("a kernel launch", stream);
     return D().fake() ? cudaSuccess : __real___cudaLaunchKernel(kernel, grid, block, args, shared, stream);
   });
 }

@@ -1,0 +1,61 @@
+// check.cc - the fast paths of a shape against its f32 ones.
+#include <algorithm>
+#include <cstdio>
+
+#include "bench.h"
+
+namespace dsopt::bench {
+
+// Two layers of a shape: prefill, decode alone (persistent where there is one), decode beside another sequence,
+// all against the f32 program.
+void Check(const Shape& shape, dsopt_encoding encoding) {
+  Model model(shape, encoding);
+  model.Build(2);
+  constexpr uint32_t kPrompt = 150, kSteps = 12;
+  Program exact(&model, DSOPT_PRECISION_REFERENCE, DSOPT_F32, 1, 256, 192, 192);
+  Program fast(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 2, 256, 320, 192);
+  Program pair(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 2, 256, 320, 192);
+  const std::vector<int32_t> tokens = Tokens(256, shape.vocab, 3);
+  double prefill = 0, chunk = 0, single = 0, beside = 0, between = 0;
+  exact.Run(1, 0, kPrompt, tokens, kPrompt);
+  fast.Run(1, 0, kPrompt, tokens, kPrompt);
+  std::vector<double> rows_of_prefill;
+  for (uint32_t i = 0; i < kPrompt; ++i)
+    rows_of_prefill.push_back(RelativeError(fast.Logits(i), exact.Logits(i)));
+  prefill = *std::max_element(rows_of_prefill.begin(), rows_of_prefill.end());
+  for (uint32_t at = 0; at < kPrompt;) {  // chunks that take the kernels for few rows
+    const uint32_t rows = std::min(kPrompt - at, at == 0 ? 40u : at < 100 ? 7u : 33u);
+    std::vector<int32_t> both(tokens.begin() + at, tokens.begin() + at + rows);
+    both.insert(both.end(), tokens.begin() + at, tokens.begin() + at + rows);
+    pair.Run(2, at, rows, both, rows);
+    for (uint32_t i = 0; i < rows; ++i)
+      chunk = std::max(chunk, RelativeError(pair.Logits(i), exact.Logits(at + i)));
+    at += rows;
+  }
+  for (uint32_t i = 0; i < kSteps; ++i) {
+    const std::vector<int32_t> one = {tokens[kPrompt + i]}, two = {one[0], one[0]};
+    exact.Run(1, kPrompt + i, 1, one, 1);
+    fast.Run(1, kPrompt + i, 1, one, 1);
+    pair.Run(2, kPrompt + i, 1, two, 2);
+    const std::vector<float> e = exact.Logits(0), f = fast.Logits(0), p = pair.Logits(1);
+    single = std::max(single, RelativeError(f, e));
+    beside = std::max(beside, RelativeError(p, e));
+    between = std::max(between, RelativeError(f, p));
+  }
+  // A step from an empty cache.
+  const std::vector<int32_t> one = {tokens[5]};
+  exact.Run(1, 0, 1, one, 1);
+  fast.Run(1, 0, 1, one, 1);
+  const double empty = RelativeError(fast.Logits(0), exact.Logits(0));
+  // Where a router's choice is a near tie, bf16 and f32 may choose differently: then the median row decides.
+  const double worst =
+      shape.experts != 0 ? Median(rows_of_prefill) : std::max({prefill, chunk, single, beside, between, empty});
+  std::printf(
+      "check %-18s prefill %.1e chunks %.1e decode %.1e pair %.1e decode-pair %.1e empty %.1e  median %.1e "
+      "%s\n",
+      shape.name, prefill, chunk, single, beside, between, empty, Median(rows_of_prefill),
+      worst < 1e-2 ? "ok" : "WRONG");
+  std::fflush(stdout);
+}
+
+}  // namespace dsopt::bench

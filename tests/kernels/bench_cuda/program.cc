@@ -1,0 +1,138 @@
+// program.cc - programs of the measurements, and their batches.
+#include <algorithm>
+#include <cmath>
+
+#include "bench.h"
+
+namespace dsopt::bench {
+
+Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t sequences, uint32_t tokens,
+                 uint32_t rows, uint32_t logit_rows, uint32_t slice_us)
+    : model(m), blocks(m->blocks), seqs(sequences), per_seq((tokens + 63) / 64), max_rows(rows) {
+  const uint64_t element = kv == DSOPT_BF16 ? 2 : 4;
+  for (dsopt_block& b : blocks) {
+    if (b.kind == DSOPT_BLOCK_ATTENTION) b.u.attention.cache_offset *= element;
+    if (b.kind == DSOPT_BLOCK_MLA) b.u.mla.cache_offset *= element;
+  }
+  dsopt_program_desc d = {};
+  d.struct_size = sizeof(d);
+  d.precision = static_cast<uint32_t>(precision);
+  d.blocks = blocks.data();
+  d.block_count = static_cast<uint32_t>(blocks.size());
+  d.rope_count = 1;
+  d.ropes = &m->rope;
+  d.hidden = m->shape.hidden;
+  d.vocab = m->shape.vocab;
+  d.max_rows = rows;
+  d.max_seqs = sequences;
+  d.max_logit_rows = logit_rows;
+  d.max_pages_per_seq = per_seq;
+  d.page_tokens = 64;
+  d.page_count = per_seq * sequences;
+  d.page_bytes = page_bytes = (m->cache_values * element + 255) / 256 * 256;
+  d.kv_dtype = kv;
+  d.slice_us = slice_us;
+  Must(g_api->program_create(g_device, &d, &handle), "program_create");
+  for (uint32_t i = 0; i < d.page_count; ++i)
+    pages.push_back(static_cast<int32_t>((i * 2654435761u) % d.page_count));
+  std::vector<bool> taken(d.page_count, false);
+  int32_t next = 0;
+  for (int32_t& p : pages) {  // the hash is no permutation for every count
+    if (taken[static_cast<size_t>(p)]) {
+      while (taken[static_cast<size_t>(next)]) ++next;
+      p = next;
+    }
+    taken[static_cast<size_t>(p)] = true;
+  }
+}
+
+Program::~Program() { g_api->program_destroy(handle); }
+
+void Program::FillCache() {
+  std::vector<uint16_t> page(page_bytes / 2);
+  uint32_t x = 12345;
+  for (uint16_t& v : page) {
+    x = x * 1664525u + 1013904223u;
+    v = static_cast<uint16_t>(((x >> 31) << 15) | ((120u + ((x >> 20) & 7u)) << 7) | ((x >> 8) & 127u));
+  }
+  Must(g_api->program_write_page(handle, 0, page.data()), "program_write_page");
+  for (uint32_t i = 1; i < pages.size(); ++i) Must(g_api->program_copy_page(handle, i, 0), "program_copy_page");
+}
+
+void Program::Begin(uint32_t count, uint32_t position, uint32_t rows, const std::vector<int32_t>& tokens,
+                    uint32_t wanted) {
+  const uint32_t all = count * rows;
+  std::vector<int32_t> positions(all), row_seq(all);
+  for (uint32_t i = 0; i < all; ++i) {
+    positions[i] = static_cast<int32_t>(position + i % rows);
+    row_seq[i] = static_cast<int32_t>(i / rows);
+  }
+  std::vector<dsopt_sample_row> sample(wanted);
+  for (uint32_t i = 0; i < wanted; ++i) sample[i].row = static_cast<int32_t>(all - wanted + i);
+  dsopt_batch batch = {};
+  batch.struct_size = sizeof(batch);
+  batch.rows = all;
+  batch.seqs = count;
+  batch.logit_rows = wanted;
+  batch.tokens = tokens.data();
+  batch.positions = positions.data();
+  batch.row_seq = row_seq.data();
+  batch.page_table = pages.data();
+  batch.page_table_stride = per_seq;
+  batch.sample = sample.data();
+  started = Now();
+  Must(g_api->program_begin(handle, &batch), "program_begin");
+}
+
+bool Program::Poll() {
+  uint64_t wait = 0;
+  const dsopt_status status = g_api->program_advance(handle, UINT64_MAX, &wait);
+  if (status == DSOPT_PENDING) return false;
+  Must(status, "program_advance");
+  dsopt_batch_result result = {};
+  result.struct_size = sizeof(result);
+  Must(g_api->program_result(handle, &result), "program_result");
+  device_ms = static_cast<double>(result.device_ns) * 1e-6;
+  return true;
+}
+
+double Program::Run(uint32_t count, uint32_t position, uint32_t rows, const std::vector<int32_t>& tokens,
+                    uint32_t wanted) {
+  Begin(count, position, rows, tokens, wanted);
+  while (!Poll()) {
+  }
+  return Now() - started;
+}
+
+std::vector<float> Program::Logits(uint32_t index) {
+  std::vector<float> l(model->shape.vocab);
+  Must(g_api->program_read_logits(handle, index, l.data()), "program_read_logits");
+  return l;
+}
+
+std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed) {
+  std::vector<int32_t> t(count);
+  uint64_t x = seed * 7919u + 1;
+  for (int32_t& v : t) {
+    x = x * 6364136223846793005u + 1442695040888963407u;
+    v = static_cast<int32_t>((x >> 33) % vocab);
+  }
+  return t;
+}
+
+double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double x = static_cast<double>(a[i]), y = static_cast<double>(b[i]);
+    difference += (x - y) * (x - y);
+    size += y * y;
+  }
+  return std::sqrt(difference / size);
+}
+
+double Median(std::vector<double> v) {
+  std::sort(v.begin(), v.end());
+  return v[v.size() / 2];
+}
+
+}  // namespace dsopt::bench
