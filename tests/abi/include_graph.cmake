@@ -41,11 +41,7 @@ foreach(backend shared cpu cuda)
     foreach(line ${lines})
       string(REGEX REPLACE ".*\"(.*)\".*" "\\1" header ${line})
       string(REGEX REPLACE "/.*" "" top ${header})
-<<<<<<< HEAD
-      if(top MATCHES "^(base|spec|format|text|device|ops|model|runtime|capi|quant|import|tools|src)$" AND header MATCHES "/"
-=======
-      if(top MATCHES "^(base|spec|format|text|device|model|runtime|capi|quant|import|tools|src|cpu|cuda)$" AND header MATCHES "/"
->>>>>>> 8bb5606 (Kernels: the checks of descriptions and batches are shared by all backends)
+      if(top MATCHES "^(base|spec|format|text|device|ops|model|runtime|capi|quant|import|tools|src|cpu|cuda)$" AND header MATCHES "/"
          AND NOT EXISTS ${ROOT}/kernels/${backend}/${header})
         message(SEND_ERROR "${file}: includes \"${header}\": a backend may include only dsopt/, shared/ and its own folder")
       endif()
