@@ -4,6 +4,7 @@
 
 #include "format/verify.h"
 #include "import/dsopt_checkpoint.h"
+#include "import/fold.h"
 #include "import/gguf_import.h"
 #include "import/hf_checkpoint.h"
 #include "import/hf_description.h"
@@ -17,6 +18,7 @@ namespace {
 Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::filesystem::path& output,
                              const ConvertOptions& options) {
   ConvertSummary summary;
+  Calibration calibration;
   summary.architecture = spec.config.architecture;
   summary.has_tokenizer = spec.tokenizer.kind != TokenizerKind::kNone;
   summary.ignored = std::move(map.ignored);
@@ -25,6 +27,11 @@ Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::files
     recode.weights = *options.weights;
     recode.threads = options.threads;
     recode.cancel = options.cancel;
+    if (options.calibrate) {
+      ASSIGN_OR_RETURN(calibration, options.calibrate(spec, &map.tensors));
+      RETURN_IF_ERROR(FoldCalibration(recode, &calibration, &map.tensors));
+      recode.calibration = &calibration;
+    }
     ASSIGN_OR_RETURN(summary.policy, Recode(recode, &map.tensors));
   }
   summary.forms = SummariseForms(map.tensors);

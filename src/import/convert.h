@@ -26,6 +26,8 @@ struct ConvertOptions {
   // Encodings by tensor kind: see policy.h. Without it weights keep the form of `dtype`.
   std::optional<WeightsRequest> weights;
   uint32_t threads = 1;                       // that quantise
+  // With weights: gives what the inputs of matrices look like. spec is without tensors.
+  std::function<Result<Calibration>(const ModelSpec& spec, std::vector<TensorSource>* tensors)> calibrate;
   std::string license;                        // metadata; empty: what the checkpoint says
   const std::atomic<bool>* cancel = nullptr;  // read between buffers; set: DSOPT_E_CANCELLED
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // of tensor data, after each buffer

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "format/verify.h"
@@ -150,7 +151,8 @@ class Recoder {
 
   void Apply(TensorSource* tensor) {
     const bool plain = options_.weights.encoding == DSOPT_ENCODING_PLAIN;
-    if (plain && tensor->spec.encoding == DSOPT_ENCODING_LOSSLESS12) tensor->spec.encoding = DSOPT_ENCODING_PLAIN;
+    if (plain && tensor->spec.encoding == DSOPT_ENCODING_LOSSLESS12)
+      tensor->spec.encoding = DSOPT_ENCODING_PLAIN;
     if (!IsCandidate(*tensor)) return;
     const Coding coding = *ChooseCoding(options_.weights, tensor->spec.name, tensor->spec.shape);
     if (coding.encoding == DSOPT_ENCODING_LOSSLESS12) {
@@ -161,9 +163,9 @@ class Recoder {
       return;
     }
     EncodeOptions encode{options_.search, nullptr, options_.threads};
-    if (options_.importance != nullptr) {
-      const auto found = options_.importance->find(tensor->spec.name);
-      if (found != options_.importance->end()) encode.importance = found->second.data();
+    if (options_.calibration != nullptr) {
+      const auto found = options_.calibration->find(tensor->spec.name);
+      if (found != options_.calibration->end()) encode.importance = found->second.mean_square.data();
     }
     SetCoding(coding, &tensor->spec);
     tensor->scale_type = coding.scale_type;

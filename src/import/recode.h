@@ -5,12 +5,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "import/tensor_source.h"
+#include "quant/calibration.h"
 #include "quant/policy.h"
 
 namespace dsopt {
@@ -29,8 +29,8 @@ struct RecodeOptions {
   bool search = true;  // int4: of scales; else to nearest
   uint32_t threads = 1;
   const std::atomic<bool>* cancel = nullptr;  // read between rows; set: DSOPT_E_CANCELLED
-  // Weight of a column's error, by tensor name; see EncodeOptions. Must outlive the sources.
-  const std::map<std::string, std::vector<float>>* importance = nullptr;
+  // Mean squares are the weights of columns in the search of scales. Must outlive the sources.
+  const Calibration* calibration = nullptr;
 };
 
 // Changes type, encoding and sources of tensors. lossless12 reads all bf16 matrices once, to choose those whose

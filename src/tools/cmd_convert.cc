@@ -8,10 +8,13 @@
 
 #include "base/clock.h"
 #include "import/convert.h"
+#include "tools/calibrate.h"
+#include "tools/client.h"
 #include "tools/commands.h"
 #include "tools/interrupt.h"
 #include "tools/options.h"
 #include "tools/output.h"
+#include "tools/perplexity.h"
 
 namespace dsopt::tools {
 namespace {
@@ -50,7 +53,7 @@ class ProgressBar {
 };
 
 struct Request {
-  std::string input, output, compression = "zstd", dtype = "keep", weights = "keep", license;
+  std::string input, output, compression = "zstd", dtype = "keep", weights = "keep", license, calibrate;
   uint32_t level = 1, group = 0;
   bool offsets = false;
   bool json = false, quiet = false;
@@ -168,12 +171,14 @@ int CmdConvert(const Arguments& arguments) {
                  "stay (default keep)");
   options.Value("group", "N", &request.group, "columns per scale: int4 32, 64 or 128 (default 64), int8 a multiple of 16");
   options.Flag("offsets", &request.offsets, "int4, int8: also an offset per group");
+  options.Value("calibrate", "TEXT", &request.calibrate,
+                "with --weights: a text file; channels that it makes large are rounded with more care");
   options.Value("license", "TEXT", &request.license, "licence to record (default: what the checkpoint says)");
   options.Flag("json", &request.json, "print the summary as one JSON object");
   options.Flag("quiet,q", &request.quiet, "no progress and no summary");
   options.Check([&request] {
-    if (request.weights == "keep" && (request.group != 0 || request.offsets)) {
-      return Error(DSOPT_E_INVALID_ARGUMENT, "--group and --offsets need --weights");
+    if (request.weights == "keep" && (request.group != 0 || request.offsets || !request.calibrate.empty())) {
+      return Error(DSOPT_E_INVALID_ARGUMENT, "--group, --offsets and --calibrate need --weights");
     }
     if (request.weights != "keep") RETURN_IF_ERROR(CheckRequest(WeightsOf(request)));
     return request.level >= 1 && request.level <= 19
@@ -194,6 +199,15 @@ int CmdConvert(const Arguments& arguments) {
   convert.license = request.license;
   convert.cancel = &InterruptGuard::flag();
   convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };
+  CalibrateOptions calibrate;
+  if (!request.calibrate.empty()) {
+    Result<std::string> text = ReadText(request.calibrate);
+    if (!text.ok()) return Fail("convert", text.status());
+    calibrate.text = UnixNewlines(*text);
+    convert.calibrate = [&calibrate](const ModelSpec& spec, std::vector<TensorSource>* tensors) {
+      return Calibrate(calibrate, spec, tensors);
+    };
+  }
   const uint64_t start_ns = NowNs();
   Result<ConvertSummary> summary = Convert(request.input, request.output, convert);
   bar.Clear();

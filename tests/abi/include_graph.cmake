@@ -12,7 +12,7 @@ set(allow_runtime "runtime;model;text;device;format;spec;base")
 set(allow_capi "capi;runtime;ops;model;text;device;format;spec;base")
 set(allow_quant "quant;spec;base")
 set(allow_import "import;quant;format;text;spec;base;model/names.h")
-set(allow_tools "tools;import;quant;format;text;spec;base;absl")
+set(allow_tools "tools;import;quant;format;text;spec;base;absl;model/config.h")
 
 function(check folder file allowed)
   file(STRINGS ${file} lines REGEX "^[ \t]*#[ \t]*include[ \t]*\"")

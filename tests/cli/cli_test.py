@@ -61,7 +61,7 @@ class Weights(Base):
                 self.assertEqual(kinds["norms, biases, routers, latent k/v up"]["from_bytes"],
                                  kinds["norms, biases, routers, latent k/v up"]["to_bytes"])
                 self.assertLess(kinds["attention and mlp"]["to_bytes"], 0.8 * kinds["attention and mlp"]["from_bytes"])
-                self.assertTrue(kinds["head"]["to"].startswith("int8" if weights == "int4" else weights))
+                self.assertTrue(kinds["head"]["to"].startswith("int8" if weights in ("int4", "fp8") else weights))
                 table = self.ok("convert", model("tiny.dsopt"), out, "--weights", weights).stdout.decode()
                 self.assertIn("saved", table)
                 found = self.json("run", out, "-p", "a b", "-n", "8", "--temperature", "0", "--device", "cpu")

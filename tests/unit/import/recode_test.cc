@@ -61,7 +61,8 @@ TEST_CASE("every tensor gets the encoding of its kind, and its codes are those o
           continue;
         }
         const bool ends = tensor.name == "head" || tensor.name == "embed";
-        const bool eight = request.encoding == DSOPT_ENCODING_INT4 && ends;
+        const bool low = request.encoding == DSOPT_ENCODING_INT4 || request.encoding == DSOPT_ENCODING_FP8;
+        const bool eight = low && ends;
         REQUIRE(out.encoding == (eight ? DSOPT_ENCODING_INT8 : request.encoding));
         if (request.encoding == DSOPT_ENCODING_INT4 && !ends) {
           CHECK(out.group_cols == (request.group == 0 ? 64 : request.group));
