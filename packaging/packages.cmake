@@ -39,7 +39,7 @@ foreach(target wheel jar)  # packages of languages, into folders of their own
 endforeach()
 
 # The plugin's Debian package alone, which needs nothing else to be built.
-if(TARGET dsopt_cuda AND "DEB" IN_LIST CPACK_GENERATOR)
+if("deb_cuda" IN_LIST CPACK_DSOPT_DEB_COMPONENTS)
   add_custom_target(cuda_package
     COMMAND ${CMAKE_CPACK_COMMAND} --config ${CMAKE_BINARY_DIR}/CPackConfig.cmake -G DEB
       -D CPACK_DSOPT_DEB_COMPONENTS=deb_cuda

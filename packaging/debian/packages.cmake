@@ -45,6 +45,7 @@ if(TARGET dsopt_cuda)
   set(CPACK_DEBIAN_DEB_CUDA_PACKAGE_SECTION libs)
   set(CPACK_DEBIAN_DEB_CUDA_PACKAGE_DEPENDS "${ours}")
   set(CPACK_DEBIAN_DEB_CUDA_PACKAGE_ENHANCES libdsopt1)
+  set(CPACK_DEBIAN_DEB_CUDA_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_SOURCE_DIR}/debian/triggers)
   set(CPACK_COMPONENT_DEB_CUDA_DESCRIPTION "Embeddable inference of language models - NVIDIA GPUs
 The plugin by which libdsopt runs models on NVIDIA GPUs of compute
 capability 8.0 and newer. It needs NVIDIA's driver at run time and nothing
