@@ -19,11 +19,11 @@ struct Entries {
   const SafetensorsEntry* group_index = nullptr;  // GPTQ; may be absent
 };
 
-class PackedMatrix : public EncodedSource {
+class PackedMatrix : public MatrixSource {
  public:
   PackedMatrix(const SafetensorsCheckpoint& checkpoint, const HfQuantization& quantization,
                const Entries& entries, const std::string& base, const std::vector<uint64_t>& shape)
-      : EncodedSource(base + ".qweight", "", shape),
+      : MatrixSource(base + ".qweight", "", shape),
         checkpoint_(checkpoint),
         quantization_(quantization),
         entries_(entries),

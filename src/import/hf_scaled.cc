@@ -20,23 +20,53 @@ class ScaledMatrix : public EncodedSource {
         weight_(weight),
         scale_(scale) {}
 
-  // INT8 codes of -128, which the encoding lacks, make the matrix plain.
+  // int8 codes of -128, which the encoding lacks, make the form plain.
   Status Choose(const HfQuantization& quantization) {
+    RETURN_IF_ERROR(FindGrid(quantization));
+    static_cast<Coding&>(form_) = stored_;
+    if (stored_.encoding != DSOPT_ENCODING_INT8) return {};
+    ASSIGN_OR_RETURN(const bool least, UsesLeastCode());
+    if (!least) return {};
+    form_.encoding = DSOPT_ENCODING_PLAIN;
+    type_ += " with code -128";
+    return {};
+  }
+
+  Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override {
+    return checkpoint_.Read(weight_, first * cols(), {reinterpret_cast<uint8_t*>(dst), count * cols()});
+  }
+
+  Status ReadScales(uint64_t first, uint64_t count, float* scales, float*) override {
+    const uint64_t per_row = GroupsAcross(stored_, cols()), bytes = ElementBytes(scale_.dtype);
+    const uint64_t wanted = one_scale_ ? 1 : count * per_row;
+    std::vector<uint8_t> in_file(wanted * bytes);
+    RETURN_IF_ERROR(checkpoint_.Read(scale_, one_scale_ ? 0 : first * per_row * bytes, in_file));
+    ConvertElements(scale_.dtype, in_file.data(), DSOPT_F32, scales, wanted);
+    if (one_scale_) std::fill(scales, scales + count * per_row, scales[0]);
+    return {};
+  }
+
+ protected:
+  const Coding& stored() const override { return stored_; }
+
+ private:
+  // Which elements have which scale, by the number of scales.
+  Status FindGrid(const HfQuantization& quantization) {
     const uint64_t elements = scale_.bytes / ElementBytes(scale_.dtype);
     const bool fp8 = weight_.dtype == DSOPT_F8_E4M3;
-    form_.encoding = fp8 ? DSOPT_ENCODING_FP8 : DSOPT_ENCODING_INT8;
-    form_.scale_type = scale_.dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
+    stored_.encoding = fp8 ? DSOPT_ENCODING_FP8 : DSOPT_ENCODING_INT8;
+    stored_.scale_type = scale_.dtype == DSOPT_F16 ? DSOPT_F16 : DSOPT_F32;
     one_scale_ = elements == 1;
     if (one_scale_ || scale_.shape == std::vector<uint64_t>{rows()} ||
         scale_.shape == std::vector<uint64_t>{rows(), 1}) {
-      return fp8 ? Status() : FindLeastCode();
+      return {};
     }
-    MatrixForm blocks = form_;
+    Coding blocks = stored_;
     blocks.group_rows = quantization.block_rows;
     blocks.group_cols = quantization.block_cols;
     const std::vector<uint64_t> grid = {GroupsDown(blocks, rows()), GroupsAcross(blocks, cols())};
     if (fp8 && quantization.block_rows != 0 && scale_.shape == grid) {
-      form_ = blocks;
+      stored_ = blocks;
       return {};
     }
     return Error(DSOPT_E_CORRUPT,
@@ -46,46 +76,20 @@ class ScaledMatrix : public EncodedSource {
                  fp8 && quantization.block_rows != 0 ? (" or " + ImportedShapeText(grid)).c_str() : "");
   }
 
-  Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override {
-    return checkpoint_.Read(weight_, first * cols(), {reinterpret_cast<uint8_t*>(dst), count * cols()});
-  }
-
-  Status ReadScales(uint64_t first, uint64_t count, float* scales, float*) override {
-    const uint64_t per_row = GroupsAcross(form_, cols()), bytes = ElementBytes(scale_.dtype);
-    const uint64_t wanted = one_scale_ ? 1 : count * per_row;
-    std::vector<uint8_t> stored(wanted * bytes);
-    RETURN_IF_ERROR(checkpoint_.Read(scale_, one_scale_ ? 0 : first * per_row * bytes, stored));
-    ConvertElements(scale_.dtype, stored.data(), DSOPT_F32, scales, wanted);
-    if (one_scale_) std::fill(scales, scales + count * per_row, scales[0]);
-    return {};
-  }
-
-  // As the base, also where the form is plain.
-  Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) override {
-    const MatrixForm chosen = form_;
-    if (chosen.encoding == DSOPT_ENCODING_PLAIN) form_.encoding = DSOPT_ENCODING_INT8;
-    const Status status = EncodedSource::ReadValues(first, count, to, dst);
-    form_ = chosen;
-    return status;
-  }
-
- private:
-  Status FindLeastCode() {
+  Result<bool> UsesLeastCode() const {
     std::vector<uint8_t> codes(std::min(kReadBytes, weight_.bytes));
     for (uint64_t at = 0; at < weight_.bytes; at += codes.size()) {
       const std::span<uint8_t> part(codes.data(), std::min<uint64_t>(codes.size(), weight_.bytes - at));
       RETURN_IF_ERROR(checkpoint_.Read(weight_, at, part));
-      if (std::find(part.begin(), part.end(), uint8_t{0x80}) == part.end()) continue;
-      form_.encoding = DSOPT_ENCODING_PLAIN;
-      type_ += " with code -128";
-      return {};
+      if (std::find(part.begin(), part.end(), uint8_t{0x80}) != part.end()) return true;
     }
-    return {};
+    return false;
   }
 
   const SafetensorsCheckpoint& checkpoint_;
   const SafetensorsEntry& weight_;
   const SafetensorsEntry& scale_;
+  Coding stored_;
   bool one_scale_ = false;  // for the whole matrix
 };
 

@@ -57,6 +57,10 @@ class EncodedSource : public MatrixSource {
   Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) override;
   Status ReadCodes(uint64_t first, uint64_t count, int8_t* dst) override = 0;
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override = 0;
+
+ protected:
+  // What ReadCodes and ReadScales give: also where form() is plain because no encoding takes all of the codes.
+  virtual const Coding& stored() const { return form_; }
 };
 
 }  // namespace dsopt

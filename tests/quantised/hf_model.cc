@@ -109,11 +109,14 @@ std::vector<float> AddPacked(const HfModelOptions& options, const std::string& n
   return std::move(packed.values);
 }
 
-std::vector<float> AddScaled(HfFormat format, const std::string& name, const std::vector<uint64_t>& shape,
-                             Random* random, std::vector<FileTensor>* tensors) {
+std::vector<float> AddScaled(const HfModelOptions& options, const std::string& name,
+                             const std::vector<uint64_t>& shape, Random* random,
+                             std::vector<FileTensor>* tensors) {
+  const HfFormat format = options.format;
   const bool fp8 = format != HfFormat::kInt8Rows, blocks = format == HfFormat::kFp8Blocks;
   const uint64_t rows = format == HfFormat::kFp8Tensor ? 0 : blocks ? 128 : 1;
-  PackedScaled packed = PackScaled(fp8, shape[0], shape[1], rows, blocks ? 128 : shape[1], random);
+  PackedScaled packed =
+      PackScaled(fp8, shape[0], shape[1], rows, blocks ? 128 : shape[1], options.linear.all_codes, random);
   tensors->push_back({name + ".weight", fp8 ? "F8_E4M3" : "I8", shape, std::move(packed.codes)});
   tensors->push_back(
       {name + (blocks ? ".weight_scale_inv" : ".weight_scale"), "F32", packed.scale_shape, Raw(packed.scales)});
@@ -141,7 +144,7 @@ QuantisedModel WriteHfModel(const HfModelOptions& options, const std::filesystem
     } else if (options.format <= HfFormat::kAwq) {
       values = AddPacked(options, name, tensor.shape, &random, &tensors);
     } else {
-      values = AddScaled(options.format, name, tensor.shape, &random, &tensors);
+      values = AddScaled(options, name, tensor.shape, &random, &tensors);
     }
   }
   const AttentionSpec& attention = model.config.kinds[0].attention;

@@ -250,7 +250,7 @@ PackedLinear PackAwq(uint64_t outputs, uint64_t inputs, const LinearOptions& opt
 }
 
 PackedScaled PackScaled(bool fp8, uint64_t outputs, uint64_t inputs, uint64_t rows, uint64_t cols,
-                        Random* random) {
+                        bool all_codes, Random* random) {
   PackedScaled out;
   const uint64_t grid_rows = rows == 0 ? 1 : (outputs + rows - 1) / rows;
   const uint64_t grid_cols = rows == 0 ? 1 : (inputs + cols - 1) / cols;
@@ -262,7 +262,7 @@ PackedScaled PackScaled(bool fp8, uint64_t outputs, uint64_t inputs, uint64_t ro
     const float scale =
         rows == 0 ? out.scales[0] : out.scales[at / inputs / rows * grid_cols + at % inputs / cols];
     if (!fp8) {
-      const int code = Draw(-127, 127, random);
+      const int code = Draw(all_codes ? -128 : -127, 127, random);
       out.codes.push_back(static_cast<uint8_t>(code));
       out.values.push_back(static_cast<float>(code) * scale);
       continue;

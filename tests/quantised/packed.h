@@ -34,12 +34,13 @@ struct LinearOptions {
   bool symmetric = false;  // all zeros are the middle
   bool act_order = false;  // inputs are in scattered groups
   bool zero_minus_one = true;
-  bool all_codes = false;  // 8 bits: code 0 is used
+  bool all_codes = false;  // 8 bits: the least code is used, too
 };
 PackedLinear PackGptq(uint64_t outputs, uint64_t inputs, const LinearOptions& options, Random* random);
 PackedLinear PackAwq(uint64_t outputs, uint64_t inputs, const LinearOptions& options, Random* random);
 
-// fp8 or int8 weights [outputs, inputs] and f32 scales: one (rows 0), or one per rows x cols.
+// fp8 or int8 weights [outputs, inputs] and f32 scales: one (rows 0), or one per rows x cols. all_codes: int8
+// has -128, too.
 struct PackedScaled {
   std::vector<uint8_t> codes;
   std::vector<float> scales;
@@ -47,7 +48,7 @@ struct PackedScaled {
   std::vector<float> values;
 };
 PackedScaled PackScaled(bool fp8, uint64_t outputs, uint64_t inputs, uint64_t rows, uint64_t cols,
-                        Random* random);
+                        bool all_codes, Random* random);
 
 }  // namespace dsopt::testing
 #endif  // DSOPT_TESTS_QUANTISED_PACKED_H_

@@ -222,7 +222,8 @@ TEST_CASE("GPTQ, AWQ, fp8 and int8 checkpoints keep their values", "[import]") {
       {"fp8 tensor", {HfFormat::kFp8Tensor, {}, 1}, "fp8/0x0"},
       {"fp8 rows", {HfFormat::kFp8Rows, {}, 1}, "fp8/0x0"},
       {"fp8 blocks", {HfFormat::kFp8Blocks, {}, 1}, "fp8/128x128"},
-      {"int8 rows", {HfFormat::kInt8Rows, {}, 1}, "int8/0x0"}};
+      {"int8 rows", {HfFormat::kInt8Rows, {}, 1}, "int8/0x0"},
+      {"int8 rows, all 256 codes", linear(HfFormat::kInt8Rows, {.all_codes = true}), "bf16"}};
   for (const Case& c : cases) {
     CAPTURE(c.what);
     test::TempFolder folder;
