@@ -32,7 +32,7 @@ for part in "${parts[@]}"; do
   case $part in
     release) build release; check release ;;
     asan) build asan; check asan -LE "slow|cli|model" ;;
-    tsan) build tsan --target capi_threads_test runtime_test; check tsan -L tsan ;;
+    tsan) build tsan --target capi_threads_test runtime_test dsopt_ops_threads_test; check tsan -L tsan ;;
     fuzz) build fuzz --target dsopt_fuzzers; check fuzz -L fuzz ;;
     cuda)
       if command -v nvcc >/dev/null; then

@@ -174,7 +174,8 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_op_gated_mlp(const dsopt_ops* ops, const
  * With router: p = softmax(x router^T) over all experts; with groups only experts of the top_groups groups of
  * the largest maximum may be chosen; the top_k largest p win (ties: the lower id), divided by their sum if
  * renormalise, times route_scale. expert_ids and expert_weights are then optional outputs.
- * Without: both are inputs, and the five numbers below are 0. */
+ * Without: both are inputs, and the numbers from groups to route_scale are 0. CUDA: at most 65535 tokens (of types
+ * that the fast kernels do not take, 65535 pairs of token and expert) in one call. */
 typedef struct dsopt_moe_args {
   uint32_t struct_size;
   dsopt_activation activation;    /* SILU or GELU_TANH */
@@ -198,7 +199,7 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_op_moe(const dsopt_ops* ops, const dsopt
 
 /* One token per row of logits, as dsopt_sampling says, with two differences: penalties look at the history
  * given here (penalty_window is ignored), and seed is used as it is, 0 too. The uniform number of a row is
- * Philox4x32-10(seed, counters[row]). */
+ * Philox4x32-10(seed, counters[row]). CUDA: at most 65535 rows in one call. */
 typedef struct dsopt_sample_args {
   uint32_t struct_size;
   uint32_t params_count;          /* 1: one for all rows; else rows */

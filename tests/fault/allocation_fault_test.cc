@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "dsopt/ops.h"
 #include "tests/capi/capi_harness.h"
 
 namespace {
@@ -149,6 +150,34 @@ void RunSession(Trace* trace, dsopt_model* model, void* saved, size_t saved_cap)
   dsopt_session_release(session);
 }
 
+void RunOperators(Trace* trace, dsopt_runtime* runtime) {
+  float x[4] = {1, 2, 3, 4}, weight[4] = {1, 1, 1, 1}, out[4];
+  alignas(256) static unsigned char scratch[4096];
+  auto view = Sized<dsopt_tensor>();
+  view.dtype = DSOPT_F32;
+  view.ndim = 2;
+  view.shape[0] = 1;
+  view.shape[1] = 4;
+  dsopt_tensor views[] = {view, view, view};
+  views[0].data = x;
+  views[1].data = weight;
+  views[1].ndim = 1;
+  views[1].shape[0] = 4;
+  views[1].shape[1] = 0;
+  views[2].data = out;
+  auto args = Sized<dsopt_rmsnorm_args>();
+  args.x = &views[0];
+  args.weight = &views[1];
+  args.out = &views[2];
+  auto launch = Sized<dsopt_launch>();
+  launch.workspace = scratch;
+  launch.workspace_size = sizeof scratch;
+  dsopt_ops* ops = nullptr;
+  Try(trace, "operators", [&] { return dsopt_ops_create(runtime, "cpu", &ops); });
+  Try(trace, "rmsnorm", [&] { return dsopt_op_rmsnorm(ops, &args, &launch); });
+  dsopt_ops_release(ops);
+}
+
 void RunPath(Trace* trace, HostMemory* memory, const std::vector<uint8_t>& bytes, std::vector<uint8_t>* saved) {
   auto allocator = Sized<dsopt_allocator>();
   allocator.user = memory;
@@ -174,6 +203,7 @@ void RunPath(Trace* trace, HostMemory* memory, const std::vector<uint8_t>& bytes
     Try(trace, "detokenize", [&] { return dsopt_detokenize(model, tokens, 3, 0, text, sizeof text, &length); });
     RunSession(trace, model, saved->data(), saved->size());
   }
+  RunOperators(trace, runtime);
   dsopt_model_release(model);
   dsopt_runtime_release(runtime);
 }

@@ -1,41 +1,11 @@
 // cpu_test.cc - the operators on the CPU: every instruction set of this machine, alone and with threads.
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <thread>
 
+#include "host_device.h"
 #include "ops_bodies.h"
 
 namespace dsopt::ops_test {
 namespace {
-
-class HostMemory : public Memory {
- public:
-  void* Allocate(size_t bytes) override { return std::aligned_alloc(512, (bytes + 1023) / 512 * 512); }
-  void Free(void* data) override { std::free(data); }
-  void Write(void* dst, const void* src, size_t bytes) override { std::memcpy(dst, src, bytes); }
-  void Read(void* dst, const void* src, size_t bytes) override { std::memcpy(dst, src, bytes); }
-  void* stream() override { return nullptr; }
-  dsopt_status Run(const std::function<dsopt_status()>& call) override { return call(); }
-  size_t Misalignment(size_t element_bytes) override { return element_bytes; }
-  bool on_host() override { return true; }
-};
-
-struct ReleaseRuntime {
-  void operator()(dsopt_runtime* runtime) const { dsopt_runtime_release(runtime); }
-};
-using RuntimePtr = std::unique_ptr<dsopt_runtime, ReleaseRuntime>;
-
-RuntimePtr NewRuntime(const char* variant, uint32_t threads) {
-  auto options = Sized<dsopt_runtime_options>();
-  options.cpu_threads = threads;
-  options.cpu_variant = variant;
-  options.disable_backend_scan = 1;
-  dsopt_runtime* runtime = nullptr;
-  REQUIRE(dsopt_runtime_create(&options, &runtime) == DSOPT_OK);
-  return RuntimePtr(runtime);
-}
 
 // Those that the best of the machine includes.
 template <typename Body>
@@ -91,46 +61,6 @@ TEST_CASE("a row of linear has the same bits alone and among others", "[ops]") {
       CHECK(std::equal(alone.values.begin(), alone.values.end(), &out.values[out.Index({row, 0})]));
     }
   });
-}
-
-TEST_CASE("several threads use the same operators at once", "[ops]") {
-  HostMemory memory;
-  Device device(&memory, NewRuntime(nullptr, 2).get(), "cpu");
-  Random random(Seed() + 10);
-  Tensor x(&device, DSOPT_BF16, {40, 64}), weight(&device, DSOPT_BF16, {200, 64});
-  Tensor expected(&device, DSOPT_F32, {40, 200});
-  x.Normal(&random);
-  weight.Normal(&random);
-  auto args = Sized<dsopt_linear_args>();
-  args.x = x;
-  args.weight = weight;
-  args.out = expected;
-  Run(&device, DSOPT_OP_LINEAR, &args);
-  expected.Read();
-  size_t bytes = 0;
-  REQUIRE(dsopt_op_workspace(device.ops, DSOPT_OP_LINEAR, &args, &bytes, nullptr) == DSOPT_OK);
-  constexpr int kThreads = 4;
-  std::vector<std::unique_ptr<Tensor>> outs;
-  std::vector<std::unique_ptr<Buffer>> workspaces;
-  std::vector<std::thread> threads;
-  std::atomic<int> failures{0};
-  for (int t = 0; t < kThreads; ++t) {
-    outs.push_back(std::make_unique<Tensor>(&device, DSOPT_F32, std::vector<int64_t>{40, 200}));
-    workspaces.push_back(std::make_unique<Buffer>(&device, bytes, 0));
-  }
-  for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([&, t] {
-      dsopt_linear_args mine = args;
-      mine.out = *outs[static_cast<size_t>(t)];
-      auto launch = Sized<dsopt_launch>();
-      launch.workspace = workspaces[static_cast<size_t>(t)]->data();
-      launch.workspace_size = bytes;
-      for (int i = 0; i < 50; ++i) failures += dsopt_op_linear(device.ops, &mine, &launch) == DSOPT_OK ? 0 : 1;
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  CHECK(failures == 0);
-  for (const std::unique_ptr<Tensor>& out : outs) CHECK(out->Read() == expected.values);
 }
 
 TEST_CASE("operators of an older and of a newer header are understood or refused", "[ops]") {

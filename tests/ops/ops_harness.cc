@@ -111,7 +111,7 @@ void Buffer::CheckGuards() const {
   CHECK(changed == 0);
 }
 
-Tensor::Tensor(Device* device, dsopt_dtype dtype, std::vector<int64_t> shape, int64_t pad) : device_(device) {
+Tensor::Tensor(Device* device, dsopt_dtype dtype, std::vector<int64_t> shape, int64_t pad) {
   view.struct_size = sizeof view;
   view.dtype = dtype;
   view.ndim = static_cast<uint32_t>(shape.size());

@@ -91,7 +91,6 @@ class Tensor {
  private:
   size_t Offset(size_t index) const;  // in elements, of a row-major index
   void Upload();
-  Device* device_;
   std::unique_ptr<Buffer> buffer_;
 };
 

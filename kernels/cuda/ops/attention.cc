@@ -6,14 +6,6 @@
 namespace dsopt_cuda {
 namespace {
 
-#define RETURN_IF_CUDA_ERROR(expression)                    \
-  do {                                                      \
-    const cudaError_t error_of_call = (expression);         \
-    if (error_of_call != cudaSuccess) return error_of_call; \
-  } while (0)
-
-constexpr int kMaxGridRows = 65535;
-
 bool IsBf16(const dsopt_tensor* t) { return t->dtype == DSOPT_BF16; }
 
 QkvRowsArgs DescribeRows(const dsopt_qkv_args& a, const float* projected) {

@@ -4,15 +4,8 @@
 namespace dsopt_cuda {
 namespace {
 
-#define RETURN_IF_CUDA_ERROR(expression)                    \
-  do {                                                      \
-    const cudaError_t error_of_call = (expression);         \
-    if (error_of_call != cudaSuccess) return error_of_call; \
-  } while (0)
-
 // Up to so many slots a mixture's experts are read slot by slot; beyond, slots are sorted and share the reads.
 constexpr int kUnsortedSlots = 16;
-constexpr int kMaxGridRows = 65535;
 
 // A gated MLP: x to wide (f32), to middle, to f32 rows or, where that fits, straight to the output.
 struct Gated {

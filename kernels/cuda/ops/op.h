@@ -9,7 +9,15 @@
 
 #include "launch.h"
 
+#define RETURN_IF_CUDA_ERROR(expression)                    \
+  do {                                                      \
+    const cudaError_t error_of_call = (expression);         \
+    if (error_of_call != cudaSuccess) return error_of_call; \
+  } while (0)
+
 namespace dsopt_cuda {
+
+inline constexpr int kMaxGridRows = 65535;  // of a grid's second and third dimension
 
 class Arena {
  public:

@@ -6,14 +6,6 @@
 namespace dsopt_cuda {
 namespace {
 
-#define RETURN_IF_CUDA_ERROR(expression)                    \
-  do {                                                      \
-    const cudaError_t error_of_call = (expression);         \
-    if (error_of_call != cudaSuccess) return error_of_call; \
-  } while (0)
-
-constexpr int kMaxGridRows = 65535;
-
 // Element i of the caller's params, whatever version they have.
 dsopt_sample_row RowOf(const dsopt_sample_args& a, int row) {
   const uint32_t bytes = a.params->struct_size;
