@@ -216,7 +216,19 @@ typedef struct dsopt_rope {
 /* KV cache: pages of page_tokens positions; page p starts at cache_base + p * page_bytes. Inside a page an
  * ATTENTION layer holds, from its cache_offset, K [kv_heads, page_tokens, head_dim] then V of the same shape;
  * an MLA layer holds [page_tokens, latent + rope_dim]. All in kv_dtype, keys after rope. One page therefore
- * carries all layers of its positions: copying, saving or moving a span of context is one copy per page. */
+ * carries all layers of its positions: copying, saving or moving a span of context is one copy per page.
+ *
+ * kv_dtype F8_E4M3, I8 and I4 keep vectors as codes. A vector is what one position has of one head: of K, of V; an
+ * MLA position has two, the latent part and the rope part. It is cut into groups (F8_E4M3, I8: one group; I4: 32
+ * values, the last may have fewer), and a group has one word of 32 bits. A layer holds the codes of everything above
+ * in the same order, then the words of everything in the same order: K [kv_heads, page_tokens, groups], V alike; MLA
+ * [page_tokens, groups of the latent + groups of the rope part].
+ *   F8_E4M3  a byte each, 448 the largest; word: f32 scale, largest magnitude / 448; value = code * scale
+ *   I8       a byte each, -127 .. 127;     word: f32 scale, largest magnitude / 127; value = code * scale
+ *   I4       codes 0 .. 15, two in a byte, the even one in the low half; word: f16 scale in the low half, f16 lowest
+ *            value in the high half; value = lowest + code * scale. head_dim, latent and rope_dim are even.
+ * Codes are those nearest to the value. A group without a value of at least 1e-30 is all zeros; one with a value that
+ * is not finite has a scale that is NaN. */
 typedef struct dsopt_program_desc {
   uint32_t struct_size;
   uint32_t precision;          /* dsopt_precision */
@@ -232,7 +244,7 @@ typedef struct dsopt_program_desc {
   uint32_t page_tokens;        /* 64 */
   uint32_t page_count;
   uint64_t page_bytes;         /* sum over layers, a multiple of 256 */
-  dsopt_dtype kv_dtype;        /* F32 or BF16 (later F8, I8, I4) */
+  dsopt_dtype kv_dtype;        /* F32 or BF16, and F8_E4M3, I8, I4 where a backend can; else DSOPT_E_UNSUPPORTED */
   uint32_t max_adjust;         /* entries of batch.adjust_* */
   uint32_t max_history;        /* entries of batch.history_* */
   uint32_t slice_us;           /* longest device work submitted at once; 0: no limit. CPU ignores it */

@@ -99,7 +99,7 @@ typedef int32_t dsopt_token;
 
 typedef enum dsopt_dtype {
   DSOPT_DTYPE_DEFAULT = 0, DSOPT_F32 = 1, DSOPT_F16 = 2, DSOPT_BF16 = 3, DSOPT_F8_E4M3 = 4, DSOPT_I8 = 5,
-  DSOPT_I32 = 6, DSOPT_U8 = 7, DSOPT_DTYPE_FORCE32 = 0x7fffffff
+  DSOPT_I32 = 6, DSOPT_U8 = 7, DSOPT_I4 = 8, DSOPT_DTYPE_FORCE32 = 0x7fffffff
 } dsopt_dtype;
 
 /* FAST uses the device's best arithmetic (bf16 products, f32 sums). REFERENCE keeps activations, products
@@ -300,10 +300,28 @@ typedef struct dsopt_session_options {
   uint32_t max_tokens;            /* KV capacity of all streams together, in pages of 64; 0: context_length */
   uint32_t prefill_chunk;         /* most prompt tokens in one batch; 0: the device's preference */
   uint32_t device_slice_us;       /* longest device work submitted at once; 0: unlimited */
-  dsopt_dtype kv_dtype;           /* BF16 or F32; 0: BF16, or F32 with PRECISION_REFERENCE */
+  dsopt_dtype kv_dtype;           /* of keys and values: F32, BF16; F8_E4M3 and I8: about a half of BF16, I4: a
+                                     third; 0: BF16, or F32 with PRECISION_REFERENCE. DSOPT_E_UNSUPPORTED: not on
+                                     this device */
   dsopt_precision precision;
   void* native_stream;            /* CUstream to run on; NULL: the library makes one */
+  uint64_t max_cache_bytes;       /* most device memory of the cache; 0: no cap. With max_tokens 0 the session gets as
+                                     many tokens as fit; max_tokens that do not fit are DSOPT_E_DEVICE_MEMORY, and
+                                     so is a cap below one page */
 } dsopt_session_options;
+
+/* What a session takes, before it takes anything. */
+typedef struct dsopt_session_memory {
+  uint32_t struct_size;
+  uint32_t page_tokens;           /* tokens come in whole pages of so many */
+  uint32_t wanted_tokens;         /* max_tokens or, when that is 0, the context */
+  uint32_t tokens;                /* of those, what max_cache_bytes has room for */
+  uint64_t wanted_cache_bytes;    /* of wanted_tokens */
+  uint64_t cache_bytes;           /* of tokens; on the device, as the next one */
+  uint64_t workspace_bytes;       /* of the batches of a session with room for tokens */
+  uint64_t host_bytes;            /* of its tables */
+  uint64_t device_free_bytes;     /* at the time of the call, for comparison */
+} dsopt_session_memory;
 
 typedef struct dsopt_poll_result {
   uint32_t struct_size;
@@ -317,13 +335,18 @@ typedef struct dsopt_poll_result {
 typedef struct dsopt_session_stats {
   uint32_t struct_size;
   uint32_t kv_tokens_used;        /* in whole pages; shared pages count once */
-  uint32_t kv_tokens_total;
+  uint32_t kv_tokens_total;       /* kv_tokens_used may be more, when the limit was lowered below it */
   uint32_t batches;
   uint64_t prefill_tokens, prefill_us;
   uint64_t decode_tokens, decode_us;
   uint64_t host_bytes, device_bytes; /* of this session: cache, workspace, tables */
 } dsopt_session_stats;
 
+/* What dsopt_session_create would take with the same options; allocates nothing that stays. DSOPT_OK also where create
+ * would say DSOPT_E_DEVICE_MEMORY: then tokens < wanted_tokens with max_tokens given, tokens is 0, or the bytes exceed
+ * the device. DSOPT_E_INVALID_STATE before the model's weights are loaded; other failures as of create. */
+DSOPT_API dsopt_status DSOPT_CALL dsopt_session_plan(const dsopt_model* model, const dsopt_session_options* options,
+                                                     dsopt_session_memory* memory);     /* [shared] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_create(dsopt_model* model,
                                                        const dsopt_session_options* options,
                                                        dsopt_session** out);            /* [any] */
@@ -343,6 +366,12 @@ DSOPT_API dsopt_status DSOPT_CALL dsopt_session_wait(dsopt_session* session,
 DSOPT_API void DSOPT_CALL dsopt_session_interrupt(dsopt_session* session);              /* [any] */
 /* Gives back what is not needed now (event buffers, spare capacity); the cache stays. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_trim(dsopt_session* session);           /* [serial] */
+/* From now on the streams hold at most so many bytes of cache, in whole pages; 0: all that the session was created
+ * with, which no limit exceeds. Possible at any time. Pages already held stay, and so does the session's memory. A
+ * stream that needs one more page while the limit is reached ends with DSOPT_E_DEVICE_MEMORY (see dsopt_stream_error)
+ * and may go on when pages were given back; the others are not touched. kv_tokens_total says what the limit allows. */
+DSOPT_API dsopt_status DSOPT_CALL dsopt_session_set_cache_limit(dsopt_session* session,
+                                                                uint64_t bytes);        /* [serial] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_get_stats(const dsopt_session* session,
                                                           dsopt_session_stats* stats);  /* [shared] */
 

@@ -435,6 +435,14 @@ class Session {
   }
   dsopt_session* handle() const noexcept { return handle_.get(); }
 
+  // What a session of these options would take.
+  static dsopt_session_memory Plan(const Model& model, dsopt_session_options options = {}) {
+    options = detail::Sized(options);
+    auto memory = detail::Sized(dsopt_session_memory{});
+    detail::Check(dsopt_session_plan(model.handle(), &options, &memory));
+    return memory;
+  }
+
   Stream NewStream() {
     dsopt_stream* stream = nullptr;
     detail::Check(dsopt_stream_create(handle(), &stream));
@@ -458,6 +466,7 @@ class Session {
   }
   void Interrupt() noexcept { dsopt_session_interrupt(handle()); }
   void Trim() { detail::Check(dsopt_session_trim(handle())); }
+  void SetCacheLimit(uint64_t bytes) { detail::Check(dsopt_session_set_cache_limit(handle(), bytes)); }
   dsopt_session_stats Stats() const {
     auto stats = detail::Sized(dsopt_session_stats{});
     detail::Check(dsopt_session_get_stats(handle(), &stats));

@@ -1,4 +1,4 @@
-// attention.cc - grouped-query attention over the paged cache, and the attention phases that MLA shares.
+// attention.cc - attention over the paged cache: the phases that grouped-query attention and MLA share.
 //
 // A row sees its positions in spans of 256 at absolute multiples. Each span gives a partial (m, l, o); partials
 // are merged in ascending order. Which partials are computed side by side (a wave) depends on the batch; what
@@ -11,37 +11,6 @@
 
 namespace dsopt_cpu {
 namespace {
-
-// ---- rotation and appending to the cache ----
-
-uint32_t PrepareRows(dsopt_be_program* p, const Phase&) { return Rows(p); }
-
-void RunAppend(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
-  const dsopt_attention_block& b = phase.block->u.attention;
-  const AttentionOp& op = *phase.attention;
-  float* q = const_cast<float*>(op.q) + row * op.q_row_floats;
-  float* k = q + uint64_t{b.q_heads} * b.head_dim;
-  const float* v = k + uint64_t{b.kv_heads} * b.head_dim;
-  const float scale = b.scale != 0.0f ? b.scale : 1.0f / std::sqrt(static_cast<float>(b.head_dim));
-  const dsopt_rope* rope = p->has_rope ? &p->desc.ropes[b.rope] : nullptr;
-  const float* angles = rope != nullptr ? RopeRow(p, b.rope, row) : nullptr;
-  for (uint32_t h = 0; h < b.q_heads; ++h) {
-    float* head = q + uint64_t{h} * b.head_dim;
-    if (rope != nullptr) Rotate(*rope, angles, head);
-    for (uint32_t i = 0; i < b.head_dim; ++i) head[i] *= scale;
-  }
-  const uint32_t position = static_cast<uint32_t>(p->positions[row]);
-  uint8_t* page = CachePage(p, static_cast<uint32_t>(p->row_seq[row]), position / kPageTokens, b.cache_offset);
-  const Storage storage = KvStorage(p);
-  const uint64_t token_bytes = b.head_dim * StorageBytes(storage);
-  for (uint32_t h = 0; h < b.kv_heads; ++h) {
-    float* head = k + uint64_t{h} * b.head_dim;
-    if (rope != nullptr) Rotate(*rope, angles, head);
-    uint8_t* dst = page + h * op.cache_head_bytes + (position % kPageTokens) * token_bytes;
-    p->device->kernels->convert(head, b.head_dim, storage, dst);
-    p->device->kernels->convert(v + uint64_t{h} * b.head_dim, b.head_dim, storage, dst + op.value_offset);
-  }
-}
 
 // ---- partial results ----
 
@@ -139,8 +108,52 @@ struct SpanWork {
   const void* in[kMaxUnitRows];
 };
 
+// The layer's part of a page.
+const uint8_t* LayerPage(const SpanWork& w, uint32_t page) {
+  return CachePage(w.program, w.u.seq, page, w.op->cache_offset);
+}
+// Of a plain cache: the keys of the unit's head.
 const uint8_t* PageKeys(const SpanWork& w, uint32_t page) {
-  return CachePage(w.program, w.u.seq, page, w.op->cache_offset) + w.cache_head * w.op->cache_head_bytes;
+  return LayerPage(w, page) + w.cache_head * w.op->cache_head_bytes;
+}
+
+// A page of keys into scratch->keys, as Multiply takes them.
+void LoadKeys(const SpanWork& w, uint32_t page) {
+  const AttentionOp& op = *w.op;
+  float* to = w.scratch->keys;
+  if (op.code != kPlainCache) {
+    for (const CodedPlace& place : op.keys) {
+      if (place.values == 0) break;
+      w.k->load_coded_keys[op.code](VectorsOf(place, op.code, LayerPage(w, page), w.cache_head), to);
+      to += uint64_t{place.values} * kPageTokens;
+    }
+  } else if (op.half) {
+    const uint8_t* keys = PageKeys(w, page);
+    const size_t stride = size_t{op.token_values} * 2;
+    for (uint32_t t = 0; t < kPageTokens; t += 16) {
+      w.k->pack16(reinterpret_cast<const uint32_t*>(keys + t * stride), stride, op.kd / 2,
+                  reinterpret_cast<uint32_t*>(to) + t);
+    }
+  } else {
+    w.k->load_keys(PageKeys(w, page), KvStorage(w.program), op.token_values, op.kd, to);
+  }
+}
+
+// Positions [first, last) of a page of values into scratch->values, likewise.
+void LoadValues(const SpanWork& w, uint32_t page, uint32_t first, uint32_t last) {
+  const AttentionOp& op = *w.op;
+  float* to = w.scratch->values;
+  if (op.code != kPlainCache) {
+    const CodedVectors values = VectorsOf(op.coded_values, op.code, LayerPage(w, page), w.cache_head);
+    return w.k->load_coded_values[op.code](values, first, last, to);
+  }
+  const uint8_t* values = PageKeys(w, page) + op.value_offset;
+  if (op.half) {
+    w.k->pair_values(reinterpret_cast<const uint16_t*>(values), op.token_values, op.vd, first, last,
+                     reinterpret_cast<uint32_t*>(to));
+  } else {
+    w.k->load_values(values, KvStorage(w.program), op.token_values, op.vd, first, last, to);
+  }
 }
 
 void ComputeScores(SpanWork* w) {
@@ -155,16 +168,7 @@ void ComputeScores(SpanWork* w) {
     w->in[i] = half;
   }
   for (uint32_t page = w->first_page; page < w->last_page; ++page) {
-    const uint8_t* keys = PageKeys(*w, page);
-    if (op.half) {
-      const size_t stride = size_t{op.token_values} * 2;
-      for (uint32_t t = 0; t < kPageTokens; t += 16) {
-        w->k->pack16(reinterpret_cast<const uint32_t*>(keys + t * stride), stride, op.kd / 2,
-                     reinterpret_cast<uint32_t*>(w->scratch->keys) + t);
-      }
-    } else {
-      w->k->load_keys(keys, KvStorage(w->program), op.token_values, op.kd, w->scratch->keys);
-    }
+    LoadKeys(*w, page);
     Multiply(*w->k, op.half, w->scratch->keys, op.kd, w->in, w->count,
              w->scratch->scores + (page * kPageTokens - w->base), kSpanTokens, 0);
   }
@@ -198,16 +202,10 @@ void ComputeSums(SpanWork* w) {
   const AttentionOp& op = *w->op;
   const uint64_t value_bytes = op.half ? 2 : 4;
   for (uint32_t page = w->first_page; page < w->last_page; ++page) {
-    const uint8_t* values = PageKeys(*w, page) + op.value_offset;
     const uint32_t start = page * kPageTokens;
     const uint32_t first = w->u.first > start ? w->u.first - start : 0,
                    last = Min(w->u.last - start, kPageTokens);
-    if (op.half) {
-      w->k->pair_values(reinterpret_cast<const uint16_t*>(values), op.token_values, op.vd, first, last,
-                        reinterpret_cast<uint32_t*>(w->scratch->values));
-    } else {
-      w->k->load_values(values, KvStorage(w->program), op.token_values, op.vd, first, last, w->scratch->values);
-    }
+    LoadValues(*w, page, first, last);
     const void* probabilities[kMaxUnitRows];
     for (uint32_t i = 0; i < w->count; ++i) {
       probabilities[i] = static_cast<const uint8_t*>(w->in[i]) + (start - w->base) * value_bytes;
@@ -319,41 +317,6 @@ void Builder::AddAttentionPhases(AttentionOp* op) {
   phase->again = AgainMerge;
   phase->back = 1;
   phase->attention = op;
-}
-
-void Builder::BuildAttention(const dsopt_attention_block& b) {
-  const uint64_t wide = (b.q_heads + 2 * uint64_t{b.kv_heads}) * b.head_dim;
-  const uint64_t value_bytes = desc().kv_dtype == DSOPT_BF16 ? 2 : 4;
-  const uint8_t* h = AddNorm(b.norm, b.norm_eps, b.qkv, false, RowSet::kBatch);
-  LinearOp* qkv = AddLinear(b.qkv, h, StagedBytes(b.qkv), RowSet::kBatch);
-  qkv->out = Buffer(kBufProjected, max_rows(), wide * 4);
-  qkv->out_row_bytes = wide * 4;
-  qkv->epilogue.kind = kStoreSum;
-  qkv->epilogue.out = kF32;
-  qkv->epilogue.bias = Values(b.qkv_bias);
-
-  AttentionOp* op = AddAttention();
-  op->q = reinterpret_cast<const float*>(Buffer(kBufProjected, max_rows(), wide * 4));
-  op->q_row_floats = wide;
-  op->q_head_floats = b.head_dim;
-  op->heads = b.q_heads;
-  op->group = b.q_heads / b.kv_heads;
-  op->kd = op->vd = op->token_values = b.head_dim;
-  op->window = b.window;
-  op->cache_offset = b.cache_offset;
-  op->cache_head_bytes = uint64_t{kPageTokens} * b.head_dim * value_bytes;
-  op->value_offset = b.kv_heads * op->cache_head_bytes;
-  op->out_storage = Staging(b.out);
-  op->out_row_bytes = StagedBytes(b.out);
-  op->out_head_bytes = b.head_dim * StorageBytes(op->out_storage);
-  op->out = Buffer(kBufMixed, max_rows(), op->out_row_bytes);
-
-  Phase* append = Add();
-  append->prepare = PrepareRows;
-  append->run = RunAppend;
-  append->attention = op;
-  AddAttentionPhases(op);
-  AddResidual(b.out, op->out, b.out_bias, RowSet::kBatch);
 }
 
 }  // namespace dsopt_cpu

@@ -29,6 +29,12 @@ void RunLatent(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) 
   Rotate(p->desc.ropes[b.rope], RopeRow(p, b.rope, row), latent + b.latent);
   const uint32_t position = static_cast<uint32_t>(p->positions[row]);
   uint8_t* page = CachePage(p, static_cast<uint32_t>(p->row_seq[row]), position / kPageTokens, b.cache_offset);
+  const AttentionOp& op = *phase.attention;
+  if (op.code != kPlainCache) {
+    EncodeVector(op.code, latent, op.keys[0], 0, position % kPageTokens, page);
+    EncodeVector(op.code, latent + b.latent, op.keys[1], 0, position % kPageTokens, page);
+    return;
+  }
   const Storage storage = KvStorage(p);
   const uint32_t values = b.latent + b.rope_dim;
   k.convert(latent, values, storage,
@@ -54,6 +60,18 @@ void RunSplit(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
   }
 }
 
+// Latent and rotated part of a position lie side by side, codes and words alike.
+void PlaceLatent(const dsopt_mla_block& b, AttentionOp* op) {
+  const uint32_t code_bytes = CacheCodeBytes(op->code, b.latent),
+                 word_bytes = CacheWordBytes(op->code, b.latent);
+  const uint64_t code_stride = uint64_t{code_bytes} + CacheCodeBytes(op->code, b.rope_dim);
+  const uint64_t word_stride = uint64_t{word_bytes} + CacheWordBytes(op->code, b.rope_dim);
+  const uint64_t words = kPageTokens * code_stride;
+  op->keys[0] = {b.latent, 0, words, code_stride, word_stride, 0, 0};
+  op->keys[1] = {b.rope_dim, code_bytes, words + word_bytes, code_stride, word_stride, 0, 0};
+  op->coded_values = op->keys[0];
+}
+
 }  // namespace
 
 void Builder::BuildMla(const dsopt_mla_block& b) {
@@ -70,7 +88,9 @@ void Builder::BuildMla(const dsopt_mla_block& b) {
   down->epilogue.bias = Values(b.down_bias);
   uint8_t* const a = down->out;
 
+  AttentionOp* op = AddAttention();
   Phase* latent = Add();
+  latent->attention = op;
   latent->prepare = PrepareRows;
   latent->run = RunLatent;
   latent->linear.out = a;
@@ -111,7 +131,6 @@ void Builder::BuildMla(const dsopt_mla_block& b) {
   absorb->out_matrix_bytes = key_values * 4;
   absorb->epilogue.kind = kStoreSum;
 
-  AttentionOp* op = AddAttention();
   op->q = reinterpret_cast<const float*>(absorbed);
   op->q_row_floats = b.heads * key_values;
   op->q_head_floats = key_values;
@@ -119,6 +138,8 @@ void Builder::BuildMla(const dsopt_mla_block& b) {
   op->kd = op->token_values = static_cast<uint32_t>(key_values);
   op->vd = b.latent;
   op->cache_offset = b.cache_offset;
+  op->code = CacheCodeOf(desc().kv_dtype);
+  if (op->code != kPlainCache) PlaceLatent(b, op);
   op->out_storage = Staging(b.v_up);
   op->out_head_bytes = StagedBytes(b.v_up);
   op->out_row_bytes = b.heads * op->out_head_bytes;

@@ -8,6 +8,7 @@
 
 #include <atomic>
 
+#include "cache_codes.h"
 #include "common.h"
 #include "device.h"
 #include "weight.h"
@@ -56,7 +57,11 @@ struct AttentionOp {
   uint32_t window;
   bool half;              // bf16 products of queries, keys, probabilities and values
   uint32_t token_values;  // of one position in a page of one cache head
-  uint64_t cache_offset, cache_head_bytes, value_offset;  // value_offset: from keys to values of a page
+  uint64_t cache_offset;                    // of the layer inside a page
+  uint64_t cache_head_bytes, value_offset;  // of a plain cache; value_offset: from keys to values of a page
+  CacheCode code;
+  CodedPlace keys[2];     // of a coded cache; MLA: latent, rotated part. Unused: values 0
+  CodedPlace coded_values;
   uint8_t* out;                                           // [rows, heads, vd]
   Storage out_storage;
   uint64_t out_row_bytes, out_head_bytes;
@@ -210,6 +215,7 @@ inline float* ResidualRow(const dsopt_be_program* p, uint32_t row) {
 inline const float* Values(const dsopt_be_weight* vector) {
   return vector != nullptr ? reinterpret_cast<const float*>(vector->data) : nullptr;
 }
+// Of a plain cache.
 inline Storage KvStorage(const dsopt_be_program* p) { return p->desc.kv_dtype == DSOPT_BF16 ? kBf16 : kF32; }
 // Start of a layer's part of the page that holds `position` of sequence `seq`.
 inline uint8_t* CachePage(const dsopt_be_program* p, uint32_t seq, uint32_t page_index, uint64_t cache_offset) {

@@ -84,8 +84,9 @@ class DescCheck {
       return Wrong(bad, "page_bytes is %llu, a multiple of 256 expected",
                    static_cast<unsigned long long>(d_.page_bytes));
     }
-    if (d_.kv_dtype != DSOPT_F32 && d_.kv_dtype != DSOPT_BF16) {
-      return Wrong(DSOPT_E_UNSUPPORTED, "kv_dtype %d, F32 or BF16 expected", static_cast<int>(d_.kv_dtype));
+    if (d_.kv_dtype != DSOPT_F32 && d_.kv_dtype != DSOPT_BF16 && CacheCodeOf(d_.kv_dtype) == kPlainCache) {
+      return Wrong(DSOPT_E_UNSUPPORTED, "kv_dtype %d, F32, BF16, F8_E4M3, I8 or I4 expected",
+                   static_cast<int>(d_.kv_dtype));
     }
     if (d_.rope_count != 0 && d_.ropes == nullptr)
       return Wrong(bad, "ropes is NULL, rope_count is %u", d_.rope_count);
@@ -125,8 +126,9 @@ class DescCheck {
   }
   static unsigned long long Long(uint64_t value) { return value; }
 
-  dsopt_status CacheFits(uint64_t offset, uint64_t values) const {
-    const uint64_t bytes = values * (d_.kv_dtype == DSOPT_BF16 ? 2 : 4);
+  // vector_bytes: of one position.
+  dsopt_status CacheFits(uint64_t offset, uint64_t vector_bytes) const {
+    const uint64_t bytes = vector_bytes * kPageTokens;
     if (offset % 16 != 0 || offset > d_.page_bytes || bytes > d_.page_bytes - offset) {
       return WrongBlock("cache [%llu, +%llu) does not fit a page of %llu bytes, at multiples of 16",
                         Long(offset), Long(bytes), Long(d_.page_bytes));
@@ -193,7 +195,7 @@ class DescCheck {
     DSOPT_CHECK(NeedVector(b.out_bias, "out_bias", d_.hidden, true));
     DSOPT_CHECK(Finite(b.scale, "scale"));
     DSOPT_CHECK(Finite(b.norm_eps, "norm_eps"));
-    return CacheFits(b.cache_offset, 2 * uint64_t{b.kv_heads} * b.head_dim * kPageTokens);
+    return CacheFits(b.cache_offset, 2 * uint64_t{b.kv_heads} * CacheVectorBytes(d_.kv_dtype, b.head_dim));
   }
 
   dsopt_status Mla(const dsopt_mla_block& b) const {
@@ -231,7 +233,8 @@ class DescCheck {
       return WrongBlock("scale is %g", static_cast<double>(b.scale));
     DSOPT_CHECK(Finite(b.norm_eps, "norm_eps"));
     DSOPT_CHECK(Finite(b.latent_eps, "latent_eps"));
-    return CacheFits(b.cache_offset, keys * kPageTokens);
+    return CacheFits(b.cache_offset,
+                     CacheVectorBytes(d_.kv_dtype, b.latent) + CacheVectorBytes(d_.kv_dtype, b.rope_dim));
   }
 
   dsopt_status Activation(dsopt_activation a) const {

@@ -201,10 +201,7 @@ float ScoreScale(const LayerKind& kind) {
 }
 
 uint64_t LayerPageBytes(const LayerKind& kind, dsopt_dtype kv_dtype) {
-  const AttentionSpec& attention = kind.attention;
-  const uint64_t values = kind.mixer == Mixer::kMla ? uint64_t{attention.kv_lora_rank} + attention.rope.dim
-                                                    : 2 * uint64_t{attention.kv_heads} * attention.head_dim;
-  return values * kPageTokens * ElementBytes(kv_dtype);
+  return LayerTokenBytes(kind, kv_dtype) * kPageTokens;
 }
 
 PageLayout MakePageLayout(const ConfigSpec& config, dsopt_dtype kv_dtype) {

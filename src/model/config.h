@@ -7,11 +7,10 @@
 #include <vector>
 
 #include "base/status.h"
+#include "spec/cache_spec.h"
 #include "spec/model_spec.h"
 
 namespace dsopt {
-
-inline constexpr uint32_t kPageTokens = 64;  // positions of one cache page
 
 // Ranges and products that every architecture needs before anything is multiplied or allocated. The message
 // names the field, the value and the limit.

@@ -13,20 +13,6 @@ namespace {
 constexpr size_t kScratchElements = 64 * 1024;
 constexpr uint32_t kMostWorkers = 16;  // more than feed any device
 
-// Bytes that are free on the device now; 0: unknown.
-uint64_t FreeBytes(const Device& device) {
-  const dsopt_backend_api& api = device.api();
-  for (uint32_t i = 0, count = api.device_count(); i < count; ++i) {
-    dsopt_device_info info = {};
-    info.struct_size = sizeof(info);
-    if (api.device_info(i, &info) == DSOPT_OK &&
-        std::strncmp(info.id, device.info().id, sizeof(info.id)) == 0) {
-      return info.memory_free;
-    }
-  }
-  return 0;
-}
-
 // Calls write(first of the target, first of src, count) for each run that a part takes from the tensor's
 // elements [first, first + count).
 template <typename WriteRun>
@@ -124,7 +110,7 @@ Result<uint64_t> ModelLoader::PackedBytes() const {
                  static_cast<unsigned long long>(bytes), device_->info().id,
                  static_cast<unsigned long long>(options_.max_device_bytes));
   }
-  const uint64_t free_bytes = FreeBytes(*device_);
+  const uint64_t free_bytes = device_->FreeBytes();
   if (free_bytes != 0 && bytes > free_bytes) {
     return Error(DSOPT_E_DEVICE_MEMORY, "the weights take %llu bytes on %s, %llu are free",
                  static_cast<unsigned long long>(bytes), device_->info().id,

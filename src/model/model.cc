@@ -72,9 +72,11 @@ Result<std::unique_ptr<const ProgramPlan>> Model::Plan(dsopt_dtype kv_dtype, dso
   }
   if (kv_dtype == DSOPT_DTYPE_DEFAULT)
     kv_dtype = precision == DSOPT_PRECISION_REFERENCE ? DSOPT_F32 : DSOPT_BF16;
-  if (kv_dtype != DSOPT_F32 && kv_dtype != DSOPT_BF16) {
-    return Error(DSOPT_E_UNSUPPORTED, "kv_dtype is %d, expected F32 (%d) or BF16 (%d)",
-                 static_cast<int>(kv_dtype), static_cast<int>(DSOPT_F32), static_cast<int>(DSOPT_BF16));
+  if (!IsCacheType(kv_dtype)) {
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "kv_dtype is %d, expected F32 (%d), BF16 (%d), F8_E4M3 (%d), I8 (%d) or I4 (%d)",
+                 static_cast<int>(kv_dtype), static_cast<int>(DSOPT_F32), static_cast<int>(DSOPT_BF16),
+                 static_cast<int>(DSOPT_F8_E4M3), static_cast<int>(DSOPT_I8), static_cast<int>(DSOPT_I4));
   }
   ASSIGN_OR_RETURN(const Architecture* architecture, FindArchitecture(config().architecture));
   const PageLayout pages = MakePageLayout(config(), kv_dtype);

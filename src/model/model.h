@@ -78,7 +78,7 @@ class Model {
   uint64_t weight_bytes() const { return weight_bytes_.load(std::memory_order_relaxed); }
 
   // kv_dtype DEFAULT: BF16, or F32 with PRECISION_REFERENCE. DSOPT_E_INVALID_STATE before loaded();
-  // DSOPT_E_UNSUPPORTED for a cache type other than F32 and BF16.
+  // DSOPT_E_UNSUPPORTED for what is no cache type.
   Result<std::unique_ptr<const ProgramPlan>> Plan(dsopt_dtype kv_dtype, dsopt_precision precision) const;
 
  private:

@@ -138,11 +138,6 @@ dsopt_dtype WeightDtype(const std::string& name) {
   return name == "f32" ? DSOPT_F32 : name == "f16" ? DSOPT_F16 : DSOPT_BF16;
 }
 
-dsopt_dtype CacheDtype(const EngineOptions& engine) {
-  if (!engine.kv_dtype.empty()) return engine.kv_dtype == "f32" ? DSOPT_F32 : DSOPT_BF16;
-  return engine.precision == "reference" ? DSOPT_F32 : DSOPT_BF16;
-}
-
 // A machine that starts to swap, or kills the process, gives no figure: refuse before loading.
 Status CheckRoom(const dsopt_runtime* runtime, const EngineOptions& engine, uint64_t weight_bytes) {
   const bool on_cpu = engine.device == "cpu" || (engine.device.empty() && dsopt_device_count(runtime) == 1);
@@ -193,7 +188,7 @@ Result<BenchResult> Bench::Decode(const BenchCase& bench) const {
   // Positions seen by the middle one of the measured steps.
   const uint32_t seen = bench.context + bench.warmup + bench.steps / 2;
   result.bytes_per_step =
-      StepWeightBytes(spec_, bench.batch) + bench.batch * StepCacheBytes(spec_, seen, CacheDtype(engine_));
+      StepWeightBytes(spec_, bench.batch) + bench.batch * StepCacheBytes(spec_, seen, engine_.CacheDtype());
   RETURN_IF_ERROR(
       FromApi(dsopt_device_measure_read(runtime_.get(), info_.device, 0, &result.read_bytes_per_second)));
   result.roof_ratio = result.bytes_per_step / (result.decode_ms_p50 * 1e-3 * result.read_bytes_per_second);

@@ -12,9 +12,12 @@ namespace {
 
 const char* OrNull(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
 
-dsopt_dtype KvDtype(const std::string& name) {
-  return name == "bf16" ? DSOPT_BF16 : name == "f32" ? DSOPT_F32 : DSOPT_DTYPE_DEFAULT;
-}
+struct CacheType {
+  const char* name;
+  dsopt_dtype dtype;
+};
+constexpr CacheType kCacheTypes[] = {
+    {"bf16", DSOPT_BF16}, {"fp8", DSOPT_F8_E4M3}, {"int8", DSOPT_I8}, {"int4", DSOPT_I4}, {"f32", DSOPT_F32}};
 
 int DSOPT_CALL OnProgress(void*, float progress) {
   std::fprintf(stderr, "\rloading %3.0f %%%s", static_cast<double>(progress) * 100, progress >= 1 ? "\r\033[K" : "");
@@ -30,7 +33,38 @@ dsopt_model_options ModelOptions(const EngineOptions& engine, uint32_t flags) {
   return options;
 }
 
+dsopt_session_options SessionOptions(const EngineOptions& engine, uint32_t max_streams, uint32_t max_tokens) {
+  dsopt_session_options options = {};
+  options.struct_size = sizeof options;
+  options.max_streams = max_streams;
+  options.max_tokens = engine.context != 0 ? engine.context : max_tokens;
+  options.kv_dtype = engine.CacheDtype();
+  options.precision = engine.precision == "reference" ? DSOPT_PRECISION_REFERENCE : DSOPT_PRECISION_FAST;
+  options.max_cache_bytes = engine.max_cache_bytes;
+  return options;
+}
+
 }  // namespace
+
+dsopt_dtype EngineOptions::CacheDtype() const {
+  for (const CacheType& type : kCacheTypes) {
+    if (kv_dtype == type.name) return type.dtype;
+  }
+  return precision == "reference" ? DSOPT_F32 : DSOPT_BF16;
+}
+
+const char* EngineOptions::CacheName() const {
+  for (const CacheType& type : kCacheTypes) {
+    if (CacheDtype() == type.dtype) return type.name;
+  }
+  return "";
+}
+
+void EngineOptions::DeclareCache(Options* options) {
+  std::vector<std::string> names;
+  for (const CacheType& type : kCacheTypes) names.push_back(type.name);
+  options->Choice("kv-dtype", names, &kv_dtype, "type of the cache; default: bf16, or f32 with reference precision");
+}
 
 Status FromApi(dsopt_status status) {
   if (status >= 0) return {};
@@ -47,8 +81,9 @@ void EngineOptions::DeclareRuntime(Options* options) {
 void EngineOptions::Declare(Options* options) {
   options->Value("device", "ID", &device, "cpu, cuda:0, ...; default: the best one with room");
   options->Choice("precision", {"fast", "reference"}, &precision, "arithmetic; reference computes in f32");
-  options->Choice("kv-dtype", {"bf16", "f32"}, &kv_dtype, "type of the cache; default: by precision");
+  DeclareCache(options);
   options->Value("context", "N", &context, "capacity of the cache in tokens");
+  options->Value("max-cache-bytes", "N", &max_cache_bytes, "refuse a cache of more device memory");
   options->Flag("verify", &verify, "also check the checksums of the decoded weights");
   DeclareRuntime(options);
 }
@@ -88,14 +123,18 @@ Result<dsopt_model_info> ModelInfo(const dsopt_model* model) {
   return info;
 }
 
+Result<dsopt_session_memory> PlanSession(const dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
+                                         uint32_t max_tokens) {
+  const dsopt_session_options options = SessionOptions(engine, max_streams, max_tokens);
+  dsopt_session_memory memory = {};
+  memory.struct_size = sizeof memory;
+  RETURN_IF_ERROR(FromApi(dsopt_session_plan(model, &options, &memory)));
+  return memory;
+}
+
 Result<SessionPtr> OpenSession(dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
                                uint32_t max_tokens) {
-  dsopt_session_options options = {};
-  options.struct_size = sizeof options;
-  options.max_streams = max_streams;
-  options.max_tokens = engine.context != 0 ? engine.context : max_tokens;
-  options.kv_dtype = KvDtype(engine.kv_dtype);
-  options.precision = engine.precision == "reference" ? DSOPT_PRECISION_REFERENCE : DSOPT_PRECISION_FAST;
+  const dsopt_session_options options = SessionOptions(engine, max_streams, max_tokens);
   dsopt_session* session = nullptr;
   RETURN_IF_ERROR(FromApi(dsopt_session_create(model, &options, &session)));
   return SessionPtr(session);

@@ -39,10 +39,14 @@ struct EngineOptions {
   std::string plugins;                // directory; empty: that of libdsopt.so
   uint32_t threads = 0;               // 0: all cores
   uint32_t context = 0;               // KV capacity in tokens; 0: the command's own choice
+  uint64_t max_cache_bytes = 0;       // 0: no cap
   bool verify = false;
 
   void DeclareRuntime(Options* options);  // threads, cpu-variant, plugins
+  void DeclareCache(Options* options);    // kv-dtype
   void Declare(Options* options);         // all
+  dsopt_dtype CacheDtype() const;         // never DEFAULT
+  const char* CacheName() const;          // of that, as --kv-dtype takes it
 };
 
 Result<RuntimePtr> OpenRuntime(const EngineOptions& engine);
@@ -55,6 +59,9 @@ Result<dsopt_model_info> ModelInfo(const dsopt_model* model);
 // max_tokens: KV capacity when the options name none.
 Result<SessionPtr> OpenSession(dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
                                uint32_t max_tokens);
+// What that session would take.
+Result<dsopt_session_memory> PlanSession(const dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
+                                         uint32_t max_tokens);
 Result<StreamPtr> OpenStream(dsopt_session* session);
 // Polls until nothing of the session generates; then the status of `stream`.
 Status Finish(dsopt_session* session, dsopt_stream* stream);

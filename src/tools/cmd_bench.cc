@@ -177,7 +177,7 @@ void Declare(Request* request, std::optional<float>* poll_budget, Options* optio
   options->Value("calls", "N", &request->poll.calls, "with --poll-budget: polls to measure (default 10000)");
   options->Value("device", "ID", &request->engine.device, "cpu, cuda:0, ...; default: the best one with room");
   options->Choice("precision", {"fast", "reference"}, &request->engine.precision, "arithmetic (default fast)");
-  options->Choice("kv-dtype", {"bf16", "f32"}, &request->engine.kv_dtype, "type of the cache; default: by precision");
+  request->engine.DeclareCache(options);
   request->engine.DeclareRuntime(options);
   options->Flag("json", &request->json, "print one JSON object per case");
   options->Check([request, poll_budget]() {

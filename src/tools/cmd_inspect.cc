@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "format/reader.h"
 #include "format/source.h"
+#include "tools/client.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 #include "tools/output.h"
@@ -287,16 +288,43 @@ std::string ChunkTable(const ModelSpec& spec) {
   return text;
 }
 
+// Needs the weights: the workspace depends on how they are packed.
+Result<dsopt_session_memory> PlanOf(const std::string& file, const EngineOptions& engine, uint32_t tokens) {
+  ASSIGN_OR_RETURN(const RuntimePtr runtime, OpenRuntime(engine));
+  ASSIGN_OR_RETURN(const ModelPtr model, OpenModel(runtime.get(), file, engine));
+  return PlanSession(model.get(), engine, 1, tokens);
+}
+
+Json SessionJson(const dsopt_session_memory& m) {
+  return {{"wanted_tokens", m.wanted_tokens},         {"tokens", m.tokens},
+          {"wanted_cache_bytes", m.wanted_cache_bytes}, {"cache_bytes", m.cache_bytes},
+          {"workspace_bytes", m.workspace_bytes},     {"host_bytes", m.host_bytes},
+          {"device_free_bytes", m.device_free_bytes}};
+}
+
+std::string SessionText(const dsopt_session_memory& m) {
+  return Format("\nsession         %u tokens: %llu bytes of cache, %llu of workspace, %llu on the host\n"
+                "                %u tokens fit the cap, %llu bytes of cache; the device has %llu bytes free\n",
+                m.wanted_tokens, static_cast<unsigned long long>(m.wanted_cache_bytes),
+                static_cast<unsigned long long>(m.workspace_bytes), static_cast<unsigned long long>(m.host_bytes),
+                m.tokens, static_cast<unsigned long long>(m.cache_bytes),
+                static_cast<unsigned long long>(m.device_free_bytes));
+}
+
 }  // namespace
 
 int CmdInspect(const Arguments& arguments) {
   std::string file;
   bool json = false, tensors = false, chunks = false;
+  uint32_t session_tokens = 0;
+  EngineOptions engine;
   Options options("inspect", "FILE", "Shows what a .dsopt file contains.");
   options.Positional("FILE", &file, "model file");
   options.Flag("json", &json, "print one JSON object");
   options.Flag("tensors", &tensors, "also list the tensors");
   options.Flag("chunks", &chunks, "also list the chunks");
+  options.Value("session", "N", &session_tokens, "load the weights and print what a session of N tokens takes");
+  engine.Declare(&options);
   if (std::optional<int> code = options.Parse(arguments)) return *code;
 
   Result<std::unique_ptr<Source>> source = OpenFileSource(file, false);
@@ -304,8 +332,15 @@ int CmdInspect(const Arguments& arguments) {
   Result<ModelSpec> spec = ReadModelSpec(**source, DefaultAllocator());
   if (!spec.ok()) return Fail("inspect", spec.status());
   const Totals totals = Sum(*spec);
+  std::optional<dsopt_session_memory> session;
+  if (session_tokens != 0) {
+    const Result<dsopt_session_memory> planned = PlanOf(file, engine, session_tokens);
+    if (!planned.ok()) return Fail("inspect", planned.status());
+    session = *planned;
+  }
   if (json) {
     Json object = FileJson(*spec, totals);
+    if (session.has_value()) object["session"] = SessionJson(*session);
     if (tensors) {
       for (const TensorSpec& tensor : spec->tensors)
         object["tensor_table"].push_back(TensorJson(*spec, tensor));
@@ -317,6 +352,7 @@ int CmdInspect(const Arguments& arguments) {
     return kExitOk;
   }
   std::string text = FileText(*spec, totals);
+  if (session.has_value()) text += SessionText(*session);
   if (tensors) text += TensorTable(*spec);
   if (chunks) text += ChunkTable(*spec);
   const Status printed = Print(Printable(std::move(text)));

@@ -43,14 +43,15 @@ Status Measure(const Request& request) {
                {"tokens", result.tokens},
                {"window", request.perplexity.window},
                {"precision", request.engine.precision},
+               {"kv_dtype", request.engine.CacheName()},
                {"device", info.device},
                {"seconds", seconds}});
     return {};
   }
-  return Print(Format("perplexity %.6f over %u windows of %u tokens (%llu scored) in %.1f s, %s, %s\n",
+  return Print(Format("perplexity %.6f over %u windows of %u tokens (%llu scored) in %.1f s, %s, %s, cache %s\n",
                       result.perplexity, result.windows, request.perplexity.window,
                       static_cast<unsigned long long>(result.tokens), seconds, info.device,
-                      request.engine.precision.c_str()));
+                      request.engine.precision.c_str(), request.engine.CacheName()));
 }
 
 }  // namespace

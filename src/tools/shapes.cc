@@ -5,6 +5,7 @@
 #include <string>
 
 #include "format/writer.h"
+#include "spec/cache_spec.h"
 
 namespace dsopt::tools {
 namespace {
@@ -272,16 +273,14 @@ double StepWeightBytes(const ModelSpec& spec, uint32_t batch) {
 }
 
 double StepCacheBytes(const ModelSpec& spec, uint32_t context, dsopt_dtype kv_dtype) {
-  double values = 0;
+  double bytes = 0;
   for (uint8_t index : spec.config.layers) {
     const LayerKind& kind = spec.config.kinds[index];
     const AttentionSpec& a = kind.attention;
     const uint32_t seen = a.window > 0 ? std::min(context, a.window) : context;
-    const double per_position = kind.mixer == Mixer::kMla ? static_cast<double>(a.kv_lora_rank + a.rope.dim)
-                                                          : 2.0 * a.kv_heads * a.head_dim;
-    values += per_position * seen;
+    bytes += static_cast<double>(LayerTokenBytes(kind, kv_dtype)) * seen;
   }
-  return values * ElementBytes(kv_dtype);
+  return bytes;
 }
 
 }  // namespace dsopt::tools

@@ -77,7 +77,7 @@ AT(dsopt_message, role, 0);
 AT(dsopt_message, content, 8);
 AT(dsopt_message, content_len, 16);
 
-SIZE(dsopt_session_options, 40);
+SIZE(dsopt_session_options, 48);
 AT(dsopt_session_options, struct_size, 0);
 AT(dsopt_session_options, flags, 4);
 AT(dsopt_session_options, max_streams, 8);
@@ -87,6 +87,18 @@ AT(dsopt_session_options, device_slice_us, 20);
 AT(dsopt_session_options, kv_dtype, 24);
 AT(dsopt_session_options, precision, 28);
 AT(dsopt_session_options, native_stream, 32);
+AT(dsopt_session_options, max_cache_bytes, 40);
+
+SIZE(dsopt_session_memory, 56);
+AT(dsopt_session_memory, struct_size, 0);
+AT(dsopt_session_memory, page_tokens, 4);
+AT(dsopt_session_memory, wanted_tokens, 8);
+AT(dsopt_session_memory, tokens, 12);
+AT(dsopt_session_memory, wanted_cache_bytes, 16);
+AT(dsopt_session_memory, cache_bytes, 24);
+AT(dsopt_session_memory, workspace_bytes, 32);
+AT(dsopt_session_memory, host_bytes, 40);
+AT(dsopt_session_memory, device_free_bytes, 48);
 
 SIZE(dsopt_poll_result, 32);
 AT(dsopt_poll_result, struct_size, 0);
@@ -186,6 +198,7 @@ VALUE(DSOPT_F8_E4M3, 4);
 VALUE(DSOPT_I8, 5);
 VALUE(DSOPT_I32, 6);
 VALUE(DSOPT_U8, 7);
+VALUE(DSOPT_I4, 8);
 VALUE(DSOPT_EVENT_TEXT, 1);
 VALUE(DSOPT_EVENT_DONE, 2);
 VALUE(DSOPT_EVENT_ERROR, 3);

@@ -364,6 +364,21 @@ class Text(Base):
         self.assertEqual(self.json("detokenize", model("tiny.dsopt"), *ids)["text"], text)
 
 
+class Session(Base):
+    def test_inspect_says_what_a_session_takes(self):
+        bf16 = self.json("inspect", model("tiny.dsopt"), "--session", 100)["session"]
+        self.assertEqual((bf16["wanted_tokens"], bf16["tokens"]), (128, 128))
+        self.assertEqual(bf16["cache_bytes"], bf16["wanted_cache_bytes"])
+        int4 = self.json("inspect", model("tiny.dsopt"), "--session", 100, "--kv-dtype", "int4")["session"]
+        self.assertLess(int4["cache_bytes"], 0.5 * bf16["cache_bytes"])
+        capped = self.json("inspect", model("tiny.dsopt"), "--session", 100, "--max-cache-bytes",
+                           bf16["cache_bytes"] - 1)["session"]
+        self.assertEqual((capped["wanted_tokens"], capped["tokens"]), (128, 64))
+        self.assertIn(b"128 tokens", self.ok("inspect", model("tiny.dsopt"), "--session", 100).stdout)
+        self.fails(1, "run", model("tiny.dsopt"), "-p", "a", "--context", 100, "--max-cache-bytes", 1000,
+                   says=["max_cache_bytes 1000", "2 pages"])
+
+
 class Perplexity(Base):
     def test_result(self):
         out = self.json("perplexity", model("tiny.dsopt"), model("text.txt"), "--window", 64, "--windows", 5)
@@ -374,6 +389,18 @@ class Perplexity(Base):
         self.assertAlmostEqual(math.log(out["perplexity"]), math.log(reference["perplexity"]), delta=0.05)
         plain = self.ok("perplexity", model("tiny.dsopt"), model("text.txt"), "--window", 64, "--windows", 5)
         self.assertIn(b"perplexity", plain.stdout)
+
+    def test_cache_types(self):
+        arguments = ["perplexity", model("tiny.dsopt"), model("text.txt"), "--window", 64, "--windows", 5]
+        exact = self.json(*arguments, "--precision", "reference")
+        self.assertEqual(exact["kv_dtype"], "f32")
+        self.assertEqual(self.json(*arguments)["kv_dtype"], "bf16")
+        for name, delta in (("fp8", 0.05), ("int8", 0.02), ("int4", 0.2)):
+            coded = self.json(*arguments, "--precision", "reference", "--kv-dtype", name)
+            self.assertEqual(coded["kv_dtype"], name)
+            self.assertNotEqual(coded["perplexity"], exact["perplexity"])
+            self.assertAlmostEqual(math.log(coded["perplexity"]), math.log(exact["perplexity"]), delta=delta)
+        self.fails(2, *arguments, "--kv-dtype", "int3", says=["int3", "int4"])
 
     def test_window_is_scored_like_run_scores_it(self):
         # The first window of two tokens: -log p(t0 | BOS) and -log p(t1 | BOS t0), from two runs with a bias.

@@ -39,6 +39,23 @@ std::vector<ModelShape> AllShapes() {
   };
 }
 
+// Vectors of whole and of broken groups of 32, of fewer values than a register has, and MLA.
+std::vector<ModelShape> CacheShapes() {
+  return {
+      {"cached heads of 64, grouped", 64, 97, {Block(AttentionShape{6, 2, 64}), Block(MlpShape{80})}},
+      {"cached heads of 96, biases, window", 72, 101, {Block(AttentionShape{2, 1, 96, 37, true})}},
+      {"cached heads of 18",
+       64,
+       70,
+       {Block(AttentionShape{3, 3, 18}), Block(AttentionShape{2, 2, 6})},
+       DSOPT_F32},
+      {"cached latents",
+       64,
+       80,
+       {Block(MlaShape{2, 0, 64, 32, 32, 64}), Block(MlaShape{3, 40, 72, 34, 18, 30})}},
+  };
+}
+
 namespace {
 
 std::vector<int32_t> RandomTokens(Random* random, uint32_t vocab, size_t count) {
@@ -129,60 +146,90 @@ void CheckAgainstReference(const Target& target, const ModelShape& shape) {
 }
 
 void CheckBatchInvariance(const Target& target, const ModelShape& shape) {
+  for (const Precision& p : kPrecisions) CheckBatchInvariance(target, shape, p.precision, p.kv);
+}
+
+void CheckBatchInvariance(const Target& target, const ModelShape& shape, dsopt_precision precision,
+                          dsopt_dtype kv_dtype) {
   Random random(Seed() + 1);
   INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
   Target alone = target;
   alone.threads = 1;
   const auto a = RandomTokens(&random, shape.vocab, 29), b = RandomTokens(&random, shape.vocab, 66);
   const uint64_t weights_seed = random();
-  for (const Precision& p : kPrecisions) {
-    CAPTURE(p.precision, p.kv);
-    ProgramOptions options;
-    options.precision = p.precision;
-    options.kv_dtype = p.kv;
-    std::vector<std::vector<float>> expected;
-    {  // all at once, one thread
-      Random same(weights_seed);
-      TestDevice device(alone);
-      TestModel model(&device, shape, &same);
-      TestProgram program(&model, options, &random);
-      expected = program.Run({{0, a}, {1, b}});
-    }
+  CAPTURE(precision, kv_dtype);
+  ProgramOptions options;
+  options.precision = precision;
+  options.kv_dtype = kv_dtype;
+  std::vector<std::vector<float>> expected;
+  {  // all at once, one thread
     Random same(weights_seed);
-    TestDevice device(target);
+    TestDevice device(alone);
     TestModel model(&device, shape, &same);
-    {
-      TestProgram program(&model, options, &random);
-      const auto found = program.Run({{1, b}, {0, a}});
-      for (size_t i = 0; i < b.size(); ++i) RequireSame(found[i], expected[a.size() + i], "other order", i);
-      for (size_t i = 0; i < a.size(); ++i) RequireSame(found[b.size() + i], expected[i], "other order", i);
-    }
-    {
-      TestProgram program(&model, options, &random);
-      const auto found = program.Run({{5, a}}, true);
-      for (size_t i = 0; i < a.size(); ++i) RequireSame(found[i], expected[i], "alone, in slices", i);
-    }
     TestProgram program(&model, options, &random);
-    size_t done_a = 0, done_b = 0;
-    while (done_a < a.size() || done_b < b.size()) {
-      std::vector<TestProgram::Part> parts;
-      const size_t next_a = std::min(a.size(), done_a + random() % 9),
-                   next_b = std::min(b.size(), done_b + random() % 17);
-      if (next_a > done_a)
-        parts.push_back({0, {a.begin() + static_cast<long>(done_a), a.begin() + static_cast<long>(next_a)}});
-      if (next_b > done_b)
-        parts.push_back({1, {b.begin() + static_cast<long>(done_b), b.begin() + static_cast<long>(next_b)}});
-      if (parts.empty()) continue;
-      const auto found = program.Run(parts, random() % 4 == 0);
-      size_t row = 0;
-      for (; done_a < next_a; ++done_a) RequireSame(found[row++], expected[done_a], "chunked", done_a);
-      for (; done_b < next_b; ++done_b)
-        RequireSame(found[row++], expected[a.size() + done_b], "chunked", done_b);
-    }
+    expected = program.Run({{0, a}, {1, b}});
+  }
+  Random same(weights_seed);
+  TestDevice device(target);
+  TestModel model(&device, shape, &same);
+  {
+    TestProgram program(&model, options, &random);
+    const auto found = program.Run({{1, b}, {0, a}});
+    for (size_t i = 0; i < b.size(); ++i) RequireSame(found[i], expected[a.size() + i], "other order", i);
+    for (size_t i = 0; i < a.size(); ++i) RequireSame(found[b.size() + i], expected[i], "other order", i);
+  }
+  {
+    TestProgram program(&model, options, &random);
+    const auto found = program.Run({{5, a}}, true);
+    for (size_t i = 0; i < a.size(); ++i) RequireSame(found[i], expected[i], "alone, in slices", i);
+  }
+  TestProgram program(&model, options, &random);
+  size_t done_a = 0, done_b = 0;
+  while (done_a < a.size() || done_b < b.size()) {
+    std::vector<TestProgram::Part> parts;
+    const size_t next_a = std::min(a.size(), done_a + random() % 9),
+                 next_b = std::min(b.size(), done_b + random() % 17);
+    if (next_a > done_a)
+      parts.push_back({0, {a.begin() + static_cast<long>(done_a), a.begin() + static_cast<long>(next_a)}});
+    if (next_b > done_b)
+      parts.push_back({1, {b.begin() + static_cast<long>(done_b), b.begin() + static_cast<long>(next_b)}});
+    if (parts.empty()) continue;
+    const auto found = program.Run(parts, random() % 4 == 0);
+    size_t row = 0;
+    for (; done_a < next_a; ++done_a) RequireSame(found[row++], expected[done_a], "chunked", done_a);
+    for (; done_b < next_b; ++done_b) RequireSame(found[row++], expected[a.size() + done_b], "chunked", done_b);
   }
 }
 
-void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
+// The codes are those nearest to what float64 computes, and the logits those of float64 attention over what the
+// codes say: both without knowing how a backend reads or writes them.
+void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precision precision,
+                     dsopt_dtype kv_dtype) {
+  Random random(Seed() + 3);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  CAPTURE(precision, kv_dtype);
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  ProgramOptions options;
+  options.precision = precision;
+  options.kv_dtype = kv_dtype;
+  const double tolerance = Tolerance(shape, precision, DSOPT_F32);
+  TestProgram program(&model, options, &random);
+  const auto a = RandomTokens(&random, shape.vocab, 31), b = RandomTokens(&random, shape.vocab, 65);
+  const auto prompt = program.Run({{0, a}, {1, b}});
+  const auto next = program.Run({{1, {5}}, {0, {7}}});  // one row each, over positions of two batches
+  for (uint32_t s = 0; s < 2; ++s) {
+    std::vector<int32_t> tokens = s == 0 ? a : b;
+    tokens.push_back(s == 0 ? 7 : 5);
+    const CacheImage cache = ReadCache(program, s);
+    const ReferenceResult reference = RunReference(model, tokens, &cache);
+    CHECK(reference.worst_cache_error <= tolerance);
+    Compare(prompt, s == 0 ? 0 : a.size(), reference, 0, tokens.size() - 1, tolerance);
+    Compare(next, s == 0 ? 1 : 0, reference, tokens.size() - 1, 1, tolerance);
+  }
+}
+
+void CheckLongContext(const Target& target, uint32_t window, uint32_t length, dsopt_dtype kv_dtype) {
   Random random(Seed() + 2);
   INFO("seed " << Seed() << ", " << target.Name() << ", window " << window << ", " << length << " tokens");
   ModelShape shape{
@@ -194,8 +241,8 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
   TestDevice device(target);
   TestModel model(&device, shape, &random);
   const auto tokens = RandomTokens(&random, shape.vocab, length);
-  const ReferenceResult reference = RunReference(model, tokens);
   ProgramOptions options;
+  options.kv_dtype = kv_dtype;
   options.max_rows = length;
   options.max_pages_per_seq = length / 64 + 1;
   options.page_count = options.max_pages_per_seq + 3;
@@ -203,8 +250,10 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length) {
   {
     TestProgram program(&model, options, &random);
     expected = program.Run({{0, tokens}});
+    const CacheImage cache = kv_dtype == DSOPT_F32 ? CacheImage() : ReadCache(program, 0);
+    const ReferenceResult reference = RunReference(model, tokens, kv_dtype == DSOPT_F32 ? nullptr : &cache);
+    Compare(expected, 0, reference, 0, length, Tolerance(shape, options.precision, DSOPT_F32) * 2);
   }
-  Compare(expected, 0, reference, 0, length, Tolerance(shape, options.precision, options.kv_dtype) * 2);
   options.max_rows = 48;  // smaller buffers: other waves
   TestProgram program(&model, options, &random);
   for (size_t done = 0; done < length;) {

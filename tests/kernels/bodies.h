@@ -16,8 +16,15 @@ void CheckAgainstReference(const Target& target, const ModelShape& shape);
 
 // The same rows alone, together, chunked, sliced, with other thread counts: the same bits.
 void CheckBatchInvariance(const Target& target, const ModelShape& shape);
+void CheckBatchInvariance(const Target& target, const ModelShape& shape, dsopt_precision precision,
+                          dsopt_dtype kv_dtype);
 // A long context (several spans and waves), chunked differently and against the reference.
-void CheckLongContext(const Target& target, uint32_t window, uint32_t length);
+void CheckLongContext(const Target& target, uint32_t window, uint32_t length, dsopt_dtype kv_dtype = DSOPT_F32);
+
+// A cache of F8_E4M3, I8 or I4: what is in it, and what attention makes of that.
+std::vector<ModelShape> CacheShapes();
+void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precision precision,
+                     dsopt_dtype kv_dtype);
 
 // coded_body.cc: weights with an encoding. CodedShapes go through the checks above.
 std::vector<ModelShape> CodedShapes();

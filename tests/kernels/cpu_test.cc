@@ -56,6 +56,35 @@ TEST_CASE("a long context gives the same bits however it was read", "[cpu]") {
   });
 }
 
+constexpr dsopt_dtype kCacheTypes[] = {DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4};
+
+TEST_CASE("a coded cache holds the nearest codes, and attention reads what they say", "[cpu][cache]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : CacheShapes()) {
+      for (const dsopt_dtype type : kCacheTypes) {
+        for (const dsopt_precision p : {DSOPT_PRECISION_REFERENCE, DSOPT_PRECISION_FAST}) {
+          CheckCodedCache(target, shape, p, type);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("with a coded cache, too, a row's bits depend on nothing but the row", "[cpu][cache]") {
+  ForEach([](const Target& target) {
+    for (const ModelShape& shape : CacheShapes()) {
+      for (const dsopt_dtype type : kCacheTypes) CheckBatchInvariance(target, shape, DSOPT_PRECISION_FAST, type);
+    }
+  });
+}
+
+TEST_CASE("a long context in a coded cache gives the same bits however it was read", "[cpu][cache]") {
+  ForEach([](const Target& target) {
+    CheckLongContext(target, 0, 600, DSOPT_F8_E4M3);
+    CheckLongContext(target, 300, 700, DSOPT_I4);
+  });
+}
+
 TEST_CASE("coded weights compute what their codes stand for", "[cpu][coded]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CodedShapes()) CheckAgainstReference(target, shape);

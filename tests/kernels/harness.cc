@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cache_image.h"
+
 namespace dsopt::kernel_test {
 
 uint64_t Seed() {
@@ -302,17 +304,17 @@ void TestModel::AddBlock(size_t index, const BlockShape& block) {
 }
 
 dsopt_program_desc MakeDesc(TestModel* model, const ProgramOptions& o) {
-  const uint64_t bytes = o.kv_dtype == DSOPT_BF16 ? 2 : 4;
   uint64_t offset = 0;
   for (size_t i = 0; i < model->shape.blocks.size(); ++i) {
     const BlockShape& shape = model->shape.blocks[i];
     dsopt_block& block = model->blocks[i + 1];
     if (block.kind == DSOPT_BLOCK_ATTENTION) {
       block.u.attention.cache_offset = offset;
-      offset += 64 * 2 * uint64_t{shape.attention.kv_heads} * shape.attention.head_dim * bytes;
+      offset += 64 * 2 * shape.attention.kv_heads * CacheVectorBytes(o.kv_dtype, shape.attention.head_dim);
     } else if (block.kind == DSOPT_BLOCK_MLA) {
       block.u.mla.cache_offset = offset;
-      offset += 64 * uint64_t{shape.mla.latent + shape.mla.rope_dim} * bytes;
+      offset += 64 * (CacheVectorBytes(o.kv_dtype, shape.mla.latent) +
+                      CacheVectorBytes(o.kv_dtype, shape.mla.rope_dim));
     }
   }
   dsopt_program_desc d = {};

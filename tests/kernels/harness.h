@@ -208,6 +208,9 @@ class TestProgram {
   dsopt_batch Prepare(const std::vector<Part>& parts);
   void Finish(bool sliced = false);  // advances until done
 
+  uint32_t Length(uint32_t sequence) const { return sequences_.at(sequence).length; }
+  const std::vector<int32_t>& Pages(uint32_t sequence) const { return sequences_.at(sequence).pages; }
+
   dsopt_be_program* handle = nullptr;
   TestModel* const model;
   dsopt_program_desc desc;

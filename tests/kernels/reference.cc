@@ -73,8 +73,12 @@ void Softmax(Vec* s) {
 // One block over all positions of one sequence.
 class BlockRunner {
  public:
-  BlockRunner(const TestModel& model, size_t index, ReferenceResult* result)
-      : model_(model), block_(model.blocks[index]), w_(model.weights[index]), result_(result) {}
+  BlockRunner(const TestModel& model, size_t index, const CacheImage* cache, ReferenceResult* result)
+      : model_(model),
+        block_(model.blocks[index]),
+        w_(model.weights[index]),
+        cached_(cache != nullptr ? &(*cache)[index] : nullptr),
+        result_(result) {}
 
   void Run(std::vector<Vec>* x) {
     for (size_t p = 0; p < x->size(); ++p) {
@@ -100,6 +104,20 @@ class BlockRunner {
  private:
   const TestWeight& W(const char* role) const { return *w_.at(role); }
 
+  // own, a vector just computed, becomes what the cache has in its place.
+  void TakeCached(size_t position, size_t vector, double* own) {
+    const CachedVector& cached = (*cached_)[position].vectors[vector];
+    const size_t count = cached.values.size();
+    double squares = 1e-30;
+    for (size_t i = 0; i < count; ++i) squares += own[i] * own[i];
+    const double unit = std::sqrt(squares / static_cast<double>(count));
+    for (size_t i = 0; i < count; ++i) {
+      const double beyond = (std::fabs(cached.values[i] - own[i]) - cached.allowed[i]) / unit;
+      if (!(beyond <= result_->worst_cache_error)) result_->worst_cache_error = beyond;
+      own[i] = cached.values[i];
+    }
+  }
+
   Vec Attention(const Vec& x, size_t p) {
     const dsopt_attention_block& b = block_.u.attention;
     Vec qkv = Linear(W("qkv"), Norm(x, W("norm"), b.norm_eps));
@@ -109,6 +127,10 @@ class BlockRunner {
     keys_.emplace_back(qkv.begin() + static_cast<long>(b.q_heads * d),
                        qkv.begin() + static_cast<long>((b.q_heads + b.kv_heads) * d));
     values_.emplace_back(qkv.begin() + static_cast<long>((b.q_heads + b.kv_heads) * d), qkv.end());
+    for (size_t h = 0; cached_ != nullptr && h < b.kv_heads; ++h) {
+      TakeCached(p, h, &keys_.back()[h * d]);
+      TakeCached(p, b.kv_heads + h, &values_.back()[h * d]);
+    }
     const size_t first = b.window != 0 && p + 1 > b.window ? p + 1 - b.window : 0;
     Vec mixed(b.q_heads * d, 0.0);
     for (size_t h = 0; h < b.q_heads; ++h) {
@@ -141,6 +163,10 @@ class BlockRunner {
     Rotate(model_.ropes[b.rope], p, pe.data());
     keys_.push_back(Norm(c, W("latent_norm"), b.latent_eps));
     values_.push_back(pe);
+    if (cached_ != nullptr) {
+      TakeCached(p, 0, keys_.back().data());
+      TakeCached(p, 1, values_.back().data());
+    }
     Vec mixed(size_t{b.heads} * b.v_dim, 0.0);
     for (size_t h = 0; h < b.heads; ++h) {
       double* head = &q[h * (b.nope + b.rope_dim)];
@@ -220,13 +246,15 @@ class BlockRunner {
   const TestModel& model_;
   const dsopt_block& block_;
   const BlockWeights& w_;
+  const std::vector<CachedPosition>* cached_;  // NULL: what is computed here is what attention reads
   ReferenceResult* result_;
   std::vector<Vec> keys_, values_;
 };
 
 }  // namespace
 
-ReferenceResult RunReference(const TestModel& model, const std::vector<int32_t>& tokens) {
+ReferenceResult RunReference(const TestModel& model, const std::vector<int32_t>& tokens,
+                             const CacheImage* cache) {
   ReferenceResult result;
   result.route_margin.assign(tokens.size(), INFINITY);
   const TestWeight& table = *model.weights[0].at("table");
@@ -237,7 +265,7 @@ ReferenceResult RunReference(const TestModel& model, const std::vector<int32_t>&
     x.emplace_back(row, row + model.shape.hidden);
     for (double& v : x.back()) v *= scale;
   }
-  for (size_t i = 1; i + 1 < model.blocks.size(); ++i) BlockRunner(model, i, &result).Run(&x);
+  for (size_t i = 1; i + 1 < model.blocks.size(); ++i) BlockRunner(model, i, cache, &result).Run(&x);
   const BlockWeights& head = model.weights.back();
   for (const Vec& row : x) {
     result.logits.push_back(Linear(*head.at("weight"), Norm(row, *head.at("norm"), 1e-5f)));

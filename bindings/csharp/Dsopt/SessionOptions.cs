@@ -13,6 +13,12 @@ namespace Dsopt
         F32 = dsopt_dtype.DSOPT_F32,
         /// <summary>16-bit floating point with 8 bits of exponent.</summary>
         BF16 = dsopt_dtype.DSOPT_BF16,
+        /// <summary>8-bit floating point with 4 bits of exponent, scaled: for the cache.</summary>
+        F8 = dsopt_dtype.DSOPT_F8_E4M3,
+        /// <summary>8-bit integers, scaled: for the cache.</summary>
+        I8 = dsopt_dtype.DSOPT_I8,
+        /// <summary>4-bit integers, scaled in groups: for the cache.</summary>
+        I4 = dsopt_dtype.DSOPT_I4,
     }
 
     /// <summary>How a session calculates.</summary>

@@ -77,6 +77,7 @@ class DType(enum.IntEnum):
     BF16 = 3
     F8_E4M3 = 4
     I8 = 5
+    I4 = 8
 
 class Precision(enum.IntEnum):
     FAST = 0

@@ -40,6 +40,20 @@ using LinearFn = void (*)(const void* tile, uint32_t steps, const void* const* i
 enum Code : uint32_t { kInt8 = 0, kFp8 = 1, kInt4 = 2, kLossless12 = 3, kCodeCount = 4 };
 constexpr uint32_t kCodeStepBytes[kCodeCount] = {128, 128, 64, 192};
 
+// A cache of fewer bits: see dsopt_program_desc. The value indexes Kernels::load_coded_keys.
+enum CacheCode : uint32_t { kCacheFp8 = 0, kCacheInt8 = 1, kCacheInt4 = 2, kPlainCache = 3 };
+constexpr uint32_t kCacheGroup = 32;  // values of INT4 that share a word
+
+// The coded vectors of one head in one page, one for each position. Readable for 64 bytes behind every code.
+struct CodedVectors {
+  CacheCode code;
+  uint32_t values;
+  const uint8_t* codes;
+  uint64_t code_stride;  // bytes
+  const uint8_t* words;
+  uint64_t word_stride;
+};
+
 // A bf16 weight that LOSSLESS12 cannot say.
 struct Escape {
   uint32_t step;   // of its tile
@@ -99,7 +113,10 @@ struct Kernels {
   void (*load_keys)(const void* src, Storage storage, uint32_t stride, uint32_t kd, float* kt);
   void (*load_values)(const void* src, Storage storage, uint32_t stride, uint32_t vd, uint32_t first,
                       uint32_t last, float* v);
-  // The same page for linear_bf16: values paired by token, [vd / 64][32][64][2]. NULL with linear_bf16. (Keys:
+  // The same of a coded cache, by CacheCode: into kt [values][64], and v.
+  void (*load_coded_keys[3])(const CodedVectors& src, float* kt);
+  void (*load_coded_values[3])(const CodedVectors& src, uint32_t first, uint32_t last, float* v);
+  // A page of bf16 for linear_bf16: values paired by token, [vd / 64][32][64][2]. NULL with linear_bf16. (Keys:
   // pack16.)
   void (*pair_values)(const uint16_t* src, uint32_t stride, uint32_t vd, uint32_t first, uint32_t last,
                       uint32_t* v);

@@ -105,6 +105,21 @@ TEST_CASE("a page holds all layers one after the other", "[model]") {
   CHECK(MakePageLayout(deepseek, DSOPT_BF16).page_bytes == 2 * (32 + 8) * 64 * 2);
 }
 
+TEST_CASE("a coded cache takes codes and one word of 32 bits for each group", "[model]") {
+  CHECK(CacheVectorBytes(DSOPT_F8_E4M3, 128) == 132);
+  CHECK(CacheVectorBytes(DSOPT_I8, 64) == 68);
+  CHECK(CacheVectorBytes(DSOPT_I4, 128) == 64 + 4 * 4);
+  CHECK(CacheVectorBytes(DSOPT_I4, 72) == 36 + 3 * 4);
+  const ConfigSpec llama = TinySpec({.family = TinyFamily::kLlama}).config;
+  CHECK(MakePageLayout(llama, DSOPT_I8).page_bytes == 2 * (2 * 2 * (16 + 4) * 64));
+  CHECK(MakePageLayout(llama, DSOPT_I4).page_bytes == 2 * (2 * 2 * (8 + 4) * 64));
+  const ConfigSpec deepseek = TinySpec({.family = TinyFamily::kDeepseekV2}).config;
+  CHECK(MakePageLayout(deepseek, DSOPT_F8_E4M3).page_bytes == 2 * (32 + 4 + 8 + 4) * 64);
+  CHECK(MakePageLayout(deepseek, DSOPT_I4).page_bytes == 2 * (16 + 4 + 4 + 4) * 64);
+  CHECK(IsCacheType(DSOPT_I4));
+  CHECK(!IsCacheType(DSOPT_U8));
+}
+
 TEST_CASE("layers in a page start at multiples of 256 bytes", "[model]") {
   ConfigSpec config = TinySpec({.family = TinyFamily::kDeepseekV2}).config;
   for (LayerKind& kind : config.kinds) kind.attention.kv_lora_rank = 33;

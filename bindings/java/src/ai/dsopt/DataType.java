@@ -7,7 +7,13 @@ public enum DataType {
   /** 32-bit floating point. */
   F32(1),
   /** 16-bit floating point with 8 bits of exponent. */
-  BF16(3);
+  BF16(3),
+  /** 8-bit floating point with 4 bits of exponent, scaled. */
+  F8(4),
+  /** 8-bit integers, scaled. */
+  I8(5),
+  /** 4-bit integers, scaled in groups. */
+  I4(8);
 
   final int value;
 
