@@ -22,6 +22,7 @@ Result<SessionOptions> ReadSessionOptions(const dsopt_session_options* in) {
   options.kv_dtype = o.kv_dtype;
   options.precision = o.precision;
   options.native_stream = o.native_stream;
+  options.max_cache_bytes = o.max_cache_bytes;
   return options;
 }
 
@@ -29,6 +30,19 @@ Result<SessionOptions> ReadSessionOptions(const dsopt_session_options* in) {
 }  // namespace dsopt
 
 using namespace dsopt;  // NOLINT: the functions below are the C face of this namespace
+
+dsopt_status dsopt_session_plan(const dsopt_model* model, const dsopt_session_options* options,
+                                dsopt_session_memory* memory) {
+  return Guard([&]() -> Reply {
+    RETURN_IF_NULL(model);
+    RETURN_IF_NULL(memory);
+    RETURN_IF_ERROR(CheckStructSize(memory, "memory"));
+    ASSIGN_OR_RETURN(const SessionOptions session_options, ReadSessionOptions(options));
+    ASSIGN_OR_RETURN(const dsopt_session_memory filled, Session::PlanMemory(*model->impl, session_options));
+    WriteStruct(filled, memory);
+    return DSOPT_OK;
+  });
+}
 
 dsopt_status dsopt_session_create(dsopt_model* model, const dsopt_session_options* options,
                                   dsopt_session** out) {
@@ -84,6 +98,16 @@ dsopt_status dsopt_session_trim(dsopt_session* session) {
     SerialCall call(session->impl);
     RETURN_IF_ERROR(call.status());
     call.session().Trim();
+    return DSOPT_OK;
+  });
+}
+
+dsopt_status dsopt_session_set_cache_limit(dsopt_session* session, uint64_t bytes) {
+  return Guard([&]() -> Reply {
+    RETURN_IF_NULL(session);
+    SerialCall call(session->impl);
+    RETURN_IF_ERROR(call.status());
+    call.session().SetCacheLimit(bytes);
     return DSOPT_OK;
   });
 }

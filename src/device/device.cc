@@ -31,6 +31,17 @@ Status BackendStatus(dsopt_status code, const char* what) {
   return status;
 }
 
+uint64_t Device::FreeBytes() const {
+  for (uint32_t i = 0, count = api_->device_count(); i < count; ++i) {
+    dsopt_device_info now = {};
+    now.struct_size = sizeof now;
+    if (api_->device_info(i, &now) == DSOPT_OK && std::strncmp(now.id, info_.id, sizeof now.id) == 0) {
+      return now.memory_free;
+    }
+  }
+  return 0;
+}
+
 bool Device::CanWriteScales() const {
   constexpr size_t kEnd = offsetof(dsopt_backend_api, weight_write_scales) + sizeof(void*);
   return api_->struct_size >= kEnd && api_->weight_write_scales != nullptr;

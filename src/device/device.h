@@ -56,6 +56,7 @@ class Device {
   dsopt_be_device* handle() const { return handle_; }
   const dsopt_device_info& info() const { return info_; }
 
+  uint64_t FreeBytes() const;  // on the device now; 0: unknown
   // Whether the backend has weight_write_scales, which came after the first tables.
   bool CanWriteScales() const;
   Result<Weight> CreateWeight(const dsopt_weight_desc& desc) const;

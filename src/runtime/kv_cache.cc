@@ -5,13 +5,13 @@
 
 namespace dsopt {
 
-PagePool::PagePool(uint32_t page_count) : references_(page_count, 0) {
+PagePool::PagePool(uint32_t page_count) : references_(page_count, 0), limit_(page_count) {
   free_.reserve(page_count);
   for (uint32_t page = page_count; page > 0; --page) free_.push_back(static_cast<int32_t>(page - 1));
 }
 
 int32_t PagePool::Take() {
-  if (free_.empty()) return -1;
+  if (free_pages() == 0) return -1;
   const int32_t page = free_.back();
   free_.pop_back();
   references_[static_cast<size_t>(page)] = 1;

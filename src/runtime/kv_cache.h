@@ -3,6 +3,7 @@
 #ifndef DSOPT_RUNTIME_KV_CACHE_H_
 #define DSOPT_RUNTIME_KV_CACHE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -10,7 +11,7 @@
 
 namespace dsopt {
 
-// [thread-compatible], but used_pages() is [thread-safe].
+// [thread-compatible], but used_pages() and limit() are [thread-safe].
 class PagePool {
  public:
   explicit PagePool(uint32_t page_count);
@@ -23,13 +24,18 @@ class PagePool {
   uint32_t references(int32_t page) const { return references_[static_cast<size_t>(page)]; }
 
   uint32_t page_count() const { return static_cast<uint32_t>(references_.size()); }
-  uint32_t free_pages() const { return static_cast<uint32_t>(free_.size()); }
+  // Pages that Take would still give: no more than the limit are in use at a time, but for those that were before it
+  // was lowered.
+  uint32_t free_pages() const { return limit() > used_pages() ? limit() - used_pages() : 0; }
+  void SetLimit(uint32_t pages) { limit_.store(std::min(pages, page_count()), std::memory_order_relaxed); }
+  uint32_t limit() const { return limit_.load(std::memory_order_relaxed); }
   uint32_t used_pages() const { return used_.load(std::memory_order_relaxed); }
 
  private:
   std::vector<uint32_t> references_;
   std::vector<int32_t> free_;  // capacity for all pages: Unref never allocates
   std::atomic<uint32_t> used_{0};
+  std::atomic<uint32_t> limit_;
 };
 
 struct PageCopy {

@@ -142,7 +142,7 @@ void Session::AddSlice(const std::shared_ptr<Stream>& stream, const BatchSlice& 
   if (!cache.Reserve(slice.rows, &copy)) {
     return stream->Fail(Error(DSOPT_E_DEVICE_MEMORY,
                               "cache: no free page for %u more tokens after %u; %u of %u pages are in use",
-                              slice.rows, cache.tokens(), pool_.used_pages(), pool_.page_count()));
+                              slice.rows, cache.tokens(), pool_.used_pages(), pool_.limit()));
   }
   if (copy.needed()) {
     if (Status status = program_.CopyPage(copy.to, copy.from); !status.ok()) {
@@ -232,7 +232,13 @@ dsopt_session_stats Session::Stats() const {
   std::lock_guard<std::mutex> lock(stats_mutex_);
   dsopt_session_stats stats = stats_;
   stats.kv_tokens_used = pool_.used_pages() * desc_.page_tokens;
+  stats.kv_tokens_total = pool_.limit() * desc_.page_tokens;
   return stats;
+}
+
+void Session::SetCacheLimit(uint64_t bytes) {
+  const uint64_t pages = bytes != 0 ? bytes / desc_.page_bytes : desc_.page_count;
+  pool_.SetLimit(static_cast<uint32_t>(std::min<uint64_t>(pages, desc_.page_count)));
 }
 
 void Session::Trim() {

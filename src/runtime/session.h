@@ -30,6 +30,7 @@ struct SessionOptions {
   dsopt_dtype kv_dtype = DSOPT_DTYPE_DEFAULT;
   dsopt_precision precision = DSOPT_PRECISION_FAST;
   void* native_stream = nullptr;
+  uint64_t max_cache_bytes = 0;  // 0: no cap
 };
 
 struct PollReport {
@@ -43,6 +44,8 @@ class Session {
  public:
   static Result<std::shared_ptr<Session>> Create(std::shared_ptr<LoadedModel> model,
                                                  const SessionOptions& options);
+  // What Create would take, fit or not.
+  static Result<dsopt_session_memory> PlanMemory(const LoadedModel& model, const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -54,6 +57,8 @@ class Session {
   Status Wait(uint64_t timeout_us);
   void Interrupt() { interrupt_.store(true, std::memory_order_relaxed); }  // [any]
   void Trim();
+  // In whole pages; 0: all that were created.
+  void SetCacheLimit(uint64_t bytes);
   dsopt_session_stats Stats() const;  // [shared]
 
   // ---- streams (session_streams.cc) -----

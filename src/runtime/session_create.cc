@@ -1,6 +1,8 @@
-// session_create.cc - turns options into the sizes of a program and checks that they can be met.
+// session_create.cc - turns options into the sizes of a program, says what they take and checks that it can be
+// met.
 #include <algorithm>
 
+#include "base/checked.h"
 #include "runtime/session.h"
 
 namespace dsopt {
@@ -12,13 +14,17 @@ constexpr uint32_t kScoreRows = 64;           // rows of one batch that can have
 
 uint32_t CeilDiv(uint32_t a, uint32_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-}  // namespace
+struct Sizes {
+  std::unique_ptr<const ProgramPlan> plan;  // desc points into it
+  dsopt_program_desc desc = {};             // at least one page, fitting or not
+  dsopt_program_memory memory = {};         // of desc
+  uint32_t wanted_pages = 0;
+  uint32_t pages = 0;  // of those, what max_cache_bytes has room for
+};
 
-Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> loaded,
-                                                 const SessionOptions& options) {
-  const Model& model = loaded->model();
-  ASSIGN_OR_RETURN(const std::unique_ptr<const ProgramPlan> plan,
-                   model.Plan(options.kv_dtype, options.precision));
+Result<Sizes> Measure(const Model& model, const SessionOptions& options) {
+  Sizes sizes;
+  ASSIGN_OR_RETURN(sizes.plan, model.Plan(options.kv_dtype, options.precision));
   const std::shared_ptr<Device> device = model.device();
   const uint32_t context = model.config().context;
   if (options.max_streams > kMaxStreams) {
@@ -30,31 +36,80 @@ Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> lo
       device->info().preferred_rows != 0 ? device->info().preferred_rows : kDefaultPrefillRows;
   const uint32_t chunk = std::min(options.prefill_chunk != 0 ? options.prefill_chunk : preferred, context);
 
-  dsopt_program_desc desc = {};
+  dsopt_program_desc& desc = sizes.desc;
   desc.struct_size = sizeof desc;
-  plan->Fill(&desc);
+  sizes.plan->Fill(&desc);
   desc.max_rows = std::max(chunk, streams);
   desc.max_seqs = streams;
   desc.max_logit_rows = std::max(streams, std::min(desc.max_rows, kScoreRows));
-  desc.page_count = CeilDiv(options.max_tokens != 0 ? options.max_tokens : context, desc.page_tokens);
+  sizes.wanted_pages = CeilDiv(options.max_tokens != 0 ? options.max_tokens : context, desc.page_tokens);
+  sizes.pages = sizes.wanted_pages;
+  if (options.max_cache_bytes != 0) {
+    sizes.pages =
+        static_cast<uint32_t>(std::min<uint64_t>(sizes.pages, options.max_cache_bytes / desc.page_bytes));
+  }
+  desc.page_count = std::max(sizes.pages, 1u);
   desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(context, desc.page_tokens));
   desc.max_adjust = streams * kMaxBiases;
   desc.max_history = streams * kMaxPenaltyWindow;
   desc.slice_us = options.device_slice_us;
   desc.native_stream = options.native_stream;
+  sizes.memory.struct_size = sizeof sizes.memory;
+  RETURN_IF_ERROR(BackendStatus(device->api().program_plan(device->handle(), &desc, &sizes.memory), "session"));
+  return sizes;
+}
 
-  dsopt_program_memory memory = {};
-  memory.struct_size = sizeof memory;
-  RETURN_IF_ERROR(BackendStatus(device->api().program_plan(device->handle(), &desc, &memory), "session"));
-  const uint64_t total = device->info().memory_total;
+Status CheckFit(const Sizes& sizes, const SessionOptions& options, const dsopt_device_info& device) {
+  const dsopt_program_desc& desc = sizes.desc;
+  if (sizes.pages == 0 || (options.max_tokens != 0 && sizes.pages < sizes.wanted_pages)) {
+    const uint32_t needed = options.max_tokens != 0 ? sizes.wanted_pages : 1;
+    return Error(DSOPT_E_DEVICE_MEMORY,
+                 "session: max_cache_bytes %llu, %llu expected for %u pages of %u tokens and %llu bytes",
+                 static_cast<unsigned long long>(options.max_cache_bytes),
+                 static_cast<unsigned long long>(needed * desc.page_bytes), needed, desc.page_tokens,
+                 static_cast<unsigned long long>(desc.page_bytes));
+  }
+  const dsopt_program_memory& memory = sizes.memory;
+  const uint64_t total = device.memory_total;
   if (total != 0 && (memory.cache_bytes > total || memory.workspace_bytes > total - memory.cache_bytes)) {
     return Error(DSOPT_E_DEVICE_MEMORY, "session: %llu bytes of cache and %llu of workspace, %s has %llu",
                  static_cast<unsigned long long>(memory.cache_bytes),
-                 static_cast<unsigned long long>(memory.workspace_bytes), device->info().id,
+                 static_cast<unsigned long long>(memory.workspace_bytes), device.id,
                  static_cast<unsigned long long>(total));
   }
-  ASSIGN_OR_RETURN(Program program, Program::Create(*device, desc));
-  std::shared_ptr<Session> session(new Session(std::move(loaded), desc, memory));
+  return Status();
+}
+
+}  // namespace
+
+Result<dsopt_session_memory> Session::PlanMemory(const LoadedModel& model, const SessionOptions& options) {
+  ASSIGN_OR_RETURN(const Sizes sizes, Measure(model.model(), options));
+  const uint64_t page_bytes = sizes.desc.page_bytes;
+  const std::optional<uint64_t> wanted_bytes = CheckedMul<uint64_t>(sizes.wanted_pages, page_bytes);
+  if (!wanted_bytes.has_value() || sizes.wanted_pages > UINT32_MAX / sizes.desc.page_tokens) {
+    return Error(DSOPT_E_INVALID_ARGUMENT, "session: %u pages of %llu bytes are more than can be counted",
+                 sizes.wanted_pages, static_cast<unsigned long long>(page_bytes));
+  }
+  dsopt_session_memory memory = {};
+  memory.struct_size = sizeof memory;
+  memory.page_tokens = sizes.desc.page_tokens;
+  memory.wanted_tokens = sizes.wanted_pages * sizes.desc.page_tokens;
+  memory.tokens = sizes.pages * sizes.desc.page_tokens;
+  memory.wanted_cache_bytes = *wanted_bytes;
+  memory.cache_bytes = sizes.pages * page_bytes;
+  memory.workspace_bytes = sizes.memory.workspace_bytes;
+  memory.host_bytes = sizes.memory.host_bytes;
+  memory.device_free_bytes = model.model().device()->FreeBytes();
+  return memory;
+}
+
+Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> loaded,
+                                                 const SessionOptions& options) {
+  ASSIGN_OR_RETURN(const Sizes sizes, Measure(loaded->model(), options));
+  const std::shared_ptr<Device> device = loaded->model().device();
+  RETURN_IF_ERROR(CheckFit(sizes, options, device->info()));
+  ASSIGN_OR_RETURN(Program program, Program::Create(*device, sizes.desc));
+  std::shared_ptr<Session> session(new Session(std::move(loaded), sizes.desc, sizes.memory));
   session->program_ = std::move(program);
   return session;
 }
@@ -69,7 +124,6 @@ Session::Session(std::shared_ptr<LoadedModel> model, const dsopt_program_desc& d
       pool_(desc.page_count),
       batch_(desc) {
   stats_.struct_size = sizeof stats_;
-  stats_.kv_tokens_total = desc.page_count * desc.page_tokens;
   stats_.host_bytes = memory.host_bytes;
   stats_.device_bytes = memory.cache_bytes + memory.workspace_bytes;
 }

@@ -76,7 +76,7 @@ Status Session::Load(Stream* stream, std::span<const uint8_t> buffer) {
   PageCopy copy;
   if (!cache.Reserve(saved.cached_tokens, &copy)) {
     return Error(DSOPT_E_DEVICE_MEMORY, "load: %u pages needed, %u of %u are free",
-                 cache.PagesFor(saved.cached_tokens), pool_.free_pages(), pool_.page_count());
+                 cache.PagesFor(saved.cached_tokens), pool_.free_pages(), pool_.limit());
   }
   RETURN_IF_ERROR(AbandonBatch());
   for (size_t i = 0; i < cache.pages().size(); ++i) {

@@ -176,7 +176,7 @@ TEST_CASE("unknown flags are unsupported", "[capi]") {
   dsopt_session* session = nullptr;
   CHECK_FAILS(DSOPT_E_UNSUPPORTED, dsopt_session_create(f.model.get(), &session_options, &session));
   session_options.flags = 0;
-  session_options.kv_dtype = DSOPT_I8;
+  session_options.kv_dtype = DSOPT_U8;
   CHECK_FAILS(DSOPT_E_UNSUPPORTED, dsopt_session_create(f.model.get(), &session_options, &session));
   session_options.kv_dtype = DSOPT_DTYPE_DEFAULT;
   session_options.precision = static_cast<dsopt_precision>(9);

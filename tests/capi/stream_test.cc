@@ -268,6 +268,82 @@ TEST_CASE("a reference session works and agrees with itself across chunk sizes",
   }
 }
 
+TEST_CASE("a cap in bytes decides how many tokens a session gets, and the plan says so before", "[capi]") {
+  const RuntimePtr runtime = NewRuntime();
+  const ModelPtr model = OpenModel(runtime.get());
+  auto options = Sized<dsopt_session_options>();
+  auto plan = Sized<dsopt_session_memory>(), capped = Sized<dsopt_session_memory>();
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &plan));
+  CHECK(plan.page_tokens == 64);
+  CHECK(plan.tokens == plan.wanted_tokens);
+  CHECK(plan.cache_bytes == plan.wanted_cache_bytes);
+  CHECK(plan.device_free_bytes > 0);
+  REQUIRE(plan.tokens >= 3 * 64);
+  const uint64_t page_bytes = plan.cache_bytes / (plan.tokens / 64);
+  dsopt_session* session = nullptr;
+  const auto measured = [&](const dsopt_session_memory& expected) {
+    REQUIRE_OK(dsopt_session_create(model.get(), &options, &session));
+    const SessionPtr owner(session);
+    auto stats = Sized<dsopt_session_stats>();
+    REQUIRE_OK(dsopt_session_get_stats(session, &stats));
+    CHECK(stats.kv_tokens_total == expected.tokens);
+    CHECK(stats.device_bytes == expected.cache_bytes + expected.workspace_bytes);
+    CHECK(stats.host_bytes == expected.host_bytes);
+    REQUIRE_OK(dsopt_session_set_cache_limit(session, page_bytes));
+    REQUIRE_OK(dsopt_session_get_stats(session, &stats));
+    CHECK(stats.kv_tokens_total == 64);
+  };
+  measured(plan);
+  options.max_cache_bytes = 2 * page_bytes + 5;
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &capped));
+  CHECK(capped.wanted_tokens == plan.wanted_tokens);
+  CHECK(capped.wanted_cache_bytes == plan.wanted_cache_bytes);
+  CHECK(capped.tokens == 128);
+  CHECK(capped.cache_bytes == 2 * page_bytes);
+  measured(capped);
+  options.max_tokens = 129;  // three pages
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &capped));
+  CHECK(capped.wanted_tokens == 192);
+  CHECK(capped.tokens == 128);
+  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_session_create(model.get(), &options, &session));
+  options.max_tokens = 128;
+  measured(capped);
+  options.max_tokens = 0;
+  options.max_cache_bytes = page_bytes - 1;
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &capped));
+  CHECK(capped.tokens == 0);
+  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_session_create(model.get(), &options, &session));
+  options.max_tokens = 0xFFFFFFFF;
+  CHECK_FAILS(DSOPT_E_INVALID_ARGUMENT, dsopt_session_plan(model.get(), &options, &capped));
+}
+
+TEST_CASE("every cache type generates, saves and loads, and takes the bytes it promises", "[capi]") {
+  const RuntimePtr runtime = NewRuntime();
+  const ModelPtr model = OpenModel(runtime.get());
+  uint64_t bf16_bytes = 0;
+  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4}) {
+    CAPTURE(type);
+    auto options = Sized<dsopt_session_options>();
+    options.kv_dtype = type;
+    options.max_streams = 2;
+    auto plan = Sized<dsopt_session_memory>();
+    REQUIRE_OK(dsopt_session_plan(model.get(), &options, &plan));
+    if (type == DSOPT_BF16) bf16_bytes = plan.cache_bytes;
+    CHECK((type == DSOPT_BF16) == (plan.cache_bytes == bf16_bytes));
+    CHECK(plan.cache_bytes <= bf16_bytes);
+    dsopt_session* handle = nullptr;
+    REQUIRE_OK(dsopt_session_create(model.get(), &options, &handle));
+    const SessionPtr session(handle);
+    const StreamPtr first = NewStream(handle, std::string(70, 'h')), second = NewStream(handle);
+    CHECK(Generate(handle, first.get(), 5).finish == DSOPT_FINISH_LENGTH);
+    const std::vector<uint8_t> saved = Save(first.get());
+    REQUIRE_OK(dsopt_stream_load(second.get(), saved.data(), saved.size()));
+    const Output continued = Generate(handle, first.get(), 8);
+    CHECK(continued.tokens.size() == 8);
+    CHECK(Generate(handle, second.get(), 8).tokens == continued.tokens);
+  }
+}
+
 TEST_CASE("statistics count tokens, pages and memory", "[capi]") {
   RuntimePtr runtime = NewRuntime();
   ModelPtr model = OpenModel(runtime.get());

@@ -20,6 +20,28 @@ TEST_CASE("a sequence takes pages as it grows and gives them back when it is cut
   CHECK(pool.used_pages() == 0);
 }
 
+TEST_CASE("a limit lowered below what is held takes nothing away and lets nothing grow", "[kv_cache]") {
+  PagePool pool(6);
+  SequenceCache a(&pool, 8), b(&pool, 8);
+  PageCopy copy;
+  REQUIRE(a.Reserve(24, &copy));
+  a.Commit(24);
+  pool.SetLimit(2);
+  CHECK(pool.limit() == 2);
+  CHECK(pool.used_pages() == 3);
+  CHECK(pool.free_pages() == 0);
+  CHECK(pool.Take() == -1);
+  CHECK(!b.Reserve(1, &copy));
+  CHECK(a.pages().size() == 3);
+  a.Truncate(8);
+  CHECK(pool.free_pages() == 1);
+  CHECK(!b.Reserve(9, &copy));
+  CHECK(b.Reserve(8, &copy));
+  pool.SetLimit(99);
+  CHECK(pool.limit() == 6);
+  CHECK(b.Reserve(32, &copy));
+}
+
 TEST_CASE("a reservation that does not fit changes nothing", "[kv_cache]") {
   PagePool pool(2);
   SequenceCache cache(&pool, 8);

@@ -194,6 +194,37 @@ TEST_CASE("the stream that finds no free page fails and the others go on", "[ses
   CheckTokens(*failed, 60);
 }
 
+TEST_CASE("a lowered cache limit ends the stream that grows next, and no other", "[session]") {
+  SessionOptions options;
+  options.max_streams = 2;
+  options.max_tokens = 64 * 4;
+  Harness h(options);
+  Stream* large = h.NewStream(Prompt(100));
+  Stream* small = h.NewStream(Prompt(10, 1));
+  REQUIRE(h.Generate(large, 10).ok());
+  REQUIRE(h.Generate(small, 10).ok());
+  h.Finish();
+  CHECK(h.session->Stats().kv_tokens_used == 64 * 3);
+  REQUIRE(h.Generate(large, 50).ok());
+  REQUIRE(h.Generate(small, 30).ok());
+  const uint64_t page_bytes = h.model->model().kv_bytes_per_token(DSOPT_BF16) * 64;
+  h.session->SetCacheLimit(2 * page_bytes + 1);  // below what is held
+  CHECK(h.session->Stats().kv_tokens_total == 64 * 2);
+  h.Finish();
+  CHECK(large->LastError().code() == DSOPT_E_DEVICE_MEMORY);
+  CHECK(large->tokens().size() == 129);  // the token after its last page was sampled, but has no place
+  CHECK(small->LastError().code() == DSOPT_OK);
+  CHECK(small->tokens().size() == 50);
+  CheckTokens(*large, 100);
+  CheckTokens(*small, 10);
+  h.session->SetCacheLimit(0);
+  CHECK(h.session->Stats().kv_tokens_total == 64 * 4);
+  REQUIRE(h.Generate(large, 20).ok());
+  h.Finish();
+  CHECK(large->LastError().code() == DSOPT_OK);
+  CheckTokens(*large, 100);
+}
+
 TEST_CASE("a stream that fills the context ends with its length", "[session]") {
   Harness h;
   Stream* stream = h.NewStream(Prompt(1000));
