@@ -1,6 +1,7 @@
-// attention_decode.cu - attention of single rows over the paged bf16 cache: the keys of a row are split over the whole
-// GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
+// attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8): the keys of a row are split
+// over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
 #include "common/attention_warp.cuh"
+#include "common/cache_codes.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -10,27 +11,69 @@ namespace {
 
 constexpr int kWarps = 4, kStages = 3, kHeads = 8;
 
-template <int kDim>
+// A warp has a ring of stages as they lie in the cache; coded: then one stage of bf16, made from the current one.
+template <int kDim, CacheCode kCode>
 struct Geometry {
-  static constexpr int kGroupBytes = kGroupTokens * kDim * 2;  // of K, and of V
-  static constexpr int kStageBytes = 2 * kGroupBytes;
-  static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
+  static constexpr bool kCoded = kCode != CacheCode::kPlain;
+  static constexpr int kGroupBytes = kGroupTokens * kDim * 2;                     // of K, and of V, in bf16
+  static constexpr int kCodeBytes = kGroupTokens * kDim, kScaleBytes = kGroupTokens * 4;  // likewise, in codes
+  static constexpr int kStageBytes = 2 * (kCoded ? kCodeBytes + kScaleBytes : kGroupBytes);
+  static constexpr int kWarpBytes = kStages * kStageBytes + (kCoded ? 2 * kGroupBytes : 0);
+  static constexpr int kRingBytes = kWarps * kWarpBytes;
   static constexpr int kPitch = kDim + 4;
   static constexpr int kPartial = kHeads * (kDim + 2);  // floats: outputs, then maxima, then sums
   static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
 };
 
+// K and V of the 16 tokens from `token` of a page: codes, then the scales of K and of V, to shared address `to`.
+template <class G, int kDim>
+__device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* page, int kv_head, int token, int lane,
+                                          uint32_t to) {
+  const int64_t vector = static_cast<int64_t>(kv_head) * kPageTokens + token;
+  const int64_t all = static_cast<int64_t>(a.kv_heads) * kPageTokens;
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+    const char* codes = page + (vector + part * all) * kDim;
+#pragma unroll
+    for (int i = 0; i < G::kCodeBytes / 512; ++i)
+      CopyAsync16(to + part * G::kCodeBytes + (i * 32 + lane) * 16, codes + (i * 32 + lane) * 16, true);
+  }
+  if (lane < 8) {
+    const char* scales = page + 2 * all * kDim + (vector + lane / 4 * all) * 4;
+    CopyAsync16(to + 2 * G::kCodeBytes + lane * 16, scales + lane % 4 * 16, true);
+  }
+}
+
+// The stage at `from` as bf16 at `to`. Values of tokens >= known are zero.
+template <class G, int kDim, CacheCode kCode>
+__device__ __forceinline__ void ExpandStage(uint32_t from, uint32_t to, int known, int lane) {
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+#pragma unroll
+    for (int i = 0; i < G::kCodeBytes / 512; ++i) {
+      const int chunk = i * 32 + lane, token = chunk / (kDim / 16);
+      const uint32_t scale = LoadShared4(from + 2 * G::kCodeBytes + part * G::kScaleBytes + token * 4);
+      uint4 low, high;
+      Expand16<kCode>(LoadShared16(from + part * G::kCodeBytes + chunk * 16), __uint_as_float(scale), &low, &high);
+      if (part == 1 && token >= known) low = high = uint4{0, 0, 0, 0};
+      StoreShared16(to + part * G::kGroupBytes + chunk * 32, low);
+      StoreShared16(to + part * G::kGroupBytes + chunk * 32 + 16, high);
+    }
+  }
+}
+
 int HeadParts(int q_heads, int kv_heads) { return (q_heads / kv_heads + kHeads - 1) / kHeads; }
 
 // out[row, h] = softmax(scale q . K) V, one row per z
-// q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16
+// q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16; coded: see dsopt_program_desc
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
 // grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
-//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async
-template <int kDim>
+//        96 KiB (128) or 48 KiB (64), coded 82 or 42 KiB: each warp keeps 2 of its 3 groups of 16 tokens in flight with
+//        cp.async
+template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
-  using G = Geometry<kDim>;
+  using G = Geometry<kDim, kCode>;
   extern __shared__ __align__(128) char smem[];
   __shared__ uint32_t ticket;
   LetNextStart();
@@ -47,20 +90,25 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   const int begin = group0 + static_cast<int>(static_cast<int64_t>(groups) * split / splits);
   const int end = group0 + static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / splits);
 
-  const uint32_t ring = SmemAddress(smem) + warp * kStages * G::kStageBytes;
+  const uint32_t ring = SmemAddress(smem) + warp * G::kWarpBytes;
   const auto load = [&](int g, int stage) {
     if (g < end) {
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
-      const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
-      const char* v = k + a.value_offset * 2;
       const uint32_t to = ring + stage * G::kStageBytes;
-      // What lies behind the row's position may be anything, NaNs too, and zero times NaN is not zero.
-      const int known = (position + 1 - g * kGroupTokens) * (kDim / 8);
+      if constexpr (G::kCoded) {
+        LoadCodes<G, kDim>(a, page, kv_head, g % 4 * kGroupTokens, lane, to);
+      } else {
+        const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
+        const char* v = k + a.value_offset * 2;
+        // What lies behind the row's position may be anything, NaNs too, and zero times NaN is not zero.
+        const int known = (position + 1 - g * kGroupTokens) * (kDim / 8);
 #pragma unroll
-      for (int i = 0; i < G::kGroupBytes / 512; ++i) CopyAsync16(to + (i * 32 + lane) * 16, k + (i * 32 + lane) * 16, true);
+        for (int i = 0; i < G::kGroupBytes / 512; ++i)
+          CopyAsync16(to + (i * 32 + lane) * 16, k + (i * 32 + lane) * 16, true);
 #pragma unroll
-      for (int i = 0; i < G::kGroupBytes / 512; ++i)
-        CopyAsync16(to + G::kGroupBytes + (i * 32 + lane) * 16, v + (i * 32 + lane) * 16, i * 32 + lane < known);
+        for (int i = 0; i < G::kGroupBytes / 512; ++i)
+          CopyAsync16(to + G::kGroupBytes + (i * 32 + lane) * 16, v + (i * 32 + lane) * 16, i * 32 + lane < known);
+      }
     }
     CopyAsyncCommit();
   };
@@ -81,7 +129,13 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     CopyAsyncWait<kStages - 2>();
     __syncwarp();
     load(g + (kStages - 1) * kWarps, (i + kStages - 1) % kStages);
-    const uint32_t k = ring + i % kStages * G::kStageBytes;
+    uint32_t k = ring + i % kStages * G::kStageBytes;
+    if constexpr (G::kCoded) {
+      const uint32_t expanded = ring + kStages * G::kStageBytes;
+      ExpandStage<G, kDim, kCode>(k, expanded, position + 1 - g * kGroupTokens, lane);
+      __syncwarp();
+      k = expanded;
+    }
     float s[4];
     state.Scores(k, lane, s);
     const uint2 p = state.Softmax(s, c, first - g * kGroupTokens, position + 1 - g * kGroupTokens, lane);
@@ -183,6 +237,16 @@ int Splits(const Limits& limits, int works, int longest) {
   return splits > 1 ? splits : 1;
 }
 
+template <CacheCode kCode>
+cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args, dim3 grid, int parts) {
+  const dim3 threads(32 * kWarps);
+  if (args.q_dim == 64)
+    return StartLarge(launch, attention_decode_paged<64, kCode>, grid, threads, Geometry<64, kCode>::kRingBytes, args,
+                      parts);
+  return StartLarge(launch, attention_decode_paged<128, kCode>, grid, threads, Geometry<128, kCode>::kRingBytes, args,
+                    parts);
+}
+
 }  // namespace
 
 bool AttentionSupported(int head_dim) { return head_dim == 64 || head_dim == 128; }
@@ -204,11 +268,12 @@ cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   const int splits = Splits(*launch.limits, works, args.longest_decode);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
                   static_cast<unsigned>(args.decode_count));
-  if (args.q_dim == 64)
-    return StartLarge(launch, attention_decode_paged<64>, grid, dim3(32 * kWarps), Geometry<64>::kRingBytes, args,
-                      parts);
-  return StartLarge(launch, attention_decode_paged<128>, grid, dim3(32 * kWarps), Geometry<128>::kRingBytes, args,
-                    parts);
+  switch (args.cache.code) {
+    case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args, grid, parts);
+    case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args, grid, parts);
+    case CacheCode::kPlain: break;
+  }
+  return StartDecode<CacheCode::kPlain>(launch, args, grid, parts);
 }
 
 }  // namespace dsopt_cuda

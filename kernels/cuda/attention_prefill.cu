@@ -1,5 +1,5 @@
-// attention_prefill.cu - causal attention of many rows of one sequence over the paged bf16 cache, on mma.sync
-// (sm_80 and newer). Head dimensions 64 and 128; sliding window.
+// attention_prefill.cu - causal attention of many rows of one sequence over the paged cache (bf16, fp8, int8), on
+// mma.sync (sm_80 and newer). Head dimensions 64 and 128; sliding window.
 //
 // Hierarchy of tiles, with the bytes each level moves per query head and tile of 128 rows over `keys` keys:
 //   registers     16 query rows per warp, their scores and outputs, for the whole pass over the keys
@@ -7,6 +7,7 @@
 //   L2            the query heads of a KV head run next to each other and share the pages: keys * kDim * 4 per head
 //   DRAM          a page comes in once per tile of rows and KV head: keys * kDim * 4 / (query heads per KV head)
 #include "common/attention_tile.cuh"
+#include "common/cache_codes.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -24,7 +25,8 @@ constexpr int SharedBytes() {
 // q, out [rows, q_heads, kDim] bf16   cache pages [kv_heads, 64, kDim] K then V, bf16
 // grid   (q_heads, row tiles of one sequence, longest first) x 256 threads; 96 KiB (128) or 48 KiB (64)
 //        2 stages of cp.async: the next page loads while this one is used      bound: tensor cores (mma.sync)
-template <int kDim>
+//        coded: a page is expanded to bf16 by the threads that load it
+template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArgs a) {
   extern __shared__ __align__(128) char smem[];
   constexpr int kChunks = kDim / 8;
@@ -45,10 +47,28 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
   }
   const auto load = [&](int page_index, int stage) {
     const char* page = a.cache.base + static_cast<uint64_t>(pages[page_index]) * a.cache.page_bytes;
-    const char* k = page + static_cast<int64_t>(kv_head) * kPageTokens * kDim * 2;
-    const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
     const uint32_t to = base_kv + stage * 2 * kPageTokens * kDim * 2;
     const int known = p0 + rows - page_index * kPageTokens;  // what lies behind may be anything, NaNs too
+    if constexpr (kCode != CacheCode::kPlain) {
+      const int64_t heads = a.kv_heads;
+      const float* scales = reinterpret_cast<const float*>(page + 2 * heads * kPageTokens * kDim);
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const int64_t first = (part * heads + kv_head) * kPageTokens;
+#pragma unroll
+        for (int j = 0; j < kPageTokens * kDim / 16 / kThreads; ++j) {
+          const int i = tid + j * kThreads, r = i / (kDim / 16), c = i % (kDim / 16) * 2;
+          uint4 low, high;
+          Expand16<kCode>(reinterpret_cast<const uint4*>(page + first * kDim)[i], scales[first + r], &low, &high);
+          if (part == 1 && r >= known) low = high = uint4{0, 0, 0, 0};
+          StoreShared16(TileAt<kDim>(to + part * kPageTokens * kDim * 2, r, c), low);
+          StoreShared16(TileAt<kDim>(to + part * kPageTokens * kDim * 2, r, c + 1), high);
+        }
+      }
+      return;
+    }
+    const char* k = page + static_cast<int64_t>(kv_head) * kPageTokens * kDim * 2;
+    const char* v = k + static_cast<int64_t>(a.kv_heads) * kPageTokens * kDim * 2;
 #pragma unroll
     for (int j = 0; j < kPageTokens * kChunks / kThreads; ++j) {
       const int i = tid + j * kThreads, r = i / kChunks, c = i % kChunks;
@@ -96,13 +116,23 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
   }
 }
 
+template <CacheCode kCode>
+cudaError_t StartPrefill(const Launch& launch, const AttentionArgs& args, dim3 grid) {
+  if (args.q_dim == 64)
+    return StartLarge(launch, attention_prefill_paged<64, kCode>, grid, dim3(kThreads), SharedBytes<64>(), args);
+  return StartLarge(launch, attention_prefill_paged<128, kCode>, grid, dim3(kThreads), SharedBytes<128>(), args);
+}
+
 }  // namespace
 
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args) {
   const dim3 grid(static_cast<unsigned>(args.q_heads), static_cast<unsigned>(args.tile_count));
-  if (args.q_dim == 64)
-    return StartLarge(launch, attention_prefill_paged<64>, grid, dim3(kThreads), SharedBytes<64>(), args);
-  return StartLarge(launch, attention_prefill_paged<128>, grid, dim3(kThreads), SharedBytes<128>(), args);
+  switch (args.cache.code) {
+    case CacheCode::kFp8: return StartPrefill<CacheCode::kFp8>(launch, args, grid);
+    case CacheCode::kInt8: return StartPrefill<CacheCode::kInt8>(launch, args, grid);
+    case CacheCode::kPlain: break;
+  }
+  return StartPrefill<CacheCode::kPlain>(launch, args, grid);
 }
 
 }  // namespace dsopt_cuda

@@ -1,5 +1,6 @@
 // elementwise.cu - what touches every value of a row once: embedding, RMSNorm, rotary embedding with the append
 // to the cache, the latent preparation of MLA, the gated activation behind a library product. No products here.
+#include "common/cache_codes.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -155,6 +156,63 @@ __global__ __launch_bounds__(256) void rope_append(AppendArgs a) {
   }
 }
 
+constexpr int kAppendWarps = 8, kMaxPairs = 2;  // heads of up to 128 values
+
+// q = rope(q); cache <- codes and scales of rope(k), v
+// bytes  rows * (q + 2 kv) * head_dim * (4 + 1)    bound: latency
+// grid   (rows, 4) x 8 warps; a warp owns a head, a lane up to 2 pairs of its values
+template <CacheCode kCode>
+__global__ __launch_bounds__(32 * kAppendWarps) void rope_append_coded(AppendArgs a) {
+  LetNextStart();
+  WaitForPrevious();
+  const int row = blockIdx.x, half = a.head_dim / 2, heads = a.q_heads + 2 * a.kv_heads, lane = threadIdx.x % 32;
+  const int position = a.cache.positions[row];
+  const CacheSlot slot = FindSlot(a.cache, row);
+  const float* in = a.qkv + static_cast<int64_t>(row) * heads * a.head_dim;
+  for (int head = blockIdx.y * kAppendWarps + threadIdx.x / 32; head < heads; head += kAppendWarps * gridDim.y) {
+    const bool value = head >= a.q_heads + a.kv_heads;
+    int d[kMaxPairs][2] = {};
+    float x[kMaxPairs][2] = {}, largest = 0, zero = 0;
+#pragma unroll
+    for (int j = 0; j < kMaxPairs; ++j) {
+      const int i = lane + 32 * j;
+      if (i >= half) continue;
+      d[j][0] = 2 * i;
+      d[j][1] = 2 * i + 1;
+      if (!value) PairOf(a.rope, i, &d[j][0], &d[j][1]);
+      const float first = in[head * a.head_dim + d[j][0]], second = in[head * a.head_dim + d[j][1]];
+      float c = 1, s = 0;
+      if (!value && i < a.rope.dim / 2) Rotation(a.rope, position, i, &c, &s);
+      x[j][0] = first * c - second * s;
+      x[j][1] = second * c + first * s;
+      largest = fmaxf(largest, fmaxf(fabsf(x[j][0]), fabsf(x[j][1])));
+      zero += x[j][0] * 0.0f + x[j][1] * 0.0f;  // NaN, once there is an infinity or NaN
+    }
+    if (head < a.q_heads) {
+      const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head) * a.head_dim;
+#pragma unroll
+      for (int j = 0; j < kMaxPairs; ++j) {
+        if (lane + 32 * j >= half) continue;
+        StoreAs(a.q, at + d[j][0], x[j][0], a.q_bf16);
+        StoreAs(a.q, at + d[j][1], x[j][1], a.q_bf16);
+      }
+      continue;
+    }
+    float inverse;
+    const float scale = ScaleOf<kCode>(WarpMax(largest), WarpSum(zero) == 0, &inverse);
+    const int64_t vector = static_cast<int64_t>(head - a.q_heads) * kPageTokens + slot.token;  // K heads, then V heads
+    uint8_t* codes = reinterpret_cast<uint8_t*>(slot.page) + vector * a.head_dim;
+#pragma unroll
+    for (int j = 0; j < kMaxPairs; ++j) {
+      if (lane + 32 * j >= half) continue;
+      codes[d[j][0]] = CodeOf<kCode>(x[j][0], inverse);
+      codes[d[j][1]] = CodeOf<kCode>(x[j][1], inverse);
+    }
+    const int64_t code_bytes = static_cast<int64_t>(2) * a.kv_heads * kPageTokens * a.head_dim;
+    if (lane == 0) reinterpret_cast<float*>(slot.page + code_bytes)[vector] = scale;
+  }
+}
+
 // cache <- rmsnorm(latent) | rope(k_pe); q_nope <- T(q); q_cat[rope part] <- rope(q_pe)
 // bytes  rows * (heads * (nope + rope) * 6 + (latent + rope) * 6)     bound: latency
 // grid   (rows, parts) x 256 threads; heads are dealt over the parts, part 0 also does the latent and the shared key
@@ -230,6 +288,12 @@ cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inne
 }
 
 cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args) {
+  if (args.cache.code != CacheCode::kPlain) {
+    if (args.head_dim > 64 * kMaxPairs) return cudaErrorInvalidValue;
+    return Start(launch, args.cache.code == CacheCode::kFp8 ? rope_append_coded<CacheCode::kFp8>
+                                                            : rope_append_coded<CacheCode::kInt8>,
+                 dim3(static_cast<unsigned>(args.rows), 4), dim3(32 * kAppendWarps), 0, args);
+  }
   return Start(launch, rope_append, dim3(static_cast<unsigned>(args.rows), 4), dim3(256), 0, args);
 }
 

@@ -56,6 +56,8 @@ struct RopeArgs {
   bool interleaved;
   float scale;
 };
+// How keys and values are written: see dsopt_program_desc. kPlain: f32 or bf16.
+enum class CacheCode : uint8_t { kPlain, kFp8, kInt8 };
 // Where rows find their cache.
 struct CacheArgs {
   char* base;               // cache + cache_offset of the layer
@@ -65,6 +67,7 @@ struct CacheArgs {
   const int* positions;     // [rows]
   const int* row_seq;       // [rows]
   bool bf16;
+  CacheCode code;           // not kPlain: bf16 is false. RopeAppend, AttentionDecode, AttentionPrefill
 };
 inline constexpr int kPageTokens = 64;
 

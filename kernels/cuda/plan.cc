@@ -92,6 +92,24 @@ dsopt_shared::DescLimits LimitsOfKernels() {
   return limits;
 }
 
+// Where the rules of all backends allow more than the kernels take.
+dsopt_status CheckCache(const dsopt_be_device& device, const dsopt_program_desc& d) {
+  if (d.kv_dtype == DSOPT_I4)
+    return Fail(device.host, DSOPT_E_UNSUPPORTED,
+                "program: kv_dtype %d (I4): the CUDA backend has F32, BF16, F8_E4M3 and I8", static_cast<int>(d.kv_dtype));
+  if (CacheCodeOf(d) == CacheCode::kPlain) return DSOPT_OK;
+  const bool fast = d.precision == DSOPT_PRECISION_FAST;
+  for (uint32_t i = 0; i < d.block_count; ++i) {
+    const dsopt_block& block = d.blocks[i];
+    if (block.kind != DSOPT_BLOCK_MLA && block.kind != DSOPT_BLOCK_ATTENTION) continue;
+    if (block.kind == DSOPT_BLOCK_MLA || !FastAttention(d, block.u.attention, fast))
+      return Fail(device.host, DSOPT_E_UNSUPPORTED,
+                  "program: layer %u: kv_dtype %d on CUDA takes attention with heads of 64 or 128, in fast precision",
+                  block.layer, static_cast<int>(d.kv_dtype));
+  }
+  return DSOPT_OK;
+}
+
 }  // namespace
 
 InputLayout LayOutInput(const InputCounts& c) {
@@ -119,7 +137,7 @@ InputLayout LayOutInput(const InputCounts& c) {
 }
 
 bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast) {
-  return fast && desc.kv_dtype == DSOPT_BF16 && AttentionSupported(static_cast<int>(block.head_dim));
+  return fast && desc.kv_dtype != DSOPT_F32 && AttentionSupported(static_cast<int>(block.head_dim));
 }
 
 bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast) {
@@ -279,6 +297,7 @@ bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fas
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
   DSOPT_CUDA_RETURN_IF_ERROR(
       dsopt_shared::CheckProgram(device.host, &device, FactsOfWeight, LimitsOfKernels(), d));
+  DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d));
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);

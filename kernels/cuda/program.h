@@ -81,6 +81,10 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
 // Buffers of one block from `base` on; returns the bytes they take. base may be null to ask for the size.
 uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& desc, const dsopt_block& block, bool fast,
                      char* base, BlockBuffers* out);
+inline CacheCode CacheCodeOf(const dsopt_program_desc& desc) {
+  if (desc.kv_dtype == DSOPT_F8_E4M3) return CacheCode::kFp8;
+  return desc.kv_dtype == DSOPT_I8 ? CacheCode::kInt8 : CacheCode::kPlain;
+}
 // Which attention kernels a block gets.
 bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast);
 bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast);

@@ -17,7 +17,7 @@ const float* VectorOf(const dsopt_be_weight* weight) {
 
 CacheArgs dsopt_be_program::CacheOf(uint64_t cache_offset) const {
   return {cache_ + cache_offset, desc.page_bytes, batch_.page_table, batch_.page_stride,
-          batch_.positions,      batch_.row_seq,  desc.kv_dtype == DSOPT_BF16};
+          batch_.positions,      batch_.row_seq,  desc.kv_dtype == DSOPT_BF16, CacheCodeOf(desc)};
 }
 
 cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {

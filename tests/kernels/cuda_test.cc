@@ -72,6 +72,22 @@ TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
   }
 }
 
+TEST_CASE("a coded cache on the GPU holds the nearest codes, and attention reads what they say", "[cuda][cache]") {
+  const ModelShape shapes[] = {
+      {"coded attention 64", 256, 520, {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
+      {"coded attention 128, groups of 4, window", 136, 97, {Block(AttentionShape{8, 2, 128, 37})}},
+      {"coded attention 128, groups of 16", 128, 130, {Block(AttentionShape{16, 1, 128})}},
+      {"coded attention 64, one head each, biases", 192, 256, {Block(AttentionShape{3, 3, 64, 0, true})}},
+  };
+  for (const ModelShape& shape : shapes) {
+    for (const dsopt_dtype type : {DSOPT_F8_E4M3, DSOPT_I8}) {
+      DYNAMIC_SECTION(shape.name << ", type " << type) {
+        CheckCodedCache(Gpu(), shape, DSOPT_PRECISION_FAST, type);
+      }
+    }
+  }
+}
+
 TEST_CASE("weight_fill on the GPU follows its recipe", "[cuda]") { CheckFill(Gpu()); }
 TEST_CASE("a token drawn on the GPU is the one a float64 sampler draws", "[cuda]") {
   CheckSamplingSteps(Gpu());
