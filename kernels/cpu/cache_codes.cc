@@ -117,12 +117,6 @@ CacheCode CacheCodeOf(dsopt_dtype kv_dtype) {
   }
 }
 
-uint64_t CacheVectorBytes(dsopt_dtype kv_dtype, uint32_t values) {
-  const CacheCode code = CacheCodeOf(kv_dtype);
-  if (code == kPlainCache) return uint64_t{values} * (kv_dtype == DSOPT_BF16 ? 2 : 4);
-  return uint64_t{CacheCodeBytes(code, values)} + CacheWordBytes(code, values);
-}
-
 CodedPlace PlaceHeads(CacheCode code, uint32_t values, uint64_t codes, uint64_t words) {
   CodedPlace place = {};
   place.values = values;

@@ -19,9 +19,6 @@ constexpr uint32_t CacheWordBytes(CacheCode code, uint32_t values) {
   return 4 * (code == kCacheInt4 ? static_cast<uint32_t>(DivUp(values, kCacheGroup)) : 1);
 }
 
-// Bytes of one vector in a page: of any cache type.
-uint64_t CacheVectorBytes(dsopt_dtype kv_dtype, uint32_t values);
-
 // Where the vectors of one kind (K, V, latent, rotated part) lie in a layer's part of a page.
 struct CodedPlace {
   uint32_t values;

@@ -93,18 +93,20 @@ dsopt_shared::DescLimits LimitsOfKernels() {
 }
 
 // Where the rules of all backends allow more than the kernels take.
-dsopt_status CheckCache(const dsopt_be_device& device, const dsopt_program_desc& d) {
+// fast: the program runs on tensor cores.
+dsopt_status CheckCache(const dsopt_be_device& device, const dsopt_program_desc& d, bool fast) {
   if (d.kv_dtype == DSOPT_I4)
     return Fail(device.host, DSOPT_E_UNSUPPORTED,
-                "program: kv_dtype %d (I4): the CUDA backend has F32, BF16, F8_E4M3 and I8", static_cast<int>(d.kv_dtype));
+                "program: kv_dtype %d (I4): the CUDA backend has F32, BF16, F8_E4M3 and I8",
+                static_cast<int>(d.kv_dtype));
   if (CacheCodeOf(d) == CacheCode::kPlain) return DSOPT_OK;
-  const bool fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_block& block = d.blocks[i];
     if (block.kind != DSOPT_BLOCK_MLA && block.kind != DSOPT_BLOCK_ATTENTION) continue;
     if (block.kind == DSOPT_BLOCK_MLA || !FastAttention(d, block.u.attention, fast))
       return Fail(device.host, DSOPT_E_UNSUPPORTED,
-                  "program: layer %u: kv_dtype %d on CUDA takes attention with heads of 64 or 128, in fast precision",
+                  "program: layer %u: kv_dtype %d on CUDA takes attention with heads of 64 or 128, and bf16 or "
+                  "encoded matrices in fast precision",
                   block.layer, static_cast<int>(d.kv_dtype));
   }
   return DSOPT_OK;
@@ -297,10 +299,10 @@ bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fas
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
   DSOPT_CUDA_RETURN_IF_ERROR(
       dsopt_shared::CheckProgram(device.host, &device, FactsOfWeight, LimitsOfKernels(), d));
-  DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d));
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
+  DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d, p.fast));
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
   if (p.fast && HasPacked(d)) {
     partial = PackedPartialFloats(device.limits);

@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "cache_layout.h"
 #include "check.h"
 
 namespace dsopt_shared {
@@ -84,7 +85,7 @@ class DescCheck {
       return Wrong(bad, "page_bytes is %llu, a multiple of 256 expected",
                    static_cast<unsigned long long>(d_.page_bytes));
     }
-    if (d_.kv_dtype != DSOPT_F32 && d_.kv_dtype != DSOPT_BF16 && CacheCodeOf(d_.kv_dtype) == kPlainCache) {
+    if (!IsCacheType(d_.kv_dtype)) {
       return Wrong(DSOPT_E_UNSUPPORTED, "kv_dtype %d, F32, BF16, F8_E4M3, I8 or I4 expected",
                    static_cast<int>(d_.kv_dtype));
     }
