@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <new>
 
@@ -12,8 +13,8 @@ namespace dsopt_cpu {
 struct LosslessState {
   struct Run {
     Run* next;
-    uint64_t row, run;  // row over all matrices
-    uint64_t filled;
+    uint64_t row, run;   // row over all matrices
+    uint64_t filled[2];  // a bit per value: a write that failed may come again
     uint16_t values[kLosslessRun];
     Memory memory;
   };
@@ -96,13 +97,14 @@ dsopt_status AddPart(dsopt_be_weight* w, uint64_t row, uint64_t run, uint64_t at
     Memory memory;
     const dsopt_status status = Allocate(w->device->host, sizeof(Run), "part of a weight", &memory);
     if (status != DSOPT_OK) return status;
-    *link = new (memory.data) Run{nullptr, row, run, 0, {}, memory};
+    *link = new (memory.data) Run{nullptr, row, run, {}, {}, memory};
   }
   Run* part = *link;
   std::memcpy(part->values + at, src, count * 2);
-  part->filled += count;
+  for (uint64_t i = at; i < at + count; ++i) part->filled[i / 64] |= uint64_t{1} << i % 64;
   const uint64_t length = Min(kLosslessRun, w->cols - run * kLosslessRun);
-  if (part->filled < length) return DSOPT_OK;
+  if (static_cast<uint64_t>(std::popcount(part->filled[0]) + std::popcount(part->filled[1])) < length)
+    return DSOPT_OK;
   *link = part->next;
   const dsopt_status status = PackRun(w, row / w->rows, row % w->rows, run, part->values, length);
   Memory memory = part->memory;
@@ -211,7 +213,6 @@ dsopt_status PackLossless(dsopt_be_weight* w, uint64_t first, uint64_t count, co
     return Fail(w->device->host, DSOPT_E_INVALID_STATE, "weight '%s': elements were written twice", w->name);
   }
   const uint8_t* src = static_cast<const uint8_t*>(data);
-  w->coded.lossless->written += count;
   for (uint64_t left = count; left > 0;) {
     const uint64_t row = first / w->cols, col = first % w->cols, run = col / kLosslessRun,
                    at = col % kLosslessRun;
@@ -229,16 +230,27 @@ dsopt_status PackLossless(dsopt_be_weight* w, uint64_t first, uint64_t count, co
     left -= done;
     src += done * 2;
   }
-  return w->coded.lossless->written == Elements(*w) ? FinishLossless(w) : DSOPT_OK;
+  if (w->coded.lossless->written + count == Elements(*w)) return FinishLossless(w);
+  w->coded.lossless->written += count;
+  return DSOPT_OK;
 }
 
 dsopt_status FinishLossless(dsopt_be_weight* w) {
   LosslessState* s = w->coded.lossless;
-  const uint64_t count = s->found_count, tiles = w->batch * w->tiles;
-  std::sort(s->found, s->found + count, [](const Found& a, const Found& b) {
+  const uint64_t tiles = w->batch * w->tiles;
+  std::sort(s->found, s->found + s->found_count, [](const Found& a, const Found& b) {
     if (a.tile != b.tile) return a.tile < b.tile;
     return a.escape.step != b.escape.step ? a.escape.step < b.escape.step : a.escape.place < b.escape.place;
   });
+  // Once each, also where a failed write was repeated.
+  s->found_count = static_cast<uint64_t>(std::unique(s->found, s->found + s->found_count,
+                                                     [](const Found& a, const Found& b) {
+                                                       return a.tile == b.tile &&
+                                                              a.escape.step == b.escape.step &&
+                                                              a.escape.place == b.escape.place;
+                                                     }) -
+                                         s->found);
+  const uint64_t count = s->found_count;
   const uint64_t list_bytes = count * sizeof(Escape), bytes = list_bytes + (tiles + 1) * sizeof(uint32_t);
   Memory memory;
   dsopt_status status = DSOPT_OK;

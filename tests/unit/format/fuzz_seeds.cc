@@ -38,6 +38,40 @@ std::vector<uint8_t> Unwrapped(const std::vector<uint8_t>& file) {
   return Joined(seed, std::span(file).subspan(spec->chunks[0].offset));
 }
 
+// A small matrix in every encoding, with its scales and offsets.
+std::vector<TensorSpec> CodedTensors() {
+  const struct {
+    const char* name;
+    dsopt_encoding encoding;
+    dsopt_dtype dtype;
+    uint32_t group_rows, group_cols;
+    bool has_offset;
+  } cases[] = {{"a", DSOPT_ENCODING_LOSSLESS12, DSOPT_BF16, 0, 0, false},
+               {"b", DSOPT_ENCODING_INT8, DSOPT_I8, 0, 16, true},
+               {"c", DSOPT_ENCODING_FP8, DSOPT_F8_E4M3, 128, 128, false},
+               {"d", DSOPT_ENCODING_INT4, DSOPT_U8, 1, 32, true}};
+  std::vector<TensorSpec> tensors;
+  for (const auto& c : cases) {
+    TensorSpec codes;
+    codes.name = c.name;
+    codes.encoding = c.encoding;
+    codes.dtype = c.dtype;
+    codes.shape = {9, 40};
+    codes.group_rows = c.group_rows;
+    codes.group_cols = c.group_cols;
+    codes.has_offset = c.has_offset;
+    tensors.push_back(codes);
+    TensorSpec scales;
+    scales.dtype = DSOPT_F16;
+    scales.shape = ScalesShape(codes);
+    scales.name = ScalesName(c.name);
+    if (HasScales(c.encoding)) tensors.push_back(scales);
+    scales.name = OffsetsName(c.name);
+    if (c.has_offset) tensors.push_back(scales);
+  }
+  return tensors;
+}
+
 }  // namespace
 
 TEST_CASE("seeds of the fuzz targets", "[.seeds]") {
@@ -52,6 +86,12 @@ TEST_CASE("seeds of the fuzz targets", "[.seeds]") {
   synthetic.tokenizer = {};
   WriteSeed("container", "synthetic", Joined({0}, WriteFile(synthetic, {}, options)));
   WriteSeed("container", "synthetic_unwrapped", Unwrapped(WriteFile(synthetic, {}, options)));
+
+  ModelSpec coded = synthetic;
+  coded.tensors = CodedTensors();
+  const auto coded_data = SmallData(coded, 2);
+  WriteSeed("container", "encodings", Joined({0}, WriteFile(coded, coded_data, options)));
+  WriteSeed("container", "encodings_unwrapped", Unwrapped(WriteFile(coded, coded_data, options)));
 
   ChunkEncoder encoder(1);
   ChunkSpec chunk;

@@ -103,7 +103,7 @@ std::vector<std::vector<uint8_t>> SmallData(const ModelSpec& spec, uint32_t seed
     if (tensor.synthetic) continue;
     uint64_t count = 1;
     for (uint64_t extent : tensor.shape) count *= extent;
-    std::vector<uint8_t> bytes(count * ElementBytes(tensor.dtype));
+    std::vector<uint8_t> bytes(BytesOf(tensor, count));
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(random());
     if (tensor.dtype == DSOPT_BF16) {
       for (size_t i = 0; i < count; ++i) {
