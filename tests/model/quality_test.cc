@@ -1,5 +1,5 @@
 // quality_test.cc - the trained checkpoints with encoded weights: lossless12 gives the perplexity of bf16 to
-// the last bit, the others stay near it. A few windows: tests/bench/quality.sh measures all.
+// the last bit, the others stay near it. A few windows: tests/bench/weights_quality.sh measures more.
 #include "needs_data.h"
 
 #include <cmath>
