@@ -38,7 +38,7 @@ Status Workspace(const dsopt_ops& ops, dsopt_op id, const void* args, Need* need
                  static_cast<int>(id));
   }
   OpArgs checked;
-  Operands operands(op->name, *ops.device, true);
+  Operands operands(op->name, *ops.device);
   RETURN_IF_ERROR(op->check(args, &operands, &checked));
   return FindNeed(*ops.device, *op, checked, need);
 }
@@ -64,7 +64,7 @@ Status Run(const dsopt_ops& ops, dsopt_op id, const void* args, const dsopt_laun
   const Device& device = *ops.device;
   const Operator& op = *FindOperator(id);
   OpArgs checked;
-  Operands operands(op.name, device, false);
+  Operands operands(op.name, device);
   RETURN_IF_ERROR(op.check(args, &operands, &checked));
   Need need;
   RETURN_IF_ERROR(FindNeed(device, op, checked, &need));

@@ -25,7 +25,7 @@ ChunkBufferBytes LargestChunk(const ModelSpec& spec, Source& source) {
   ChunkBufferBytes bytes;
   for (const ChunkSpec& chunk : spec.chunks) {
     bytes.stored = std::max(bytes.stored, chunk.stored_size);
-    bytes.raw = std::max(bytes.raw, chunk.raw_size);
+    if (chunk.codec != Codec::kStored) bytes.raw = std::max(bytes.raw, chunk.raw_size);
   }
   if (spec.chunks.empty() || !source.View(spec.chunks[0].offset, 1).empty()) bytes.stored = 0;
   return bytes;

@@ -1,5 +1,4 @@
 // verify_encoding.cc - the rules for tensors whose values are coded: see dsopt_encoding and TensorSpec.
-#include <algorithm>
 #include <string>
 
 #include "format/range_check.h"
@@ -11,21 +10,20 @@ namespace {
 using ull = unsigned long long;
 
 struct Coding {
-  const char* name;
   dsopt_dtype dtype;
   const char* dtype_name;
   bool offsets;  // may have them
 };
 
 // By dsopt_encoding.
-constexpr Coding kCodings[] = {{"plain", DSOPT_DTYPE_DEFAULT, "any", false},
-                               {"lossless12", DSOPT_BF16, "bf16", false},
-                               {"int8", DSOPT_I8, "i8", true},
-                               {"fp8", DSOPT_F8_E4M3, "f8_e4m3", false},
-                               {"int4", DSOPT_U8, "u8", true}};
+constexpr Coding kCodings[] = {{DSOPT_DTYPE_DEFAULT, "any", false},
+                               {DSOPT_BF16, "bf16", false},
+                               {DSOPT_I8, "i8", true},
+                               {DSOPT_F8_E4M3, "f8_e4m3", false},
+                               {DSOPT_U8, "u8", true}};
 
 std::string Where(const TensorSpec& tensor) {
-  return std::string(kCodings[tensor.encoding].name) + " tensor '" + tensor.name + "'";
+  return std::string(EncodingName(tensor.encoding)) + " tensor '" + tensor.name + "'";
 }
 
 Status WrongGroups(const TensorSpec& tensor, const char* expected) {
@@ -67,9 +65,8 @@ Status VerifyCoding(const TensorSpec& tensor) {
 // The scales or offsets of an encoded tensor.
 Result<const TensorSpec*> FindCompanion(const std::vector<TensorSpec>& tensors, const TensorSpec& codes,
                                         const std::string& name) {
-  const auto it = std::lower_bound(tensors.begin(), tensors.end(), name,
-                                   [](const TensorSpec& t, const std::string& n) { return t.name < n; });
-  if (it == tensors.end() || it->name != name) {
+  const TensorSpec* it = FindTensor(tensors, name);
+  if (it == nullptr) {
     return Error(DSOPT_E_CORRUPT, "%s: tensor '%s' is missing", Where(codes).c_str(), name.c_str());
   }
   if (it->encoding != DSOPT_ENCODING_PLAIN || it->synthetic ||

@@ -47,7 +47,10 @@ Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::files
   ASSIGN_OR_RETURN(Writer writer, Writer::Create(output.string(), std::move(spec), options.writer));
   const CopyOptions copy = {options.cancel, options.progress};
   TensorCopier copier(writer, copy, summary.raw_bytes);
-  for (const TensorSource& source : map.tensors) RETURN_IF_ERROR(copier.Copy(source));
+  for (TensorSource& source : map.tensors) {
+    RETURN_IF_ERROR(copier.Copy(source));
+    source.pieces.clear();  // and what they have read ahead or kept
+  }
   RETURN_IF_ERROR(writer.Finish());
   std::error_code error;
   summary.file_bytes = std::filesystem::file_size(output, error);

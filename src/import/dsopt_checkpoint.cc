@@ -72,10 +72,7 @@ class CodedDsopt : public EncodedSource {
       return checkpoint_.Read(tensor_, first * cols(), {bytes, elements});
     buffer_.resize(elements / 2);
     RETURN_IF_ERROR(checkpoint_.Read(tensor_, first * cols() / 2, buffer_));
-    for (size_t i = 0; i < buffer_.size(); ++i) {
-      dst[2 * i] = static_cast<int8_t>((buffer_[i] & 15) - 8);
-      dst[2 * i + 1] = static_cast<int8_t>((buffer_[i] >> 4) - 8);
-    }
+    UnpackInt4(buffer_.data(), buffer_.size(), dst);
     return {};
   }
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override {
@@ -140,9 +137,7 @@ Result<std::unique_ptr<DsoptCheckpoint>> DsoptCheckpoint::Open(const std::filesy
 }
 
 const TensorSpec* DsoptCheckpoint::Find(const std::string& name) const {
-  const auto it = std::lower_bound(spec_.tensors.begin(), spec_.tensors.end(), name,
-                                   [](const TensorSpec& t, const std::string& n) { return t.name < n; });
-  return it != spec_.tensors.end() && it->name == name ? &*it : nullptr;
+  return FindTensor(spec_.tensors, name);
 }
 
 // All chunks of a tensor but the last have chunk_bytes raw bytes: verify.h.

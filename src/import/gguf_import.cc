@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "import/hf_description.h"
-#include "import/shape_text.h"
 #include "import/tokenizer_import.h"
 
 namespace dsopt {
@@ -134,13 +133,13 @@ class Mapper {
     const GgufTensor* tensor = checkpoint_.Find(name);
     if (tensor == nullptr) {
       return Error(DSOPT_E_CORRUPT, "gguf: tensor '%s' is missing, expected shape %s", name.c_str(),
-                   ImportedShapeText(shape).c_str());
+                   ShapeText(shape).c_str());
     }
     const bool joined =
         shape.size() == 3 && tensor->shape == std::vector<uint64_t>{shape[0] * shape[1], shape[2]};
     if (tensor->shape != shape && !joined) {
       return Error(DSOPT_E_CORRUPT, "gguf: tensor '%s' has shape %s, expected %s from the metadata",
-                   name.c_str(), ImportedShapeText(tensor->shape).c_str(), ImportedShapeText(shape).c_str());
+                   name.c_str(), ShapeText(tensor->shape).c_str(), ShapeText(shape).c_str());
     }
     used_.insert(tensor);
     return tensor;

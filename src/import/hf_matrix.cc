@@ -1,7 +1,6 @@
 #include "import/hf_matrix.h"
 
 #include "base/float_types.h"
-#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -53,11 +52,11 @@ Result<const SafetensorsEntry*> RequireEntry(const SafetensorsCheckpoint& checkp
   const SafetensorsEntry* entry = checkpoint.Find(name);
   if (entry == nullptr) {
     return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' is missing, expected shape %s", name.c_str(),
-                 ImportedShapeText(shape).c_str());
+                 ShapeText(shape).c_str());
   }
   if (entry->shape != shape) {
     return Error(DSOPT_E_CORRUPT, "checkpoint: tensor '%s' has shape %s, expected %s from config.json",
-                 name.c_str(), ImportedShapeText(entry->shape).c_str(), ImportedShapeText(shape).c_str());
+                 name.c_str(), ShapeText(entry->shape).c_str(), ShapeText(shape).c_str());
   }
   for (const char* type : types) {
     if (entry->dtype_name != type) continue;

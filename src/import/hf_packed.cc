@@ -5,14 +5,13 @@
 
 #include "base/float_types.h"
 #include "import/hf_matrix.h"
-#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
 
 constexpr uint64_t kStripeBytes = 32u << 20;  // of codes
-// AWQ (gemm): nibble i of a word belongs to output kAwqOrder[i] of its eight.
-constexpr uint8_t kAwqOrder[8] = {0, 2, 4, 6, 1, 3, 5, 7};
+// AWQ (gemm): output i of a word's eight is in nibble kAwqNibble[i].
+constexpr uint8_t kAwqNibble[8] = {0, 4, 1, 5, 2, 6, 3, 7};
 
 struct Entries {
   const SafetensorsEntry *codes = nullptr, *zeros = nullptr, *scales = nullptr;
@@ -109,7 +108,7 @@ class PackedMatrix : public MatrixSource {
   bool IsAwq() const { return quantization_.method == HfMethod::kAwq; }
   // Code i of a word of outputs; of AWQ, of output i.
   uint8_t CodeOf(uint32_t word, uint64_t i) const {
-    if (IsAwq()) i = std::find(kAwqOrder, kAwqOrder + 8, i) - kAwqOrder;
+    if (IsAwq()) i = kAwqNibble[i];
     return static_cast<uint8_t>(word >> (quantization_.bits * i) & ((1u << quantization_.bits) - 1));
   }
 
@@ -215,7 +214,7 @@ Result<std::unique_ptr<MatrixSource>> OpenPackedMatrix(const SafetensorsCheckpoi
   if (shape.size() != 2 || outputs % per_word != 0 || (!awq && inputs % per_word != 0)) {
     return Error(DSOPT_E_UNSUPPORTED,
                  "checkpoint: tensor '%s.qweight' stands for shape %s, expected multiples of %llu",
-                 base.c_str(), ImportedShapeText(shape).c_str(), static_cast<unsigned long long>(per_word));
+                 base.c_str(), ShapeText(shape).c_str(), static_cast<unsigned long long>(per_word));
   }
   const uint64_t groups = inputs / group_size + (inputs % group_size != 0 ? 1 : 0);
   const std::vector<uint64_t> packed = {awq ? inputs : inputs / per_word, awq ? outputs / per_word : outputs};

@@ -4,7 +4,6 @@
 
 #include "base/float_types.h"
 #include "import/hf_matrix.h"
-#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -71,9 +70,9 @@ class ScaledMatrix : public EncodedSource {
     }
     return Error(DSOPT_E_CORRUPT,
                  "checkpoint: tensor '%s' has shape %s, expected one scale, one for each of %llu rows%s",
-                 scale_.name.c_str(), ImportedShapeText(scale_.shape).c_str(),
+                 scale_.name.c_str(), ShapeText(scale_.shape).c_str(),
                  static_cast<unsigned long long>(rows()),
-                 fp8 && quantization.block_rows != 0 ? (" or " + ImportedShapeText(grid)).c_str() : "");
+                 fp8 && quantization.block_rows != 0 ? (" or " + ShapeText(grid)).c_str() : "");
   }
 
   Result<bool> UsesLeastCode() const {

@@ -20,9 +20,6 @@ class QuantisingSource : public MatrixSource {
   QuantisingSource(std::unique_ptr<MatrixSource> from, const Coding& coding, const EncodeOptions& options)
       : MatrixSource(from->name(), from->type(), from->shape()), from_(std::move(from)), options_(options) {
     static_cast<Coding&>(form_) = coding;
-    const uint64_t groups = GroupsAcross(coding, cols());
-    scales_.resize(rows() * groups);
-    if (coding.has_offset) offsets_.resize(rows() * groups);
   }
 
   Status ReadValues(uint64_t first, uint64_t count, dsopt_dtype to, uint8_t* dst) override {
@@ -33,6 +30,10 @@ class QuantisingSource : public MatrixSource {
     RETURN_IF_ERROR(from_->ReadValues(first, count, DSOPT_F32, reinterpret_cast<uint8_t*>(values_.data())));
     EncodeRows(form_, values_.data(), count, cols(), options_, &coded_);
     const uint64_t groups = GroupsAcross(form_, cols());
+    if (scales_.empty()) {
+      scales_.resize(rows() * groups);
+      if (form_.has_offset) offsets_.resize(rows() * groups);
+    }
     std::copy(coded_.scales.begin(), coded_.scales.end(),
               scales_.begin() + static_cast<ptrdiff_t>(first * groups));
     std::copy(coded_.offsets.begin(), coded_.offsets.end(),
@@ -41,10 +42,7 @@ class QuantisingSource : public MatrixSource {
       std::memcpy(dst, coded_.codes.data(), coded_.codes.size());
       return {};
     }
-    for (size_t i = 0; i < coded_.codes.size(); ++i) {
-      dst[2 * i] = static_cast<int8_t>((coded_.codes[i] & 15) - 8);
-      dst[2 * i + 1] = static_cast<int8_t>((coded_.codes[i] >> 4) - 8);
-    }
+    UnpackInt4(coded_.codes.data(), coded_.codes.size(), dst);
     return {};
   }
   Status ReadScales(uint64_t first, uint64_t count, float* scales, float* offsets) override {

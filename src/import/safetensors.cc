@@ -5,7 +5,6 @@
 
 #include "base/checked.h"
 #include "import/json_file.h"
-#include "import/shape_text.h"
 
 namespace dsopt {
 namespace {
@@ -174,7 +173,7 @@ Status CheckSize(const SafetensorsEntry& entry) {
   }
   if (bytes && *bytes == entry.bytes) return {};
   return Error(DSOPT_E_CORRUPT, "safetensors: tensor '%s' %s %s has %llu bytes, expected %s",
-               entry.name.c_str(), entry.dtype_name.c_str(), ImportedShapeText(entry.shape).c_str(),
+               entry.name.c_str(), entry.dtype_name.c_str(), ShapeText(entry.shape).c_str(),
                static_cast<unsigned long long>(entry.bytes),
                bytes ? std::to_string(*bytes).c_str() : "a size below 2^64");
 }

@@ -11,15 +11,8 @@ namespace {
 
 constexpr int kMostUnknownNames = 8;  // in the log
 
-const TensorSpec* FindTensor(const ModelSpec& spec, const std::string& name) {
-  const auto it =
-      std::lower_bound(spec.tensors.begin(), spec.tensors.end(), name,
-                       [](const TensorSpec& tensor, const std::string& n) { return tensor.name < n; });
-  return it != spec.tensors.end() && it->name == name ? &*it : nullptr;
-}
-
 Result<const TensorSpec*> RequireTensor(const ModelSpec& spec, const WeightPart& part) {
-  const TensorSpec* tensor = FindTensor(spec, part.tensor);
+  const TensorSpec* tensor = FindTensor(spec.tensors, part.tensor);
   if (tensor == nullptr) {
     return Error(DSOPT_E_CORRUPT, "tensor '%s' is missing, expected shape %s", part.tensor.c_str(),
                  ShapeText(part.shape).c_str());
@@ -51,11 +44,6 @@ Status CheckSyntheticParts(const WeightDeclaration& declaration,
                  first.name.c_str(), tensor->name.c_str(), declaration.name.c_str());
   }
   return {};
-}
-
-const char* EncodingName(dsopt_encoding encoding) {
-  static const char* const names[] = {"plain", "lossless12", "int8", "fp8", "int4"};
-  return names[encoding];
 }
 
 bool MayBeEncoded(const WeightDeclaration& declaration) {
@@ -135,15 +123,6 @@ void LogUnknown(const ModelSpec& spec, const std::set<const TensorSpec*>& used, 
 
 }  // namespace
 
-std::string ShapeText(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) {
-    if (i != 0) text += ", ";
-    text += std::to_string(shape[i]);
-  }
-  return text + "]";
-}
-
 uint64_t CountParameters(const std::vector<WeightDeclaration>& declarations) {
   uint64_t count = 0;
   for (const WeightDeclaration& declaration : declarations) {
@@ -157,7 +136,7 @@ namespace {
 // Synthetic scales are the backend's own choice.
 bool HalfScales(const ModelSpec& spec, const std::vector<const TensorSpec*>& tensors) {
   return std::all_of(tensors.begin(), tensors.end(), [&spec](const TensorSpec* tensor) {
-    return tensor->synthetic || FindTensor(spec, ScalesName(tensor->name))->dtype == DSOPT_F16;
+    return tensor->synthetic || FindTensor(spec.tensors, ScalesName(tensor->name))->dtype == DSOPT_F16;
   });
 }
 
@@ -235,14 +214,14 @@ class PlanMaker {
   }
   // The reader has seen that the tensors of scales and offsets are there (VerifyEncodings).
   void AddScales(uint32_t weight, const WeightPart& part, const TensorSpec& tensor) {
-    const TensorSpec* scales = FindTensor(spec_, ScalesName(tensor.name));
+    const TensorSpec* scales = FindTensor(spec_.tensors, ScalesName(tensor.name));
     used_.insert(scales);
     TensorPlan* plan = Target(*scales);
     plan->scales = true;
     plan_.scale_parts.push_back(ScalePart(declarations_[weight], part, tensor));
     plan->targets.push_back({weight, &plan_.scale_parts.back()});
     if (!tensor.has_offset) return;
-    plan->offsets = FindTensor(spec_, OffsetsName(tensor.name));
+    plan->offsets = FindTensor(spec_.tensors, OffsetsName(tensor.name));
     used_.insert(plan->offsets);
   }
 

@@ -70,8 +70,5 @@ struct LoadPlan {
 Result<LoadPlan> MakeLoadPlan(const std::vector<WeightDeclaration>& declarations, const ModelSpec& spec,
                               const Logger& log);
 
-// "[4096, 2048]"
-std::string ShapeText(const std::vector<uint64_t>& shape);
-
 }  // namespace dsopt
 #endif  // DSOPT_MODEL_WEIGHTS_H_

@@ -101,8 +101,7 @@ Lattice LatticeOf(const dsopt_tensor& view, uint64_t element_bytes, uint32_t dim
 
 uint64_t DtypeBytes(dsopt_dtype dtype) { return dtype == DSOPT_F32 || dtype == DSOPT_I32 ? 4 : 2; }
 
-Operands::Operands(const char* op, const Device& device, bool planning)
-    : op_(op), device_(device), planning_(planning) {}
+Operands::Operands(const char* op, const Device& device) : op_(op), device_(device) {}
 
 namespace {
 
@@ -307,7 +306,6 @@ bool Disjoint(const dsopt_tensor& a, uint64_t a_element, uint64_t a_extent, cons
 }  // namespace
 
 Status Operands::CheckMemory() const {
-  if (planning_) return Status();
   for (uint32_t i = 0; i < count_; ++i) RETURN_IF_ERROR(CheckPointer(entries_[i]));
   for (uint32_t i = 0; i < count_; ++i) {
     const Entry& output = entries_[i];

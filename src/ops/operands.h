@@ -34,8 +34,8 @@ struct Expected {
 
 class Operands {
  public:
-  // op: for messages. planning: the memory behind the operands may not exist yet.
-  Operands(const char* op, const Device& device, bool planning);
+  // op: for messages.
+  Operands(const char* op, const Device& device);
   Operands(const Operands&) = delete;
   Operands& operator=(const Operands&) = delete;
 
@@ -58,7 +58,6 @@ class Operands {
   Status Unsupported(const char* name, const char* format, ...) const __attribute__((format(printf, 3, 4)));
 
   bool on_host() const { return device_.info().kind == DSOPT_DEVICE_CPU; }
-  bool planning() const { return planning_; }
 
  private:
   static constexpr uint32_t kMaxOperands = 20;  // of any operator, with its workspace
@@ -79,7 +78,6 @@ class Operands {
 
   const char* op_;
   const Device& device_;
-  bool planning_;
   uint32_t count_ = 0;
   Entry entries_[kMaxOperands];
 };

@@ -21,7 +21,6 @@ Status CheckRope(const Operands& operands, const dsopt_qkv_args& a, int64_t head
 // Where k and v go: pages of a cache or one row per token.
 Status CheckTargets(Operands* operands, dsopt_qkv_args* a, int64_t tokens, int64_t head_dim) {
   if (a->k == nullptr) return operands->Wrong("k", "NULL, expected a tensor");
-  RETURN_IF_ERROR(CheckStructSize(a->k, "k"));
   dsopt_tensor k;
   RETURN_IF_ERROR(ReadStruct(a->k, "k", &k));
   if (k.ndim != kPageDims && k.ndim != kTokenDims) {

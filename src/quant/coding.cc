@@ -7,23 +7,6 @@ uint64_t DivideUp(uint64_t value, uint64_t by) { return value / by + (value % by
 
 }  // namespace
 
-const char* EncodingName(dsopt_encoding encoding) {
-  switch (encoding) {
-    case DSOPT_ENCODING_PLAIN:
-      return "plain";
-    case DSOPT_ENCODING_LOSSLESS12:
-      return "lossless12";
-    case DSOPT_ENCODING_INT8:
-      return "int8";
-    case DSOPT_ENCODING_FP8:
-      return "fp8";
-    case DSOPT_ENCODING_INT4:
-      return "int4";
-    default:
-      return "unknown";
-  }
-}
-
 dsopt_dtype CodeType(dsopt_encoding encoding) {
   switch (encoding) {
     case DSOPT_ENCODING_LOSSLESS12:
@@ -50,6 +33,13 @@ uint64_t GroupsAcross(const Coding& coding, uint64_t cols) {
 uint64_t CodeBytes(const Coding& coding, uint64_t elements) {
   return coding.encoding == DSOPT_ENCODING_INT4 ? elements / 2
                                                 : elements * ElementBytes(CodeType(coding.encoding));
+}
+
+void UnpackInt4(const uint8_t* bytes, uint64_t count, int8_t* codes) {
+  for (uint64_t i = 0; i < count; ++i) {
+    codes[2 * i] = static_cast<int8_t>((bytes[i] & 15) - 8);
+    codes[2 * i + 1] = static_cast<int8_t>((bytes[i] >> 4) - 8);
+  }
 }
 
 void SetCoding(const Coding& coding, TensorSpec* tensor) {

@@ -19,8 +19,6 @@ struct Coding {
   bool operator==(const Coding&) const = default;
 };
 
-// "plain", "lossless12", "int8", "fp8", "int4".
-const char* EncodingName(dsopt_encoding encoding);
 // Type of the elements: PLAIN has none of its own (DSOPT_DTYPE_DEFAULT).
 dsopt_dtype CodeType(dsopt_encoding encoding);
 
@@ -29,6 +27,8 @@ uint64_t GroupsDown(const Coding& coding, uint64_t rows);
 uint64_t GroupsAcross(const Coding& coding, uint64_t cols);
 // Bytes of the codes of `elements` (int4: an even number).
 uint64_t CodeBytes(const Coding& coding, uint64_t elements);
+// The two codes of each byte, the low half first: -8 to 7.
+void UnpackInt4(const uint8_t* bytes, uint64_t count, int8_t* codes);
 
 // Sets encoding, dtype, groups and raw_bytes of a tensor that has its name and shape; at least two dimensions.
 void SetCoding(const Coding& coding, TensorSpec* tensor);

@@ -26,7 +26,6 @@ Status CheckRequest(const WeightsRequest& request);
 std::optional<dsopt_encoding> EncodingOf(std::string_view word);
 
 enum class TensorKind { kEmbedding, kHead, kMatrix, kMixture, kOther };
-inline constexpr int kTensorKinds = 5;
 // By its canonical name (model/names.h) and shape.
 TensorKind KindOf(const std::string& name, const std::vector<uint64_t>& shape);
 // "embedding", "head", "attention and mlp", "experts", "norms, biases, routers, latent k/v up".

@@ -3,6 +3,7 @@
 #ifndef DSOPT_SPEC_MODEL_SPEC_H_
 #define DSOPT_SPEC_MODEL_SPEC_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -116,6 +117,30 @@ struct TensorSpec {
   uint64_t synthetic_seed = 0;
   float synthetic_mean = 0.0f, synthetic_stddev = 0.0f;
 };
+
+// "plain", "lossless12", "int8", "fp8", "int4".
+inline const char* EncodingName(dsopt_encoding encoding) {
+  switch (encoding) {
+    case DSOPT_ENCODING_PLAIN: return "plain";
+    case DSOPT_ENCODING_LOSSLESS12: return "lossless12";
+    case DSOPT_ENCODING_INT8: return "int8";
+    case DSOPT_ENCODING_FP8: return "fp8";
+    case DSOPT_ENCODING_INT4: return "int4";
+    default: return "unknown";
+  }
+}
+// "[4096, 2048]", for messages.
+inline std::string ShapeText(const std::vector<uint64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+// In tensors sorted by name; NULL: none has it.
+inline const TensorSpec* FindTensor(const std::vector<TensorSpec>& tensors, const std::string& name) {
+  const auto it = std::lower_bound(tensors.begin(), tensors.end(), name,
+                                   [](const TensorSpec& tensor, const std::string& n) { return tensor.name < n; });
+  return it != tensors.end() && it->name == name ? &*it : nullptr;
+}
 
 // int8, fp8 or int4: values are codes with scales.
 inline bool HasScales(dsopt_encoding encoding) {

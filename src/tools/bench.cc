@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/clock.h"
+#include "spec/cache_spec.h"
 #include "tools/output.h"
 #include "tools/shapes.h"
 #include "tools/system_info.h"
@@ -11,7 +12,6 @@
 namespace dsopt::tools {
 namespace {
 
-constexpr uint32_t kPageTokens = 64;      // capacity is given out in pages of this many positions
 constexpr uint64_t kStepLimitUs = 600000000;
 
 // One stream and when its tokens came.

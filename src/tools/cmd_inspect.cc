@@ -59,7 +59,7 @@ uint64_t StoredBytes(const ModelSpec& spec, const TensorSpec& tensor) {
 Totals Sum(const ModelSpec& spec) {
   Totals totals;
   for (const TensorSpec& tensor : spec.tensors) {
-    totals.parameters += tensor.raw_bytes / ElementBytes(tensor.dtype);
+    totals.parameters += ElementsIn(tensor, tensor.raw_bytes);
     if (tensor.synthetic) {
       ++totals.synthetic;
       continue;
@@ -68,13 +68,6 @@ Totals Sum(const ModelSpec& spec) {
     totals.stored_bytes += StoredBytes(spec, tensor);
   }
   return totals;
-}
-
-std::string ShapeText(const TensorSpec& tensor) {
-  std::string text = "[";
-  for (size_t i = 0; i < tensor.shape.size(); ++i)
-    text += (i == 0 ? "" : ", ") + std::to_string(tensor.shape[i]);
-  return text + "]";
 }
 
 Json RopeJson(const RopeSpec& rope) {
@@ -267,7 +260,7 @@ std::string TensorTable(const ModelSpec& spec) {
                             "stored bytes", "chunks");
   for (const TensorSpec& tensor : spec.tensors) {
     text += Format("%-32s %-5s %-22s %14llu %14llu %7u%s\n", tensor.name.c_str(), TypeName(tensor.dtype),
-                   ShapeText(tensor).c_str(), static_cast<unsigned long long>(tensor.raw_bytes),
+                   ShapeText(tensor.shape).c_str(), static_cast<unsigned long long>(tensor.raw_bytes),
                    static_cast<unsigned long long>(StoredBytes(spec, tensor)), tensor.chunk_count,
                    tensor.synthetic ? " synthetic" : "");
   }

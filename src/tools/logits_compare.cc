@@ -86,6 +86,7 @@ void DifferenceSum::Add(const RowDifference& row) {
 
 double DifferenceSum::perplexity() const { return std::exp(PerRow(nll_)); }
 double DifferenceSum::reference_perplexity() const { return std::exp(PerRow(reference_nll_)); }
+double DifferenceSum::change_percent() const { return (perplexity() / reference_perplexity() - 1) * 100; }
 double DifferenceSum::mean_kl() const { return PerRow(kl_); }
 double DifferenceSum::top1() const { return PerRow(static_cast<double>(top1_)); }
 double DifferenceSum::top5() const { return PerRow(top5_); }

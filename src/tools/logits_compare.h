@@ -45,6 +45,7 @@ class DifferenceSum {
   uint64_t rows() const { return rows_; }
   double perplexity() const;
   double reference_perplexity() const;
+  double change_percent() const;  // of the perplexity
   double mean_kl() const;
   double worst_kl() const { return worst_kl_; }
   uint64_t worst_row() const { return worst_row_; }  // of those added, from 0

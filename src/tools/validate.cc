@@ -5,13 +5,13 @@
 #include <optional>
 #include <span>
 
+#include "spec/cache_spec.h"
 #include "tools/logits_dump.h"
 
 namespace dsopt::tools {
 namespace {
 
 constexpr uint32_t kBatchRows = 64;   // positions whose logits are computed at once
-constexpr uint32_t kPageTokens = 64;  // a fork that goes its own way needs a page of its own
 
 // A model that reads windows and gives the logits of every position. dsopt.h gives those of a stream's last
 // position only; so the tokens are brought into the cache first, then each position of a batch becomes the last
@@ -209,7 +209,7 @@ class Validator {
                        ? result_.reference.file.c_str()
                        : result_.model.file.c_str());
     }
-    if (text_.sum.rows() == 0 || difference.kl > text_.sum.worst_kl()) {
+    if (difference.kl > text_.sum.worst_kl()) {
       text_.worst_window = text_.windows;
       text_.worst_position = static_cast<uint32_t>(position + 1);
     }

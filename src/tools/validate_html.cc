@@ -18,13 +18,12 @@ constexpr const char* kStyle =
     "svg .small{font-size:10px}.axis{stroke:#555}.grid{stroke:#ddd}";
 
 std::string Cells(const std::string& name, const DifferenceSum& sum, bool all) {
-  const double change = (sum.perplexity() / sum.reference_perplexity() - 1) * 100;
   return Format(
       "<tr%s><td>%s</td><td>%llu</td><td>%.6f</td><td>%.6f</td><td>%+.4f %%</td><td>%.3e</td><td>%.3e</td>"
       "<td>%.3f %%</td><td>%.3f %%</td><td>%.3e</td></tr>\n",
       all ? " class=\"all\"" : "", HtmlText(name).c_str(), static_cast<unsigned long long>(sum.rows()),
-      sum.perplexity(), sum.reference_perplexity(), change, sum.mean_kl(), sum.worst_kl(), sum.top1() * 100,
-      sum.top5() * 100, sum.largest_error());
+      sum.perplexity(), sum.reference_perplexity(), sum.change_percent(), sum.mean_kl(), sum.worst_kl(),
+      sum.top1() * 100, sum.top5() * 100, sum.largest_error());
 }
 
 std::string Table(const Comparison& comparison) {

@@ -7,13 +7,9 @@ namespace {
 
 using ull = unsigned long long;
 
-double ChangePercent(const DifferenceSum& sum) {
-  return (sum.perplexity() / sum.reference_perplexity() - 1) * 100;
-}
-
 std::string TableRow(const std::string& name, const DifferenceSum& sum) {
   return Format("%-28s %9llu %12.6f %12.6f %+9.4f%% %10.3e %10.3e %8.3f%% %8.3f%% %10.3e\n", name.c_str(),
-                static_cast<ull>(sum.rows()), sum.perplexity(), sum.reference_perplexity(), ChangePercent(sum),
+                static_cast<ull>(sum.rows()), sum.perplexity(), sum.reference_perplexity(), sum.change_percent(),
                 sum.mean_kl(), sum.worst_kl(), sum.top1() * 100, sum.top5() * 100, sum.largest_error());
 }
 
@@ -27,7 +23,7 @@ Json SumJson(const DifferenceSum& sum) {
   return {{"tokens", sum.rows()},
           {"perplexity", sum.perplexity()},
           {"reference_perplexity", sum.reference_perplexity()},
-          {"perplexity_change_percent", ChangePercent(sum)},
+          {"perplexity_change_percent", sum.change_percent()},
           {"mean_kl", sum.mean_kl()},
           {"worst_kl", sum.worst_kl()},
           {"top1_agreement", sum.top1()},
