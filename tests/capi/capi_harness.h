@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <map>
+#include <mutex>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,8 +50,11 @@ T Sized() {
     CHECK(std::string(dsopt_last_error()) != ""); \
   } while (0)
 
+// [thread-safe]
 inline const std::vector<uint8_t>& ModelBytes(TinyFamily family = TinyFamily::kLlama) {
+  static std::mutex mutex;
   static std::map<TinyFamily, std::vector<uint8_t>> cache;
+  const std::lock_guard<std::mutex> lock(mutex);
   std::vector<uint8_t>& bytes = cache[family];
   if (bytes.empty()) {
     TinyOptions options;
