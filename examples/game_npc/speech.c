@@ -1,5 +1,6 @@
 #include "speech.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct Phrase {
@@ -73,8 +74,7 @@ static void EndValue(Speech* s) {
     Put(s, Find(kAfter, COUNT(kAfter), s->key, ""));
   }
   if (strcmp(s->key, "name") == 0) {
-    strncpy(s->gesture, s->word, sizeof s->gesture - 1);
-    s->gesture[sizeof s->gesture - 1] = '\0';
+    snprintf(s->gesture, sizeof s->gesture, "%.*s", (int)sizeof s->gesture - 1, s->word);
   }
   s->state = kOutside;
 }
