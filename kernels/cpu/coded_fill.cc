@@ -113,7 +113,7 @@ dsopt_status FillCoded(dsopt_be_weight* w, uint64_t seed, float mean, float stdd
     job.scale = FloatFromF16(F16FromFloat(job.scale));
     job.offset = FloatFromF16(F16FromFloat(job.offset));
   }
-  dsopt_status status = c.code == kLossless12 ? DSOPT_OK : FillScales(job);
+  dsopt_status status = c.code == kLossless12 ? RestartLossless(w) : FillScales(job);
   if (status != DSOPT_OK) return status;
   Memory memory;
   status = Allocate(w->device->host, job.scratch_bytes * w->device->pool->threads(), "weight_fill", &memory);

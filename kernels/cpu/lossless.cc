@@ -105,14 +105,15 @@ dsopt_status AddPart(dsopt_be_weight* w, uint64_t row, uint64_t run, uint64_t at
   const uint64_t length = Min(kLosslessRun, w->cols - run * kLosslessRun);
   if (static_cast<uint64_t>(std::popcount(part->filled[0]) + std::popcount(part->filled[1])) < length)
     return DSOPT_OK;
-  *link = part->next;
   const dsopt_status status = PackRun(w, row / w->rows, row % w->rows, run, part->values, length);
+  if (status != DSOPT_OK) return status;  // the part stays: the write may come again
+  *link = part->next;
   Memory memory = part->memory;
   Release(w->device->host, &memory);
-  return status;
+  return DSOPT_OK;
 }
 
-// So many escapes that bf16 as it is takes less: the weight becomes a plain one.
+// So many escapes that bf16 as it is takes less: the weight becomes a plain one. On failure it is as before.
 dsopt_status BecomePlain(dsopt_be_weight* w) {
   dsopt_be_weight plain = *w;
   plain.coded = CodedForm{};
@@ -159,27 +160,46 @@ dsopt_status CreateLossless(dsopt_be_weight* w) {
 
 namespace {
 
+void ReleaseParts(dsopt_be_weight* w) {
+  LosslessState* s = w->coded.lossless;
+  while (s->open != nullptr) {
+    Memory memory = s->open->memory;
+    s->open = s->open->next;
+    Release(w->device->host, &memory);
+  }
+}
+
 void DestroyState(dsopt_be_weight* w) {
   LosslessState* s = w->coded.lossless;
   if (s == nullptr) return;
   const dsopt_host_api* host = w->device->host;
-  while (s->open != nullptr) {
-    Memory memory = s->open->memory;
-    s->open = s->open->next;
-    Release(host, &memory);
-  }
+  ReleaseParts(w);
   Release(host, &s->found_memory);
   Memory memory = s->memory;
   Release(host, &memory);
   w->coded.lossless = nullptr;
 }
 
+void ReleaseEscapes(dsopt_be_weight* w) {
+  Release(w->device->host, &w->coded.escape_memory);
+  w->coded.escapes = nullptr;
+  w->coded.escape_first = nullptr;
+}
+
 }  // namespace
 
 void DestroyLossless(dsopt_be_weight* w) {
   DestroyState(w);
-  Release(w->device->host, &w->coded.escape_memory);
-  w->coded.escapes = nullptr;
+  ReleaseEscapes(w);
+}
+
+dsopt_status RestartLossless(dsopt_be_weight* w) {
+  LosslessState* s = w->coded.lossless;
+  if (s == nullptr || s->written != 0)
+    return Fail(w->device->host, DSOPT_E_INVALID_STATE, "weight '%s': elements were written twice", w->name);
+  ReleaseParts(w);
+  s->found_count = 0;
+  return DSOPT_OK;
 }
 
 dsopt_status PackRun(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t run, const uint16_t* values,
@@ -276,9 +296,14 @@ dsopt_status FinishLossless(dsopt_be_weight* w) {
   w->coded.escapes = list;
   w->coded.escape_first = first;
   w->coded.escape_memory = memory;
-  if (!plain) w->bytes += more;
+  if (plain) {
+    status = BecomePlain(w);
+    if (status != DSOPT_OK) ReleaseEscapes(w);
+    return status;
+  }
+  w->bytes += more;
   DestroyState(w);
-  return plain ? BecomePlain(w) : DSOPT_OK;
+  return DSOPT_OK;
 }
 
 uint16_t LosslessBits(const dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t input) {

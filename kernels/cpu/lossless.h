@@ -20,7 +20,11 @@ dsopt_status PackLossless(dsopt_be_weight* w, uint64_t first, uint64_t count, co
 // One whole run of a row; thread-safe for runs of different tiles.
 dsopt_status PackRun(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t run, const uint16_t* values,
                      uint64_t count);
+// After the last run. On failure the weight waits for what came last, or for this call, again.
 dsopt_status FinishLossless(dsopt_be_weight* w);
+// Before all runs are packed without PackLossless: forgets what a failed attempt left. INVALID_STATE once
+// elements are there.
+dsopt_status RestartLossless(dsopt_be_weight* w);
 
 // The bits of one element.
 uint16_t LosslessBits(const dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t input);

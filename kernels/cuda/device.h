@@ -11,6 +11,12 @@
 
 #include "host.h"
 
+#define RETURN_IF_CUDA_ERROR(expression)                    \
+  do {                                                      \
+    const cudaError_t error_of_call = (expression);         \
+    if (error_of_call != cudaSuccess) return error_of_call; \
+  } while (0)
+
 namespace dsopt_cuda {
 
 // What kernels choose their geometry by.

@@ -12,12 +12,6 @@
 #include "shared/check.h"
 #include "weight.h"
 
-#define RETURN_IF_CUDA_ERROR(expression)                    \
-  do {                                                      \
-    const cudaError_t error_of_call = (expression);         \
-    if (error_of_call != cudaSuccess) return error_of_call; \
-  } while (0)
-
 namespace dsopt_cuda {
 
 // Scratch of one block. All blocks share the same memory: only x lives from one to the next.

@@ -70,6 +70,8 @@ cudaError_t dsopt_be_program::LinearUnpacked(const LinearArgs& args, void* wide)
   if (pairs && args.bias != nullptr)  // gate and up biases do not lie beside each other
     return LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
   const int fit = static_cast<int>(kUnpackedBytes / (static_cast<uint64_t>(args.k) * 2) / 128 * 128);
+  if (fit == 0)  // rows so long that not one block of them fits
+    return LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
   const int step = fit < args.n ? fit : args.n;
   for (int first = 0; first < args.n; first += step) {
     LinearArgs part = args;

@@ -173,6 +173,8 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
   const ScopedDevice current(device->index);
   const bool lossless = weight->packed.layout.packing == Packing::kLossless12;
   if (weight->elem == Elem::kPacked && !lossless) return WriteCodes(weight, first, count, src);
+  if (lossless && count > weight->count - weight->written_count)
+    return Fail(device->host, DSOPT_E_INVALID_STATE, "%s: elements were written twice", weight->label);
   if (lossless) DSOPT_CUDA_RETURN_IF_ERROR(StartRaw(weight));
   const uint64_t arriving = count;
   const Elem stored = lossless ? Elem::kBf16 : weight->elem;
@@ -192,7 +194,9 @@ dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count
     count -= now;
     from += now * source_bytes;
   }
-  if (lossless && weight->written_count.fetch_add(arriving) + arriving == weight->count) return PackRaw(weight);
+  if (!lossless) return DSOPT_OK;
+  if (weight->written_count + arriving == weight->count) DSOPT_CUDA_RETURN_IF_ERROR(PackRaw(weight));
+  weight->written_count += arriving;
   return DSOPT_OK;
 }
 

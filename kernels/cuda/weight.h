@@ -49,7 +49,7 @@ struct dsopt_be_weight {
   dsopt_cuda::ScaleGrid grid{};
   void* memory = nullptr;            // everything that packed points into
   uint64_t overflow_capacity = 0;
-  std::atomic<uint64_t> written_count{0};  // lossless12: elements that have arrived
+  uint64_t written_count = 0;  // lossless12: elements that have arrived; all of them once it is packed
 };
 
 namespace dsopt_cuda {

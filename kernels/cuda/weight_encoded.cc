@@ -199,14 +199,18 @@ dsopt_status FillEncoded(dsopt_be_weight* weight, uint64_t seed, float mean, flo
                   const_cast<uint8_t*>(weight->packed.data), const_cast<float*>(weight->packed.row_scales),
                   const_cast<float*>(weight->packed.row_offsets)),
         weight->label);
+  if (weight->written_count != 0)
+    return Fail(device->host, DSOPT_E_INVALID_STATE, "%s: elements were written twice", weight->label);
   DSOPT_CUDA_RETURN_IF_ERROR(StartRaw(weight));
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
       FillSmooth(device->upload_stream, weight->count, seed, mean, stddev, weight->data), weight->label));
-  return PackRaw(weight);
+  DSOPT_CUDA_RETURN_IF_ERROR(PackRaw(weight));
+  weight->written_count = weight->count;
+  return DSOPT_OK;
 }
 
 dsopt_status StartRaw(dsopt_be_weight* weight) {
-  if (weight->data != nullptr) return DSOPT_OK;
+  if (weight->data != nullptr || weight->written_count == weight->count) return DSOPT_OK;
   return weight->device->Allocate(weight->count * 2, weight->label, &weight->data);
 }
 
@@ -222,19 +226,20 @@ dsopt_status PackRaw(dsopt_be_weight* weight) {
   if (error == cudaSuccess) error = ExclusiveSum(stream, first, blocks);
   if (error == cudaSuccess) error = cudaMemcpyAsync(&total, first + blocks, 4, cudaMemcpyDeviceToHost, stream);
   if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-  const bool fits = error != cudaSuccess || static_cast<uint64_t>(total) <= weight->overflow_capacity;
+  const bool fits = static_cast<uint64_t>(total) <= weight->overflow_capacity;
   if (error == cudaSuccess && fits)
     error = PackLossless12(stream, packed.layout, packed.matrices, weight->data,
                            const_cast<uint8_t*>(packed.data), first, const_cast<Overflow*>(packed.overflow));
   if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-  device->Free(weight->data, weight->count * 2);
-  weight->data = nullptr;
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, weight->label));  // the rows stay: the last write may come again
   if (!fits)
     return Fail(device->host, DSOPT_E_UNSUPPORTED,
                 "%s: %d weights outside of their windows find no slot, %llu expected at most: keep it as bf16",
                 weight->label, total, static_cast<unsigned long long>(weight->overflow_capacity));
+  device->Free(weight->data, weight->count * 2);
+  weight->data = nullptr;
   if (total == 0) packed.overflow_first = nullptr;  // kernels then look for none
-  return device->Check(error, weight->label);
+  return DSOPT_OK;
 }
 
 }  // namespace dsopt_cuda

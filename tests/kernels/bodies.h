@@ -30,8 +30,10 @@ void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precis
 std::vector<ModelShape> CodedShapes();
 void CheckLosslessBits(const Target& target);  // the logits of LOSSLESS12 are those of bf16, to the bit
 void CheckCodedFill(const Target& target);     // weight_fill gives the same numbers, as far as the codes can
-void CheckCodedCalls(const Target& target);    // what is refused, with a message
-void CheckCodedBytes(const Target& target);    // bits of a weight in memory
+void CheckLosslessRetries(
+    const Target& target);                   // a write that found no memory may come again; nothing comes twice
+void CheckCodedCalls(const Target& target);  // what is refused, with a message
+void CheckCodedBytes(const Target& target);  // bits of a weight in memory
 
 void CheckFill(const Target& target);            // weight_fill is the documented formula
 void CheckSamplingSteps(const Target& target);   // tokens of a plain float64 sampler, all options

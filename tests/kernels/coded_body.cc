@@ -142,6 +142,58 @@ void CheckCodedFill(const Target& target) {
   }
 }
 
+void CheckLosslessRetries(const Target& target) {
+  INFO("seed " << Seed() << ", " << target.Name());
+  for (const double odd_values : {0.01, 1.0}) {  // the last is kept as bf16
+    CAPTURE(odd_values);
+    TestDevice device(target);
+    Random random(Seed() + 21);
+    ModelShape shape{"retries", 258, 130, {}};
+    shape.coded = {DSOPT_ENCODING_PLAIN, 0, 0, false, false, odd_values};
+    TestModel model(&device, shape, &random);
+    const auto logits = [&](dsopt_be_weight* head) {
+      model.blocks.back().u.head.weight = head;
+      Random same(6);
+      TestProgram program(&model, {}, &same);
+      return program.Run({{0, {3, 77, 129}}});
+    };
+    TestWeight plain, packed;
+    plain.desc = PlainDesc(DSOPT_WEIGHT_MATRIX, DSOPT_BF16, 1, shape.vocab, shape.hidden, "head");
+    MakeCoded(shape.coded, 1.0, &plain, &random);
+    std::vector<uint16_t> bits;
+    for (double value : plain.values) bits.push_back(ToBf16Bits(static_cast<float>(value)));
+    packed.desc = plain.desc;
+    packed.desc.encoding = DSOPT_ENCODING_LOSSLESS12;
+    REQUIRE(device.api->weight_create(device.device, &plain.desc, &plain.handle) == DSOPT_OK);
+    REQUIRE(device.api->weight_write(plain.handle, 0, bits.size(), bits.data()) == DSOPT_OK);
+    REQUIRE(device.api->weight_create(device.device, &packed.desc, &packed.handle) == DSOPT_OK);
+    int failures = 0;
+    for (const auto& [first, last] :
+         {std::pair<size_t, size_t>{0, 33}, {100, 5000}, {33, 100}, {5000, bits.size()}}) {
+      dsopt_status status = DSOPT_E_OUT_OF_MEMORY;
+      for (int64_t request = 0; status != DSOPT_OK; ++request) {
+        REQUIRE(request < 100);
+        device.host.FailAt(request);
+        status = device.api->weight_write(packed.handle, first, last - first, &bits[first]);
+        device.host.FailAt(-1);
+        REQUIRE((status == DSOPT_OK || status == DSOPT_E_OUT_OF_MEMORY));
+        failures += status != DSOPT_OK;
+      }
+    }
+    if (std::strcmp(target.api->name, "cpu") == 0) CHECK(failures >= 3);
+    RequireSameBits(logits(packed.handle), logits(plain.handle));
+    // Nothing comes twice.
+    if (odd_values < 1.0) {
+      CHECK(device.api->weight_write(packed.handle, 0, 1, bits.data()) == DSOPT_E_INVALID_STATE);
+      CHECK(device.api->weight_fill(packed.handle, 1, 0.0f, 1.0f) == DSOPT_E_INVALID_STATE);
+      CHECK_THAT(device.host.TakeError(), Catch::Contains("head"));
+      RequireSameBits(logits(packed.handle), logits(plain.handle));
+    }
+    device.api->weight_destroy(packed.handle);
+    device.api->weight_destroy(plain.handle);
+  }
+}
+
 void CheckCodedCalls(const Target& target) {
   INFO(target.Name());
   TestDevice device(target);

@@ -73,7 +73,8 @@ TEST_CASE("a coded cache holds the nearest codes, and attention reads what they 
 TEST_CASE("with a coded cache, too, a row's bits depend on nothing but the row", "[cpu][cache]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CacheShapes()) {
-      for (const dsopt_dtype type : kCacheTypes) CheckBatchInvariance(target, shape, DSOPT_PRECISION_FAST, type);
+      for (const dsopt_dtype type : kCacheTypes)
+        CheckBatchInvariance(target, shape, DSOPT_PRECISION_FAST, type);
     }
   });
 }
@@ -98,6 +99,9 @@ TEST_CASE("with coded weights, too, a row's bits depend on nothing but the row",
 }
 
 TEST_CASE("12-bit weights give the logits of bf16 to the bit", "[cpu][coded]") { ForEach(CheckLosslessBits); }
+TEST_CASE("12-bit weights survive writes that find no memory", "[cpu][coded]") {
+  ForEach(CheckLosslessRetries);
+}
 TEST_CASE("coded weights are filled with the numbers of plain ones", "[cpu][coded]") {
   ForEach(CheckCodedFill);
 }

@@ -207,7 +207,6 @@ dsopt_status OpAttention(OpContext* c, const dsopt_attention_args& a) {
   t.row_end = c->arena.Take<int>(tokens);
   t.row_last = c->arena.Take<int>(tokens);
   t.row_index = c->arena.Take<int>(tokens);
-  t.seq_keys = c->arena.Take<int>(a.batch);
   if (t.page_tokens != 0) t.safe_pages = c->arena.Take<int>(uint64_t{a.batch} * a.max_pages);
   float* partial = nullptr;
   if (variant == Variant::kTiles) {

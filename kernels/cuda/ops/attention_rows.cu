@@ -21,7 +21,7 @@ __device__ __forceinline__ int KeysOf(const OpAttentionArgs& a, int seq) {
   return a.kv_lengths == nullptr ? a.room : Clamp(a.kv_lengths[seq], 0, a.room);
 }
 
-// row_seq, row_end, row_last, row_index of every row; seq_keys; safe_pages; counters to zero.
+// row_seq, row_end, row_last, row_index of every row; safe_pages; counters to zero.
 // bytes  tokens * 16 + batch * max_pages * 8 + counters * 4     bound: latency
 // grid   up to 256 x 256 threads over everything
 __global__ __launch_bounds__(256) void attention_prepare(OpAttentionArgs a) {
@@ -46,7 +46,6 @@ __global__ __launch_bounds__(256) void attention_prepare(OpAttentionArgs a) {
     a.row_last[row] = max(end - 1, 0);
     a.row_index[row] = static_cast<int>(row);
   }
-  for (int64_t seq = begin; seq < a.batch; seq += step) a.seq_keys[seq] = KeysOf(a, static_cast<int>(seq));
   const int64_t pages = a.page_table != nullptr ? static_cast<int64_t>(a.batch) * a.max_pages : 0;
   for (int64_t i = begin; i < pages; i += step) a.safe_pages[i] = Clamp(a.page_table[i], 0, a.pages - 1);
   for (int64_t i = begin; i < a.counters; i += step) a.arrived[i] = 0;

@@ -9,12 +9,6 @@
 
 #include "launch.h"
 
-#define RETURN_IF_CUDA_ERROR(expression)                    \
-  do {                                                      \
-    const cudaError_t error_of_call = (expression);         \
-    if (error_of_call != cudaSuccess) return error_of_call; \
-  } while (0)
-
 namespace dsopt_cuda {
 
 inline constexpr int kMaxGridRows = 65535;  // of a grid's second and third dimension
@@ -127,7 +121,6 @@ struct OpAttentionArgs {
   int* row_end;       // [tokens] keys seen end here; 0: the row sees none
   int* row_last;      // [tokens] max(row_end - 1, 0)
   int* row_index;     // [tokens] 0, 1, 2, ...
-  int* seq_keys;      // [batch]
   int* safe_pages;    // [batch, max_pages] inside [0, pages)
   int4* tiles;        // [max_tiles] first row, rows, row_end of the first row, sequence; rows 0: nothing
   int max_tiles;      // 0: none wanted
