@@ -235,7 +235,10 @@ void CheckOperand(Fixture* f, Operand* o) {
     wrong(invalid, here, [dim](dsopt_tensor& t) { t.shape[dim] = 0; });
     wrong(invalid, here, [dim](dsopt_tensor& t) { t.shape[dim] = -7; });
     wrong(invalid, here, [dim](dsopt_tensor& t) { t.shape[dim] = int64_t{1} << 40; });
-    wrong(kAnyFailure, f->name, [dim](dsopt_tensor& t) { t.shape[dim] = INT32_MAX; });
+    // A table of any number of positions is right: then only its overlap with an output, which depends on where the
+    // allocator put them, could be wrong.
+    const bool free_extent = here == "qkv.rope" && dim == 0;
+    if (!free_extent) wrong(kAnyFailure, f->name, [dim](dsopt_tensor& t) { t.shape[dim] = INT32_MAX; });
     wrong(invalid, here, [dim](dsopt_tensor& t) { t.stride[dim] = -t.stride[dim]; });
     if (good.shape[dim] > 1) wrong(invalid, here, [dim](dsopt_tensor& t) { t.stride[dim] = INT64_MAX; });
   }
