@@ -56,8 +56,14 @@ AttentionOp* Builder::AddAttention() {
   return op;
 }
 
+CodedFn Builder::FixedKernel(const dsopt_be_weight* weight) const {
+  if (!fast() || !weight->coded.on || weight->coded.group_cols > kFixedInputs) return nullptr;
+  return kernels().coded_fixed[weight->coded.code];
+}
+
 Storage Builder::Staging(const dsopt_be_weight* weight) const {
   if (!fast()) return kF32;
+  if (FixedKernel(weight) != nullptr) return kF32;
   if (weight->coded.on) return kernels().coded_bf16[weight->coded.code] != nullptr ? kBf16 : kF32;
   return kernels().linear_bf16 != nullptr && weight->storage == kBf16 ? kBf16 : kF32;
 }
@@ -117,20 +123,56 @@ const uint8_t* Builder::AddNorm(const dsopt_be_weight* gain, float eps, const ds
   return op.out;
 }
 
-LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes,
-                             RowSet rows) {
+namespace {
+
+uint32_t PrepareFixed(dsopt_be_program* p, const Phase& phase) {
+  const FixedOp& op = phase.fixed;
+  if (op.rows == RowSet::kLogits) return p->batch.logit_rows;
+  return op.rows == RowSet::kExperts && !op.in_per_row ? Rows(p) * phase.block->u.moe.top_k : Rows(p);
+}
+
+void RunFixed(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
+  const FixedOp& op = phase.fixed;
+  p->device->kernels->to_fixed(reinterpret_cast<const float*>(op.in + row * op.in_row_bytes), op.count,
+                               op.out + row * FixedBytes(op.count));
+}
+
+}  // namespace
+
+const uint8_t* Builder::AddFixed(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
+                                 bool in_per_row) {
+  uint64_t count = rows == RowSet::kLogits ? desc_.max_logit_rows : max_rows();
+  if (rows == RowSet::kExperts && !in_per_row) count *= block_->u.moe.top_k;
+  Phase* phase = Add();
+  phase->prepare = PrepareFixed;
+  phase->run = RunFixed;
+  phase->fixed = {rows, in_per_row, static_cast<uint32_t>(weight->inputs), in, in_row_bytes, nullptr};
+  phase->fixed.out = Buffer(kBufFixed, count, FixedBytes(weight->inputs));
+  return phase->fixed.out;
+}
+
+LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
+                             bool in_per_row) {
+  const CodedFn fixed = FixedKernel(weight);
+  if (fixed != nullptr) {
+    in = AddFixed(weight, in, in_row_bytes, rows, in_per_row);
+    in_row_bytes = FixedBytes(weight->inputs);
+  }
   Phase* phase = Add();
   phase->prepare = PrepareLinear;
   phase->run = RunLinear;
   LinearOp* op = &phase->linear;
   op->weight = weight;
   const bool half = Staging(weight) == kBf16;
-  if (weight->coded.on) {
+  if (fixed != nullptr) {
+    op->coded = fixed;
+  } else if (weight->coded.on) {
     op->coded = half ? kernels().coded_bf16[weight->coded.code] : kernels().coded[weight->coded.code];
   } else {
     op->function = half ? kernels().linear_bf16 : kernels().linear[weight->storage];
   }
   op->rows = rows;
+  op->in_per_row = in_per_row;
   op->in = in;
   op->in_row_bytes = in_row_bytes;
   op->epilogue.columns = static_cast<uint32_t>(weight->outputs);
@@ -150,8 +192,8 @@ LinearOp* Builder::AddResidual(const dsopt_be_weight* weight, const uint8_t* in,
 
 const uint8_t* Builder::AddGated(const dsopt_be_weight* gate_up, const dsopt_be_weight* bias,
                                  const dsopt_be_weight* down, dsopt_activation activation, const uint8_t* in,
-                                 RowSet rows, uint64_t rows_max) {
-  LinearOp* op = AddLinear(gate_up, in, StagedBytes(gate_up), rows);
+                                 RowSet rows, uint64_t rows_max, bool in_per_row) {
+  LinearOp* op = AddLinear(gate_up, in, StagedBytes(gate_up), rows, in_per_row);
   op->out = Buffer(kBufInner, rows_max, StagedBytes(down));
   op->out_row_bytes = StagedBytes(down);
   op->epilogue.kind = kGate;

@@ -32,14 +32,15 @@ class Builder {
   // norm(x) for the rows of the batch (or the logit rows), staged for `consumer`; f32 too when wanted.
   const uint8_t* AddNorm(const dsopt_be_weight* gain, float eps, const dsopt_be_weight* consumer, bool want_f32,
                          RowSet rows);
-  // A linear phase from staged input; the caller completes out and epilogue.
-  LinearOp* AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows);
+  // A linear phase from staged input; the caller completes out and epilogue. in_per_row: see LinearOp.
+  LinearOp* AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
+                      bool in_per_row = false);
   LinearOp* AddResidual(const dsopt_be_weight* weight, const uint8_t* in, const dsopt_be_weight* bias,
                         RowSet rows);
   // gate, up and activation, then the input of `down`.
   const uint8_t* AddGated(const dsopt_be_weight* gate_up, const dsopt_be_weight* bias,
                           const dsopt_be_weight* down, dsopt_activation activation, const uint8_t* in,
-                          RowSet rows, uint64_t rows_max);
+                          RowSet rows, uint64_t rows_max, bool in_per_row = false);
 
   void BuildEmbed(const dsopt_embed_block& b);
   void BuildAttention(const dsopt_attention_block& b);
@@ -52,6 +53,12 @@ class Builder {
 
   const dsopt_program_desc& desc() const { return desc_; }
   uint32_t max_rows() const { return desc_.max_rows; }
+  // The kernel that takes activations in fixed point for this weight; NULL: none does.
+  CodedFn FixedKernel(const dsopt_be_weight* weight) const;
+  // A phase that brings staged f32 rows into fixed point, where it gives the place of a row.
+  const uint8_t* AddFixed(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
+                          bool in_per_row);
+
   const Kernels& kernels() const { return *device_->kernels; }
   bool fast() const { return desc_.precision == DSOPT_PRECISION_FAST; }
 

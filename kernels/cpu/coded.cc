@@ -49,15 +49,17 @@ Code ToCode(dsopt_encoding encoding) {
                                            : kLossless12;
 }
 
-// Bytes from the start of a step to a code, except of LOSSLESS12.
-uint64_t PlaceOf(Code code, uint64_t lane, uint64_t odd) {
+constexpr uint8_t kInt8Bias = 128;  // of a code as it lies in a tile
+
+// Bytes from the start of a step to the code of its input `place`, except of LOSSLESS12.
+uint64_t PlaceOf(Code code, uint64_t lane, uint64_t place) {
   switch (code) {
     case kInt8:
-      return odd * 64 + lane;
+      return lane * 4 + place;
     case kFp8:
-      return lane / 32 * 64 + lane % 16 * 4 + odd * 2 + lane / 16 % 2;
+      return lane / 32 * 64 + lane % 16 * 4 + place * 2 + lane / 16 % 2;
     default:
-      return lane % 16 * 4 + odd * 2 + lane / 32;  // in its low half if lane / 16 is even
+      return lane / 32 * 64 + lane % 16 * 4 + place;  // in its low half if lane / 16 is even
   }
 }
 
@@ -73,18 +75,16 @@ void PackCodeRow(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t 
   Locate(*w, output, &tile, &lane);
   uint8_t* base = TileAt(w, matrix, tile);
   const Code code = w->coded.code;
-  const uint64_t even = PlaceOf(code, lane, 0), odd = PlaceOf(code, lane, 1);
-  if (code == kInt4) {
-    for (uint64_t i = 0; i < count / 2; ++i) {
-      uint8_t* step = StepOf(w, base, input / 2 + i);
-      PutInt4(step + even, lane, src[i] & 15u);
-      PutInt4(step + odd, lane, src[i] >> 4);
-    }
-    return;
-  }
+  const uint64_t inputs = kCodeStepInputs[code];
+  const uint8_t bias = code == kInt8 ? kInt8Bias : 0;
   for (uint64_t i = 0; i < count; ++i) {
     const uint64_t k = input + i;
-    StepOf(w, base, k / 2)[k % 2 != 0 ? odd : even] = src[i];
+    uint8_t* at = StepOf(w, base, k / inputs) + PlaceOf(code, lane, k % inputs);
+    if (code == kInt4) {
+      PutInt4(at, lane, src[i / 2] >> (i % 2 * 4) & 15u);
+    } else {
+      *at = static_cast<uint8_t>(src[i] + bias);
+    }
   }
 }
 
@@ -139,14 +139,14 @@ dsopt_status DescribeCoded(dsopt_be_device* device, const dsopt_weight_desc& d, 
   c.code = ToCode(d.encoding);
   w->written = w->storage = kBf16;
   w->packed = true;
-  w->steps = DivUp(w->inputs, 2);
+  w->steps = DivUp(w->inputs, kCodeStepInputs[c.code]);
   c.half_scales = d.scale_dtype == DSOPT_F16;
   c.offsets = d.has_offset != 0;
   c.group_rows = Max(d.group_rows, 1u);
   c.group_cols = c.code == kLossless12 ? kLosslessRun : d.group_cols == 0 ? d.cols : d.group_cols;
   c.groups_down = DivUp(d.rows, c.group_rows);
   c.groups_across = DivUp(d.cols, c.group_cols);
-  c.group_steps = c.groups_across == 1 ? w->steps : c.group_cols / 2;
+  c.group_steps = c.groups_across == 1 ? w->steps : c.group_cols / kCodeStepInputs[c.code];
   c.head_bytes = c.code == kLossless12 ? 64 : ListBytes(c) << c.offsets;
   c.block_bytes = c.head_bytes + c.group_steps * kCodeStepBytes[c.code];
   w->tile_bytes = c.groups_across * c.head_bytes + w->steps * kCodeStepBytes[c.code];
@@ -198,8 +198,9 @@ float DecodeCode(const dsopt_be_weight* w, uint64_t matrix, uint64_t output, uin
   uint64_t tile, lane;
   Locate(*w, output, &tile, &lane);
   uint8_t* base = TileAt(w, matrix, tile);
-  const uint8_t byte = StepOf(w, base, input / 2)[PlaceOf(c.code, lane, input % 2)];
-  const float code = c.code == kInt8 ? static_cast<float>(static_cast<int8_t>(byte))
+  const uint64_t inputs = kCodeStepInputs[c.code];
+  const uint8_t byte = StepOf(w, base, input / inputs)[PlaceOf(c.code, lane, input % inputs)];
+  const float code = c.code == kInt8 ? static_cast<float>(static_cast<int>(byte) - kInt8Bias)
                      : c.code == kFp8
                          ? FloatFromFp8(byte)
                          : static_cast<float>(static_cast<int>(byte >> (lane / 16 % 2 * 4) & 15) - 8);
@@ -216,6 +217,7 @@ CodedTile ViewTile(const dsopt_be_weight* w, uint64_t matrix, uint64_t tile) {
   const CodedForm& c = w->coded;
   CodedTile view = {};
   view.data = TileAt(w, matrix, tile);
+  view.inputs = static_cast<uint32_t>(w->inputs);
   view.steps = static_cast<uint32_t>(w->steps);
   view.group_steps = static_cast<uint32_t>(c.group_steps);
   view.half_scales = c.half_scales;

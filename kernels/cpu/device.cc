@@ -78,12 +78,16 @@ void WriteReport(dsopt_be_device* device, const char* variant) {
       "cpu threads: %u including the caller\n"
       "cpu linear, bf16 weights, fast: %s, %s (the machine has %s; %s)\n"
       "cpu linear, reference precision and f16/f32 weights: %s, f32 multiply-add\n"
-      "cpu linear, int8, fp8, int4 and 12-bit weights: %s, expanded in registers, %s in fast precision\n"
+      "cpu linear, int8 and int4 weights: %s, %s in fast precision\n"
+      "cpu linear, fp8 and 12-bit weights: %s, expanded in registers, %s in fast precision\n"
       "cpu attention: %s, %s, f32 sums over spans of %u positions\n"
       "cpu norm, softmax, sampling: %s\n",
       device->pool->threads(), k->name,
       k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best, cap,
-      k->name, k->name, k->coded_bf16[kInt8] != nullptr ? "bf16 dot products" : "f32 multiply-add", k->name,
+      k->name, k->name,
+      k->coded_fixed[kInt8] != nullptr ? "dot products of bytes with activations of 16 bits"
+                                       : "expanded in registers, f32 multiply-add",
+      k->name, k->coded_bf16[kFp8] != nullptr ? "bf16 dot products" : "f32 multiply-add", k->name,
       k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products", kSpanTokens,
       k->name);
 }

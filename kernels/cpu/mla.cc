@@ -102,7 +102,6 @@ void Builder::BuildMla(const dsopt_mla_block& b) {
     latent->norm.out = Buffer(kBufNorm, rows, StagedBytes(b.q_up));
     latent->norm.out_row_bytes = StagedBytes(b.q_up);
     LinearOp* up = AddLinear(b.q_up, latent->norm.out, StagedBytes(b.q_up), RowSet::kBatch);
-    up->in = Buffer(kBufNorm, rows, StagedBytes(b.q_up));
     up->out = Buffer(kBufQuery, rows, q_values * 4);
     up->out_row_bytes = q_values * 4;
     up->epilogue.kind = kStoreSum;

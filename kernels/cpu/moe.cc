@@ -39,9 +39,12 @@ void Builder::BuildMoe(const dsopt_moe_block& b) {
   const uint64_t slots = uint64_t{max_rows()} * b.top_k;
   max_slots = Max(max_slots, slots);
   max_experts = Max<uint64_t>(max_experts, b.experts);
-  const uint8_t* h = AddNorm(b.norm, b.norm_eps, b.gate_up, true, RowSet::kBatch);
-  const bool half = Staging(b.gate_up) == kBf16;
-  const uint8_t* full = half ? Buffer(kBufNorm32, max_rows(), StagedBytes(b.router)) : h;
+  // Experts that are shared may be staged otherwise than those that are not; the router takes f32.
+  const bool shared_half = b.shared_gate_up != nullptr && Staging(b.shared_gate_up) == kBf16;
+  const dsopt_be_weight* consumer = shared_half ? b.shared_gate_up : b.gate_up;
+  const uint8_t* h = AddNorm(b.norm, b.norm_eps, consumer, true, RowSet::kBatch);
+  const uint8_t* full = Staging(consumer) == kBf16 ? Buffer(kBufNorm32, max_rows(), StagedBytes(b.router)) : h;
+  const auto input_of = [&](const dsopt_be_weight* weight) { return Staging(weight) == kBf16 ? h : full; };
   LinearOp* router = AddLinear(b.router, full, StagedBytes(b.router), RowSet::kBatch);
   router->out = Buffer(kBufRouter, max_rows(), uint64_t{b.experts} * 4);
   router->out_row_bytes = uint64_t{b.experts} * 4;
@@ -56,9 +59,8 @@ void Builder::BuildMoe(const dsopt_moe_block& b) {
   Phase* sort = Add();
   sort->prepare = PrepareSort;
 
-  const uint32_t at = phase_count;
-  const uint8_t* inner = AddGated(b.gate_up, nullptr, b.down, b.activation, h, RowSet::kExperts, slots);
-  if (program_ != nullptr) program_->phases[at].linear.in_per_row = true;  // AddGated has added it
+  const uint8_t* inner =
+      AddGated(b.gate_up, nullptr, b.down, b.activation, input_of(b.gate_up), RowSet::kExperts, slots, true);
   LinearOp* down = AddLinear(b.down, inner, StagedBytes(b.down), RowSet::kExperts);
   down->out = Buffer(kBufSlots, slots, uint64_t{desc().hidden} * 4);
   down->out_row_bytes = uint64_t{desc().hidden} * 4;
@@ -71,8 +73,8 @@ void Builder::BuildMoe(const dsopt_moe_block& b) {
   combine->linear.in = y;
   combine->linear.in_row_bytes = uint64_t{desc().hidden} * 4;
   if (b.shared_gate_up != nullptr) {
-    const uint8_t* shared =
-        AddGated(b.shared_gate_up, nullptr, b.shared_down, b.activation, h, RowSet::kBatch, max_rows());
+    const uint8_t* shared = AddGated(b.shared_gate_up, nullptr, b.shared_down, b.activation,
+                                     input_of(b.shared_gate_up), RowSet::kBatch, max_rows());
     AddResidual(b.shared_down, shared, nullptr, RowSet::kBatch);
   }
 }

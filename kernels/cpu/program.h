@@ -28,7 +28,7 @@ struct LinearOp {
   CodedFn coded;      // of a coded one
   RowSet rows;
   bool in_per_row;    // kExperts: the input is one per row, not one per (row, choice)
-  const uint8_t* in;  // bf16 or f32, as function wants
+  const uint8_t* in;  // f32, bf16 or fixed point, as function wants
   uint64_t in_row_bytes, in_matrix_bytes;
   uint8_t* out;
   uint64_t out_row_bytes, out_matrix_bytes;
@@ -45,6 +45,16 @@ struct NormOp {
   uint64_t out_row_bytes;
   uint8_t* full;  // also in f32; NULL: not wanted
   uint64_t full_row_bytes;
+};
+
+// Rows of f32 in fixed point, for a coded linear phase.
+struct FixedOp {
+  RowSet rows;
+  bool in_per_row;  // as in LinearOp
+  uint32_t count;   // values of a row
+  const uint8_t* in;
+  uint64_t in_row_bytes;
+  uint8_t* out;
 };
 
 // Causal attention over the cache, grouped heads. MLA: one cache head whose values are the first vd of its
@@ -89,6 +99,7 @@ struct Phase {
   const AttentionOp* attention;
   LinearOp linear;
   NormOp norm;
+  FixedOp fixed;
 };
 
 // Of one thread.
@@ -113,6 +124,7 @@ enum BufferId : uint32_t {
   kBufX,
   kBufNorm,
   kBufNorm32,
+  kBufFixed,
   kBufProjected,
   kBufQuery,
   kBufNope,

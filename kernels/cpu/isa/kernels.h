@@ -27,18 +27,30 @@ enum LinearFlag : uint32_t {
 using LinearFn = void (*)(const void* tile, uint32_t steps, const void* const* in, uint32_t rows, float* acc,
                           uint32_t ld, uint32_t flags);
 
-// Weights of fewer bits, packed. A tile is a run of blocks of group_steps steps (pairs of k; the last block may
-// be shorter). A block is a head and then its steps:
-//   head  LOSSLESS12: 64 base exponents, a byte each. Others: 64 scales, then 64 offsets if there are any; f16
-//   or f32 step  INT8        bytes [k % 2][64]
-//         INT4        words [o % 16][k % 2]; code of output o in bits 4 (o / 16) .. + 3
-//         FP8         two halves o / 32 of such words; code of o in the low byte if o / 16 is even, else in the
-//         high LOSSLESS12  words as INT4, holding the exponent less the base, or 0: then the exponent is 0. Two
-//         halves
-//                     as FP8, holding sign and mantissa: of o / 16 even in bit 15 and bits 0 .. 6, else in bit
-//                     14 and bits 7 .. 13
+// Weights of fewer bits, packed. A tile is a run of blocks of group_steps steps of kCodeStepInputs values of k; the last
+// block may be shorter. A block is a head and then its steps:
+//   head  LOSSLESS12: 64 base exponents, a byte each. Others: 64 scales, then 64 offsets if there are any; f16 or f32
+//   step  INT8        bytes [o][k % 4]: the code + 128
+//         INT4        two halves o / 32 of bytes [o % 16][k % 4]; code of o in the low four bits if o / 16 is even, else
+//                     in the high ones
+//         FP8         two halves o / 32 of words [o % 16][k % 2]; code of o in the low byte if o / 16 is even, else in
+//                     the high one
+//         LOSSLESS12  words [o % 16][k % 2], holding in bits 4 (o / 16) .. + 3 the exponent less the base, or 0: then the
+//                     exponent is 0. Two halves as FP8, holding sign and mantissa: of o / 16 even in bit 15 and bits
+//                     0 .. 6, else in bit 14 and bits 7 .. 13
 enum Code : uint32_t { kInt8 = 0, kFp8 = 1, kInt4 = 2, kLossless12 = 3, kCodeCount = 4 };
-constexpr uint32_t kCodeStepBytes[kCodeCount] = {128, 128, 64, 192};
+constexpr uint32_t kCodeStepBytes[kCodeCount] = {256, 128, 128, 192};
+constexpr uint32_t kCodeStepInputs[kCodeCount] = {4, 2, 4, 2};
+
+// A row of activations in fixed point: x[k] = scale * (256 high + low), high and low signed bytes, so that a row's
+// largest value has 15 bits. f32 scale; at kFixedHead the sums of high and of low of every 16 values, two int32; at
+// FixedQuads(count) for every four values four high bytes, then four low ones. Zeros behind the last value. A row with a
+// value that is not finite has the scale NaN.
+constexpr uint32_t kFixedHead = 64;
+constexpr float kFixedMost = 32512.0f;        // 127 * 256
+constexpr uint64_t kFixedInputs = 64 << 10;   // most inputs of a group: sums stay inside 32 bits
+static constexpr uint64_t FixedQuads(uint64_t count) { return kFixedHead + ((count + 15) / 16 * 8 + 63) / 64 * 64; }
+static constexpr uint64_t FixedBytes(uint64_t count) { return FixedQuads(count) + (count + 15) / 16 * 32; }
 
 // A cache of fewer bits: see dsopt_program_desc. The value indexes Kernels::load_coded_keys.
 enum CacheCode : uint32_t { kCacheFp8 = 0, kCacheInt8 = 1, kCacheInt4 = 2, kPlainCache = 3 };
@@ -63,7 +75,7 @@ struct Escape {
 
 struct CodedTile {
   const uint8_t* data;
-  uint32_t steps, group_steps;
+  uint32_t inputs, steps, group_steps;
   uint32_t half_scales;   // f16, else f32
   uint32_t offsets;       // there are some
   const Escape* escapes;  // of this tile, by step
@@ -99,7 +111,9 @@ struct Kernels {
   LinearFn linear[3];              // f32 activations, by Storage of the weights
   LinearFn linear_bf16;            // bf16 activations and bf16 weights; NULL: not in this instruction set
   CodedFn coded[kCodeCount];       // f32 activations
-  CodedFn coded_bf16[kCodeCount];  // bf16 activations; NULL with linear_bf16
+  CodedFn coded_bf16[kCodeCount];   // bf16 activations; NULL with linear_bf16, and where there is:
+  CodedFn coded_fixed[kCodeCount];  // activations in fixed point; NULL: not of this code, or not in this instruction set
+  void (*to_fixed)(const float* x, uint32_t count, uint8_t* row);  // NULL with coded_fixed
   // acc [rows][64]; out[r] points at the tile's first output of row r.
   void (*epilogue)(const Epilogue& e, const float* acc, uint32_t rows, void* const* out);
 

@@ -23,7 +23,7 @@ bool HasAvx512() {
 }
 bool HasBf16() {
   unsigned a, b, c, d;
-  return HasAvx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
+  return HasAvx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
 }
 #endif
 
