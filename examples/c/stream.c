@@ -2,11 +2,10 @@
  *   stream MODEL.dsopt "bring me the red cup from the kitchen"
  *   stream --cpu-variant avx2 MODEL.dsopt TEXT       for tools that know no newer CPU instructions
  * Link with -ldsopt; needs nothing but dsopt.h. */
+#include <dsopt/dsopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <dsopt/dsopt.h>
 
 static int Failed(const char* what, dsopt_status status) {
   if (status >= 0) return 0;
@@ -24,7 +23,9 @@ int main(int argc, char** argv) {
   int failed = 1;
   const int has_variant = argc == 5 && strcmp(argv[1], "--cpu-variant") == 0;
   if (argc != 3 && !has_variant) {
-    fprintf(stderr, "usage: %s [--cpu-variant scalar|avx2|avx512|avx512_bf16] MODEL.dsopt TEXT\n", argv[0]);
+    fprintf(stderr,
+            "usage: %s [--cpu-variant scalar|avx2|avx2_vnni|avx512|avx512_vnni|avx512_bf16] MODEL.dsopt TEXT\n",
+            argv[0]);
     return 2;
   }
   const char* path = argv[argc - 2];

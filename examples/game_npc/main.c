@@ -73,7 +73,8 @@ static const char kUsage[] =
     "  --screenshot FILE     writes a PNG of the last frame; --screenshot-at N: of frame N\n"
     "  --model FILE          default: examples/robot_model/robot.dsopt\n"
     "  --threads N           compute threads (default 1: all work inside the poll of the game's thread)\n"
-    "  --cpu-variant V       at most these CPU instructions: scalar avx2 avx512 avx512_bf16\n";
+    "  --cpu-variant V       at most these CPU instructions: scalar avx2 avx2_vnni avx512\n"
+    "                        avx512_vnni avx512_bf16\n";
 
 static int Usage(const char* what, const char* value) {
   fprintf(stderr, "%s%s%s\n\n%s", what, value != NULL ? ": " : "", value != NULL ? value : "", kUsage);

@@ -34,7 +34,8 @@ A simulated robot, controlled at 100 Hz, turns commands into action plans with w
   --no-background    only the commands are translated; else a second stream keeps each poll busy
   --no-realtime      do not ask for SCHED_DEADLINE or SCHED_FIFO, and locked memory
   --threads N        compute threads of the library (default 1: all work on the loop's thread)
-  --cpu-variant V    at most these CPU instructions: scalar avx2 avx512 avx512_bf16
+  --cpu-variant V    at most these CPU instructions: scalar avx2 avx2_vnni avx512
+                      avx512_vnni avx512_bf16
   --model FILE       default: examples/robot_model/robot.dsopt
   --svg PREFIX       writes PREFIX_world.svg and PREFIX_ticks.svg; default: beside the program; "": none
 )";

@@ -43,7 +43,7 @@ typedef struct dsopt_host_api {
 typedef struct dsopt_device_options {
   uint32_t struct_size;
   uint32_t threads;        /* CPU: compute threads including the caller; 0: physical cores */
-  const char* variant;     /* NULL: best. CPU: "scalar", "avx2", "avx512", "avx512_bf16": at most this one */
+  const char* variant;     /* NULL: best. CPU: those of dsopt_runtime_options.cpu_variant */
   uint64_t max_bytes;      /* cap on device memory of weights + programs; 0: none */
   const dsopt_host_api* host; /* of the runtime that opens; never NULL; outlives the device */
 } dsopt_device_options;

@@ -160,7 +160,8 @@ typedef struct dsopt_runtime_options {
   const char* backend_path;       /* plugin directory; NULL: the directory of libdsopt.so */
   uint32_t disable_backend_scan;  /* 1: only dsopt_runtime_load_backend() loads plugins */
   uint32_t reserved;
-  const char* cpu_variant;        /* NULL: best. "scalar" "avx2" "avx512" "avx512_bf16": at most this one */
+  const char* cpu_variant;        /* NULL: best. "scalar" "avx2" "avx2_vnni" "avx512" "avx512_vnni"
+                                     "avx512_bf16": at most this one */
 } dsopt_runtime_options;
 
 DSOPT_API dsopt_status DSOPT_CALL dsopt_runtime_create(const dsopt_runtime_options* options,
@@ -179,7 +180,8 @@ typedef enum dsopt_device_kind {
 typedef struct dsopt_device_info {
   uint32_t struct_size;
   dsopt_device_kind kind;
-  uint32_t arch;                  /* CUDA: 90 = sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16 */
+  uint32_t arch;                  /* CUDA: 90 = sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16,
+                                     4 avx2_vnni, 5 avx512_vnni */
   uint32_t multiprocessors;       /* CUDA: SMs. CPU: cores */
   uint64_t memory_total;
   uint64_t memory_free;

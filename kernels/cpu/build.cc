@@ -139,8 +139,8 @@ void RunFixed(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
 
 }  // namespace
 
-const uint8_t* Builder::AddFixed(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
-                                 bool in_per_row) {
+const uint8_t* Builder::AddFixed(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes,
+                                 RowSet rows, bool in_per_row) {
   uint64_t count = rows == RowSet::kLogits ? desc_.max_logit_rows : max_rows();
   if (rows == RowSet::kExperts && !in_per_row) count *= block_->u.moe.top_k;
   Phase* phase = Add();
@@ -151,8 +151,8 @@ const uint8_t* Builder::AddFixed(const dsopt_be_weight* weight, const uint8_t* i
   return phase->fixed.out;
 }
 
-LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes, RowSet rows,
-                             bool in_per_row) {
+LinearOp* Builder::AddLinear(const dsopt_be_weight* weight, const uint8_t* in, uint64_t in_row_bytes,
+                             RowSet rows, bool in_per_row) {
   const CodedFn fixed = FixedKernel(weight);
   if (fixed != nullptr) {
     in = AddFixed(weight, in, in_row_bytes, rows, in_per_row);

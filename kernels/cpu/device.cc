@@ -73,23 +73,22 @@ void WriteReport(dsopt_be_device* device, const char* variant) {
   char cap[64] = "no cap was asked for";
   if (variant != nullptr) std::snprintf(cap, sizeof(cap), "at most %.20s was asked for", variant);
   const char* best = SelectKernels(nullptr)->name;
-  std::snprintf(
-      device->report, sizeof(device->report),
-      "cpu threads: %u including the caller\n"
-      "cpu linear, bf16 weights, fast: %s, %s (the machine has %s; %s)\n"
-      "cpu linear, reference precision and f16/f32 weights: %s, f32 multiply-add\n"
-      "cpu linear, int8 and int4 weights: %s, %s in fast precision\n"
-      "cpu linear, fp8 and 12-bit weights: %s, expanded in registers, %s in fast precision\n"
-      "cpu attention: %s, %s, f32 sums over spans of %u positions\n"
-      "cpu norm, softmax, sampling: %s\n",
-      device->pool->threads(), k->name,
-      k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best, cap,
-      k->name, k->name,
-      k->coded_fixed[kInt8] != nullptr ? "dot products of bytes with activations of 16 bits"
-                                       : "expanded in registers, f32 multiply-add",
-      k->name, k->coded_bf16[kFp8] != nullptr ? "bf16 dot products" : "f32 multiply-add", k->name,
-      k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products", kSpanTokens,
-      k->name);
+  std::snprintf(device->report, sizeof(device->report),
+                "cpu threads: %u including the caller\n"
+                "cpu linear, bf16 weights, fast: %s, %s (the machine has %s; %s)\n"
+                "cpu linear, reference precision and f16/f32 weights: %s, f32 multiply-add\n"
+                "cpu linear, int8 and int4 weights: %s, %s in fast precision\n"
+                "cpu linear, fp8 and 12-bit weights: %s, expanded in registers, %s in fast precision\n"
+                "cpu attention: %s, %s, f32 sums over spans of %u positions\n"
+                "cpu norm, softmax, sampling: %s\n",
+                device->pool->threads(), k->name,
+                k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best,
+                cap, k->name, k->name,
+                k->coded_fixed[kInt8] != nullptr ? "dot products of bytes with activations of 16 bits"
+                                                 : "expanded in registers, f32 multiply-add",
+                k->name, k->coded_bf16[kFp8] != nullptr ? "bf16 dot products" : "f32 multiply-add", k->name,
+                k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products",
+                kSpanTokens, k->name);
 }
 
 }  // namespace
@@ -125,8 +124,10 @@ dsopt_status DeviceOpen(uint32_t index, const dsopt_device_options* options, dso
   }
   const Kernels* kernels = SelectKernels(o.variant);
   if (kernels == nullptr) {
-    return Fail(host, DSOPT_E_INVALID_ARGUMENT,
-                "cpu: variant '%.40s' is unknown, expected scalar, avx2, avx512 or avx512_bf16", o.variant);
+    return Fail(
+        host, DSOPT_E_INVALID_ARGUMENT,
+        "cpu: variant '%.40s' is unknown, expected scalar, avx2, avx2_vnni, avx512, avx512_vnni or avx512_bf16",
+        o.variant);
   }
   Memory memory;
   dsopt_status status = Allocate(host, sizeof(dsopt_be_device), "cpu device", &memory);

@@ -65,14 +65,14 @@ struct AttentionOp {
   uint32_t heads, group;  // query heads; how many of them share one cache head
   uint32_t kd, vd, vd_padded;
   uint32_t window;
-  bool half;              // bf16 products of queries, keys, probabilities and values
-  uint32_t token_values;  // of one position in a page of one cache head
+  bool half;                                // bf16 products of queries, keys, probabilities and values
+  uint32_t token_values;                    // of one position in a page of one cache head
   uint64_t cache_offset;                    // of the layer inside a page
   uint64_t cache_head_bytes, value_offset;  // of a plain cache; value_offset: from keys to values of a page
   CacheCode code;
-  CodedPlace keys[2];     // of a coded cache; MLA: latent, rotated part. Unused: values 0
+  CodedPlace keys[2];  // of a coded cache; MLA: latent, rotated part. Unused: values 0
   CodedPlace coded_values;
-  uint8_t* out;                                           // [rows, heads, vd]
+  uint8_t* out;  // [rows, heads, vd]
   Storage out_storage;
   uint64_t out_row_bytes, out_head_bytes;
   uint32_t unit_heads, unit_rows;  // heads of a group and rows of a sequence in one unit

@@ -20,7 +20,8 @@ constexpr CacheType kCacheTypes[] = {
     {"bf16", DSOPT_BF16}, {"fp8", DSOPT_F8_E4M3}, {"int8", DSOPT_I8}, {"int4", DSOPT_I4}, {"f32", DSOPT_F32}};
 
 int DSOPT_CALL OnProgress(void*, float progress) {
-  std::fprintf(stderr, "\rloading %3.0f %%%s", static_cast<double>(progress) * 100, progress >= 1 ? "\r\033[K" : "");
+  std::fprintf(stderr, "\rloading %3.0f %%%s", static_cast<double>(progress) * 100,
+               progress >= 1 ? "\r\033[K" : "");
   return 0;
 }
 
@@ -63,7 +64,8 @@ const char* EngineOptions::CacheName() const {
 void EngineOptions::DeclareCache(Options* options) {
   std::vector<std::string> names;
   for (const CacheType& type : kCacheTypes) names.push_back(type.name);
-  options->Choice("kv-dtype", names, &kv_dtype, "type of the cache; default: bf16, or f32 with reference precision");
+  options->Choice("kv-dtype", names, &kv_dtype,
+                  "type of the cache; default: bf16, or f32 with reference precision");
 }
 
 Status FromApi(dsopt_status status) {
@@ -73,8 +75,8 @@ Status FromApi(dsopt_status status) {
 
 void EngineOptions::DeclareRuntime(Options* options) {
   options->Value("threads", "N", &threads, "compute threads; 0: all cores (default)");
-  options->Choice("cpu-variant", {"scalar", "avx2", "avx512", "avx512_bf16"}, &cpu_variant,
-                  "use at most these CPU instructions");
+  options->Choice("cpu-variant", {"scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16"},
+                  &cpu_variant, "use at most these CPU instructions");
   options->Value("plugins", "DIR", &plugins, "directory of backend plugins; default: that of libdsopt.so");
 }
 
@@ -123,8 +125,8 @@ Result<dsopt_model_info> ModelInfo(const dsopt_model* model) {
   return info;
 }
 
-Result<dsopt_session_memory> PlanSession(const dsopt_model* model, const EngineOptions& engine, uint32_t max_streams,
-                                         uint32_t max_tokens) {
+Result<dsopt_session_memory> PlanSession(const dsopt_model* model, const EngineOptions& engine,
+                                         uint32_t max_streams, uint32_t max_tokens) {
   const dsopt_session_options options = SessionOptions(engine, max_streams, max_tokens);
   dsopt_session_memory memory = {};
   memory.struct_size = sizeof memory;

@@ -36,7 +36,7 @@ namespace Dsopt
         /// <summary>What its maker calls it.</summary>
         public string Name { get; private set; }
 
-        /// <summary>CUDA: 90 for sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16.</summary>
+        /// <summary>CUDA: 90 for sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16, 4 avx2_vnni, 5 avx512_vnni.</summary>
         public int Architecture { get; private set; }
 
         /// <summary>CUDA: streaming multiprocessors. CPU: cores.</summary>

@@ -66,7 +66,7 @@ namespace Dsopt
         /// <summary>Folder of the plugins; null: that of the native library.</summary>
         public string BackendPath { get; set; }
 
-        /// <summary>"scalar", "avx2", "avx512" or "avx512_bf16": at most this one; null: the best.</summary>
+        /// <summary>"scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni" or "avx512_bf16": at most this one; null: the best.</summary>
         public string CpuVariant { get; set; }
     }
 

@@ -32,7 +32,8 @@ class Runtime(Handle):
                        OutOfMemoryError. 0: only count. None: the library's own allocator
     backend_path       folder of plugins such as libdsopt_cuda.so; default: the one of libdsopt.so
     scan_backends      False: only load_backend() loads plugins
-    cpu_variant        "scalar", "avx2", "avx512", "avx512_bf16": use at most this one
+    cpu_variant        "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni", "avx512_bf16": use at most
+                       this one
     """
 
     __slots__ = ("_log", "_memory")

@@ -157,7 +157,9 @@ struct Kernels {
 const Kernels* SelectKernels(const char* variant);
 const Kernels* KernelsScalar();
 const Kernels* KernelsAvx2();
+const Kernels* KernelsAvx2Vnni();
 const Kernels* KernelsAvx512();
+const Kernels* KernelsAvx512Vnni();
 const Kernels* KernelsAvx512Bf16();
 
 }  // namespace dsopt_cpu

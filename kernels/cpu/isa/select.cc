@@ -11,7 +11,8 @@ namespace dsopt_cpu {
 namespace {
 
 #if defined(__x86_64__)
-// F16C and AVX512_BF16 by cpuid: clang 14 does not know their names. The builtins below include the system's support.
+// F16C, AVX_VNNI and AVX512_BF16 by cpuid: clang 14 does not know their names. The builtins below include the
+// system's support.
 bool HasF16c() {
   unsigned a, b, c, d;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
@@ -21,10 +22,13 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
-bool HasBf16() {
+bool HasFeature7(unsigned bit) {  // of leaf 7, part 1, register eax
   unsigned a, b, c, d;
-  return HasAvx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 5 & 1) != 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> bit & 1) != 0;
 }
+bool HasAvx2Vnni() { return HasAvx2() && HasFeature7(4); }
+bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+bool HasBf16() { return HasAvx512Vnni() && HasFeature7(5); }
 #endif
 
 struct Entry {
@@ -39,7 +43,9 @@ constexpr Entry kEntries[] = {
     {"scalar", KernelsScalar, Always},
 #if defined(__x86_64__)
     {"avx2", KernelsAvx2, HasAvx2},
+    {"avx2_vnni", KernelsAvx2Vnni, HasAvx2Vnni},
     {"avx512", KernelsAvx512, HasAvx512},
+    {"avx512_vnni", KernelsAvx512Vnni, HasAvx512Vnni},
     {"avx512_bf16", KernelsAvx512Bf16, HasBf16},
 #endif
 };

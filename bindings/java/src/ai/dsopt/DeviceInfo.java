@@ -6,7 +6,7 @@ package ai.dsopt;
  * @param id the name that options take: "cpu", "cuda:0"
  * @param name what its maker calls it
  * @param kind what it is
- * @param arch CUDA: 90 for sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16
+ * @param arch CUDA: 90 for sm_90. CPU: 0 scalar, 1 avx2, 2 avx512, 3 avx512_bf16, 4 avx2_vnni, 5 avx512_vnni
  * @param multiprocessors of a CUDA device; cores of a CPU
  * @param memoryTotal in bytes
  * @param memoryFree in bytes

@@ -311,7 +311,7 @@ public final class Runtime implements AutoCloseable {
     /**
      * At most this variant of the CPU kernels.
      *
-     * @param name "scalar", "avx2", "avx512" or "avx512_bf16"; {@code null}: the best
+     * @param name "scalar", "avx2", "avx2_vnni", "avx512", "avx512_vnni" or "avx512_bf16"; {@code null}: the best
      * @return this
      */
     public Builder cpuVariant(String name) {
