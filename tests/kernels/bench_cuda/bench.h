@@ -95,9 +95,9 @@ std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed);
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b);
 double Median(std::vector<double> v);
 
-// check.cc: two layers of a shape, fast against f32. encodings.cc: encoded products against float64.
-void Check(const Shape& shape, dsopt_encoding encoding = DSOPT_ENCODING_PLAIN);
-void CheckEncodings();
+// check.cc: two layers of a shape, fast against f32. encodings.cc: encoded products against float64. False: wrong.
+bool Check(const Shape& shape, dsopt_encoding encoding = DSOPT_ENCODING_PLAIN);
+bool CheckEncodings();
 // timing.cc
 void Decode(Model* model, uint32_t sequences, uint32_t context, const char* what, int steps);
 void Prefill(Model* model, uint32_t total, uint32_t chunk);

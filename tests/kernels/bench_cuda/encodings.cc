@@ -182,7 +182,7 @@ double EncodedError(const EncodedCase& c, uint32_t n, uint32_t k, uint32_t rows,
 
 }  // namespace
 
-void CheckEncodings() {
+bool CheckEncodings() {
   const EncodedCase cases[] = {
       {DSOPT_ENCODING_LOSSLESS12, 0, 0, 0}, {DSOPT_ENCODING_INT8, 0, 0, 0},    {DSOPT_ENCODING_INT8, 0, 0, 1},
       {DSOPT_ENCODING_INT8, 0, 16, 1},      {DSOPT_ENCODING_INT8, 0, 32, 0},   {DSOPT_ENCODING_INT8, 0, 128, 1},
@@ -216,6 +216,7 @@ void CheckEncodings() {
     std::fflush(stdout);
   }
   std::printf("encodings: %s\n", wrong == 0 ? "ok" : "WRONG");
+  return wrong == 0;
 }
 
 }  // namespace dsopt::bench

@@ -3,8 +3,7 @@
 // the backend table directly, so that one call on a GPU machine checks and measures together.
 //   bench_cuda_blocks [plugin=PATH] read|check|encodings|attention|check=<shape>|<shape> ...
 // A shape may be followed by :what, what of decode (default), long, batch8, batch32, prefill, jitter, beside,
-// and by
-// @encoding: lossless12, int8, fp8, int4.
+// and by @encoding: lossless12, int8, fp8, int4. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -112,6 +111,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i)
     if (std::strncmp(argv[i], "plugin=", 7) == 0) plugin = argv[i] + 7;
   OpenDevice(plugin);
+  bool right = true;  // whatever was checked
   for (int i = 1; i < argc; ++i) {
     std::string name = argv[i];
     if (name == "read") {
@@ -120,7 +120,7 @@ int main(int argc, char** argv) {
     }
     if (name == "check") {
       for (const Shape& shape : Shapes())
-        if (shape.hidden < 8192) Check(shape);
+        if (shape.hidden < 8192) right &= Check(shape);
     }
     std::vector<std::string> what;
     for (size_t colon = name.find(':'); colon != std::string::npos; colon = name.find(':')) {
@@ -135,15 +135,15 @@ int main(int argc, char** argv) {
       encoding = EncodingOf(name.substr(at + 1));
       name.erase(at);
     }
-    if (name == "encodings") CheckEncodings();
+    if (name == "encodings") right &= CheckEncodings();
     if (name == "attention") RunAttention();
     for (const Shape& shape : Shapes())
       if (name == shape.name) RunShape(shape, encoding, what);
     if (name.rfind("check=", 0) == 0) {
       for (const Shape& shape : Shapes())
-        if (name.substr(6) == shape.name) Check(shape, encoding);
+        if (name.substr(6) == shape.name) right &= Check(shape, encoding);
     }
   }
   g_api->device_close(g_device);
-  return 0;
+  return right ? 0 : 1;
 }
