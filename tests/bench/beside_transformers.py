@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures dsopt and Hugging Face Transformers on the same model shapes, on one GPU, in one run, and prints one table.
+"""Measures dsopt and Hugging Face Transformers on the same model shapes, on one device, in one run, and prints one table.
 
-Both sides have random bf16 weights made on the GPU: nothing is downloaded. Needs torch, transformers and a build of
-dsopt with its CUDA plugin; nothing else may run on the GPU. The sides run one after the other, never together.
+Both sides have random weights made on the device, Transformers always in bf16: nothing is downloaded. Needs torch,
+transformers and a build of dsopt, for a GPU with its CUDA plugin; nothing else may run on the device. The sides run one after the other, never together.
 
   dsopt       `dsopt bench --json`: batched decode with sampling on the GPU, median of the steps after warm-up
   generate()  Transformers with its dynamic cache and SDPA attention, as most people call it
@@ -11,7 +11,9 @@ dsopt with its CUDA plugin; nothing else may run on the GPU. The sides run one a
 A step of Transformers is the time between two calls of a logits processor, after a synchronisation (generate() itself
 waits for every token); the median counts. Prefill is the time from the call of generate() to its first logits, the
 second of two calls, and only of generate(): what is compiled is the decode step. Both sides pick tokens greedily.
-Peak memory: dsopt's device bytes as its bench reports them; torch's reserved bytes. Neither has the CUDA context in it.
+Peak memory on a GPU: dsopt's device bytes as its bench reports them; torch's reserved bytes. Neither has the CUDA context
+in it. On the CPU: the most that either process ever had resident, programs and libraries included; the notes say what
+dsopt had planned for weights, cache and workspace.
 
 Cases: decode at batch 1 and 32 with 512 tokens in the cache, at batch 1 with 32768, prefill of 8192. A case that a side
 cannot do, or not in its time, is shown as "-", and why is said under the table. With the default limits one shape takes
@@ -20,6 +22,7 @@ less than 3 minutes: the limit is per side, and what is done by then is kept.
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -139,6 +142,8 @@ def child(options):
                 result["decode"] = batch / statistics.median(steps[len(steps) // 4:])
             if cuda:
                 result["memory"] = torch.cuda.max_memory_reserved() * 1e-9
+            else:
+                result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-9
         except Exception as error:  # noqa: BLE001: whatever it is, the other cases are still worth measuring
             result["error"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
         print(json.dumps(result), flush=True)
@@ -172,13 +177,13 @@ def transformers_side(options, shape, mode):
 
 # ---- dsopt ----------------------------------------------------------------------------------------------------
 
-def dsopt_side(options, shape):
+def dsopt_side(options, shape, weights):
     results, notes, deadline = {}, [], time.monotonic() + options.seconds
     for name, batch, context, prompt in CASES:
         if name not in options.cases:
             continue
         command = [options.dsopt, "bench", "--shape", shape, "--device", options.device, "--batch", str(batch), "--context",
-                   str(context), "--steps", str(options.steps), "--json"]
+                   str(context), "--steps", str(options.steps), "--weights", weights, "--json"]
         command += ["--prompt", str(prompt)] if prompt else []
         command += ["--repeats", "1"] if context > 8192 else []
         command += ["--layers", str(options.layers)] if options.layers else []
@@ -192,11 +197,14 @@ def dsopt_side(options, shape):
             notes.append(f"{name}: {(done.stderr.strip().splitlines() or ['no output'])[-1][:160]}")
             continue
         record = json.loads(lines[-1])
-        results[name] = {"decode": record["decode_tok_s"], "memory": record["peak_device_mb"] * 1e-3}
+        on_cpu = record["device"] == "cpu"
+        peak = record["peak_host_mb" if on_cpu else "peak_device_mb"]
+        results[name] = {"decode": record["decode_tok_s"], "memory": peak * 1e-3}
         if prompt:
             results[name]["prefill"] = record["prefill_tok_s"]
             continue
-        notes.append(f"{name}: {record['decode_ms_p50']} ms a step, roof ratio {record['roof_ratio']}, on {record['device']}")
+        notes.append(f"{name}: {record['decode_ms_p50']} ms a step, roof ratio {record['roof_ratio']}, planned "
+                     f"{record['peak_device_mb']} MB, on {record['device']}")
     return results, notes
 
 
@@ -208,15 +216,18 @@ def cell(value):
 
 def measure_shape(options, shape):
     start = time.monotonic()
-    sides = [("dsopt", *dsopt_side(options, shape))]
+    sides = [(f"dsopt {weights}", *dsopt_side(options, shape, weights)) for weights in options.weights]
+    ours = len(sides)
     sides += [(mode, *transformers_side(options, shape, mode)) for mode in options.modes]
-    print(f"\n## {shape}{f', {options.layers} layers' if options.layers else ''}, {options.device}, bf16, random weights\n")
+    print(f"\n## {shape}{f', {options.layers} layers' if options.layers else ''}, {options.device}, random weights\n")
     names = [side[0] for side in sides]
-    print("| case | " + " | ".join(names) + " | dsopt / best other |")
+    print("| case | " + " | ".join(names) + f" | {names[0]} / best other |")
     print("|---" * (len(names) + 2) + "|")
     for title, case, key in ROWS:
+        if case not in options.cases:
+            continue
         values = [results.get(case, {}).get(key) for _, results, _ in sides]
-        others = [value for value in values[1:] if value]
+        others = [value for value in values[ours:] if value]
         best = (min if key == "memory" else max)(others) if others else None
         ratio = f"{values[0] / best:.2f}" if best and values[0] else "-"
         print(f"| {title} | " + " | ".join(cell(value) for value in values) + f" | {ratio} |")
@@ -225,7 +236,7 @@ def measure_shape(options, shape):
         for note in dict.fromkeys(notes):
             print(f"- {name}: {note}")
     print(f"- {time.monotonic() - start:.0f} s in all", flush=True)
-    return all(results for _, results, _ in sides[:1])
+    return all(results for _, results, _ in sides[:ours])
 
 
 def main():
@@ -235,6 +246,8 @@ def main():
                         help="of " + ", ".join(SHAPES) + " (default mistral-7b)")
     parser.add_argument("--device", default="cuda:0", help="of dsopt (default cuda:0)")
     parser.add_argument("--torch-device", default="cuda:0", help="of torch: the same one (default cuda:0)")
+    parser.add_argument("--weights", default="bf16", metavar="W[,W]",
+                        help="encodings of dsopt's weights, a column each, as of dsopt bench (default bf16)")
     parser.add_argument("--modes", default="generate,compiled", help="of Transformers (default generate,compiled)")
     parser.add_argument("--steps", type=int, default=64, help="decode steps of a case (default 64)")
     parser.add_argument("--layers", type=int, default=0, help="only the first N layers, on both sides (default: all)")
@@ -251,6 +264,7 @@ def main():
     if options.child:
         child(options)
         return 0
+    options.weights = options.weights.split(",")
     options.modes = [mode for mode in options.modes.split(",") if mode]
     for mode in options.modes:
         if mode not in ("generate", "compiled"):
