@@ -85,6 +85,7 @@ DSOPT_SIZED_STRUCT(dsopt_device_info)
 DSOPT_SIZED_STRUCT(dsopt_model_info)
 DSOPT_SIZED_STRUCT(dsopt_session_options)
 DSOPT_SIZED_STRUCT(dsopt_poll_result)
+DSOPT_SIZED_STRUCT(dsopt_session_memory)
 DSOPT_SIZED_STRUCT(dsopt_session_stats)
 DSOPT_SIZED_STRUCT(dsopt_sampling)
 %immutable dsopt_device_info::id;

@@ -1,4 +1,4 @@
-// build.cc - the shared part of building phases: buffers, norms, gated projections. One block each:
+// build.cc - the shared part of building phases: buffers, norms, fixed point, products, gated projections. A block each:
 // attention.cc, mla.cc, mlp.cc, moe.cc, head.cc, embed.cc.
 #include "build.h"
 

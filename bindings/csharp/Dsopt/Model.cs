@@ -208,6 +208,20 @@ namespace Dsopt
             return new Session(this, options ?? new SessionOptions());
         }
 
+        /// <summary>What <see cref="CreateSession"/> would take with the same options; nothing is taken yet.</summary>
+        /// <param name="options">how many streams and tokens; null: one stream of the model's context length</param>
+        /// <remarks>Throws nothing where CreateSession would throw for want of device memory: then
+        /// <see cref="SessionMemory.Tokens"/> is less than wanted, or the bytes exceed the device.</remarks>
+        public SessionMemory PlanSession(SessionOptions options = null)
+        {
+            using (dsopt_session_options raw = (options ?? new SessionOptions()).ToRaw())
+            using (var memory = new dsopt_session_memory())
+            {
+                Status.Check(DsoptNative.dsopt_session_plan(Handle, raw, memory));
+                return new SessionMemory(memory);
+            }
+        }
+
         /// <summary>Releases the model. Sessions that use it stay usable; a loading in progress ends.</summary>
         public void Dispose()
         {

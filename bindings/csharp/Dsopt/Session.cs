@@ -132,6 +132,17 @@ namespace Dsopt
             InTurn(() => DsoptNative.session_trim(Handle));
         }
 
+        /// <summary>From now on the streams hold at most so many bytes of cache, in whole pages.</summary>
+        /// <param name="bytes">0: all that the session was made with</param>
+        /// <remarks>Pages already held stay. A stream that needs one more page while the limit is reached ends with
+        /// <see cref="DsoptDeviceMemoryException"/> and may go on when pages were given back; the others are not touched.
+        /// <see cref="SessionStats.CacheTokensTotal"/> says what the limit allows.</remarks>
+        public void SetCacheLimit(long bytes)
+        {
+            Require.NotNegative(bytes, "bytes");
+            InTurn(() => DsoptNative.dsopt_session_set_cache_limit(Handle, (ulong)bytes));
+        }
+
         /// <summary>Releases the session. Its streams stay usable for what needs no work.</summary>
         public void Dispose()
         {

@@ -51,11 +51,16 @@ namespace Dsopt
         /// <summary>How it calculates.</summary>
         public Precision Precision { get; set; }
 
+        /// <summary>Most device memory of the cache; 0: no cap. With <see cref="MaxTokens"/> 0 the session gets as many
+        /// tokens as fit; a number that does not fit throws <see cref="DsoptDeviceMemoryException"/>.</summary>
+        public long MaxCacheBytes { get; set; }
+
         internal dsopt_session_options ToRaw()
         {
             Require.NotNegative(MaxStreams, "options.MaxStreams");
             Require.NotNegative(MaxTokens, "options.MaxTokens");
             Require.NotNegative(PrefillChunk, "options.PrefillChunk");
+            Require.NotNegative(MaxCacheBytes, "options.MaxCacheBytes");
             var raw = new dsopt_session_options();
             raw.max_streams = (uint)MaxStreams;
             raw.max_tokens = (uint)MaxTokens;
@@ -63,8 +68,49 @@ namespace Dsopt
             raw.device_slice_us = (uint)Math.Min(Require.Microseconds(DeviceSlice), uint.MaxValue);
             raw.kv_dtype = (dsopt_dtype)CacheType;
             raw.precision = (dsopt_precision)Precision;
+            raw.max_cache_bytes = (ulong)MaxCacheBytes;
             return raw;
         }
+    }
+
+    /// <summary>What a session takes, before it takes anything: see <see cref="Model.PlanSession"/>.</summary>
+    public sealed class SessionMemory
+    {
+        internal SessionMemory(dsopt_session_memory raw)
+        {
+            PageTokens = (int)raw.page_tokens;
+            WantedTokens = (int)raw.wanted_tokens;
+            Tokens = (int)raw.tokens;
+            WantedCacheBytes = (long)raw.wanted_cache_bytes;
+            CacheBytes = (long)raw.cache_bytes;
+            WorkspaceBytes = (long)raw.workspace_bytes;
+            HostBytes = (long)raw.host_bytes;
+            DeviceFreeBytes = (long)raw.device_free_bytes;
+        }
+
+        /// <summary>Tokens come in whole pages of so many.</summary>
+        public int PageTokens { get; private set; }
+
+        /// <summary><see cref="SessionOptions.MaxTokens"/> or, when that is 0, the model's context length.</summary>
+        public int WantedTokens { get; private set; }
+
+        /// <summary>Of those, what <see cref="SessionOptions.MaxCacheBytes"/> has room for.</summary>
+        public int Tokens { get; private set; }
+
+        /// <summary>Cache of <see cref="WantedTokens"/>.</summary>
+        public long WantedCacheBytes { get; private set; }
+
+        /// <summary>Cache of <see cref="Tokens"/>, on the device.</summary>
+        public long CacheBytes { get; private set; }
+
+        /// <summary>Device memory for the batches.</summary>
+        public long WorkspaceBytes { get; private set; }
+
+        /// <summary>Host memory of its tables.</summary>
+        public long HostBytes { get; private set; }
+
+        /// <summary>Free memory of the device at the time of the call, for comparison.</summary>
+        public long DeviceFreeBytes { get; private set; }
     }
 
     /// <summary>What one <see cref="Session.Poll"/> did.</summary>
@@ -129,7 +175,7 @@ namespace Dsopt
         /// <summary>Tokens in the cache, in whole pages; shared pages count once.</summary>
         public int CacheTokensUsed { get; private set; }
 
-        /// <summary>Tokens that the cache holds.</summary>
+        /// <summary>Tokens that the cache holds, or that its limit allows.</summary>
         public int CacheTokensTotal { get; private set; }
 
         /// <summary>Batches that were calculated.</summary>

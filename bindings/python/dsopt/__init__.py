@@ -33,15 +33,16 @@ from ._runtime import Runtime, default_runtime
 from ._session import Session
 from ._stream import Pieces, Stream
 from ._types import (
-    DeviceInfo, DeviceKind, DType, Event, EventKind, Finish, Message, ModelInfo, PollResult, Precision, SessionStats)
+    DeviceInfo, DeviceKind, DType, Event, EventKind, Finish, Message, ModelInfo, PollResult, Precision, SessionMemory,
+    SessionStats)
 
 __all__ = [
     "BufferTooSmallError", "BusyError", "CallbackError", "CancelledError", "Chat", "CorruptError", "DType",
     "DeviceInfo", "DeviceKind", "DeviceLostError", "DeviceMemoryError", "DsoptError", "Event", "EventKind", "Finish",
     "InternalError", "InvalidArgumentError", "InvalidStateError", "IoError", "Message", "Model", "ModelInfo",
-    "NotFoundError", "OutOfMemoryError", "Pieces", "PollResult", "Precision", "Runtime", "Session", "SessionStats",
-    "Stream", "TimeoutError", "UnsupportedError", "VersionError", "build_info", "convert", "default_runtime",
-    "program"]
+    "NotFoundError", "OutOfMemoryError", "Pieces", "PollResult", "Precision", "Runtime", "Session", "SessionMemory",
+    "SessionStats", "Stream", "TimeoutError", "UnsupportedError", "VersionError", "build_info", "convert",
+    "default_runtime", "program"]
 
 _version = _native.dsopt_version_number()
 __version__ = f"{_version // 1000000}.{_version // 1000 % 1000}.{_version % 1000}"

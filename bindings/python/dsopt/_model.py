@@ -7,7 +7,7 @@ from ._convert import (U64_MAX, c_string, chat_messages, encoded, integer, micro
 from ._errors import InvalidArgumentError, NotFoundError
 from ._handle import Handle
 from ._runtime import Runtime, default_runtime
-from ._session import Session
+from ._session import Session, plan
 from ._stream import Pieces
 from ._types import ModelInfo, Precision
 
@@ -140,10 +140,22 @@ class Model(Handle):
     # ---- generating ----------------------------------------------------------------------------------
 
     def session(self, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                precision=Precision.FAST):
-        """A Session: cache for max_tokens tokens (0: the context length), and max_streams streams in one batch."""
+                precision=Precision.FAST, max_cache_bytes=0):
+        """A Session: cache for max_tokens tokens (0: the context length), and max_streams streams in one batch.
+        max_cache_bytes caps the cache's device memory (0: no cap): with max_tokens 0 the session gets as many tokens as
+        fit; max_tokens that do not fit raise DeviceMemoryError."""
         return Session(self, max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
-                       device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision)
+                       device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
+                       max_cache_bytes=max_cache_bytes)
+
+    def plan_session(self, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
+                     precision=Precision.FAST, max_cache_bytes=0):
+        """SessionMemory: what session() with the same keywords would take, before anything is taken. No exception where
+        session() would raise DeviceMemoryError: then tokens is less than wanted_tokens, or the bytes exceed the
+        device."""
+        return plan(self, max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
+                    device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
+                    max_cache_bytes=max_cache_bytes)
 
     def stream(self, prompt, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """Generates after prompt, piece by piece: for piece in model.stream("..."), or async for. The

@@ -3,13 +3,34 @@
 import time
 
 from . import _native
-from ._convert import integer, microseconds
+from ._convert import U64_MAX, integer, microseconds
 from ._errors import TimeoutError
 from ._handle import Handle
 from ._stream import Stream
-from ._types import PollResult, Precision, SessionStats
+from ._types import PollResult, Precision, SessionMemory, SessionStats
 
 _SLICE_US = 50_000  # native code sees no Ctrl-C: it returns this often
+
+
+def _raw_options(*, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
+                 precision=Precision.FAST, max_cache_bytes=0):
+    options = _native.dsopt_session_options()
+    options.max_streams = integer("max_streams", max_streams)
+    options.max_tokens = integer("max_tokens", max_tokens)
+    options.prefill_chunk = integer("prefill_chunk", prefill_chunk)
+    options.device_slice_us = integer("device_slice_us", device_slice_us)
+    options.kv_dtype = integer("kv_dtype", kv_dtype, 0, 2**31 - 1)
+    options.precision = integer("precision", precision, 0, 2**31 - 1)
+    options.max_cache_bytes = integer("max_cache_bytes", max_cache_bytes, 0, U64_MAX)
+    return options
+
+
+def plan(model, **options):
+    """SessionMemory of Session(model, **options)."""
+    raw = _native.dsopt_session_memory()
+    _native.dsopt_session_plan(model._handle(), _raw_options(**options), raw)
+    return SessionMemory(raw.page_tokens, raw.wanted_tokens, raw.tokens, raw.wanted_cache_bytes, raw.cache_bytes,
+                         raw.workspace_bytes, raw.host_bytes, raw.device_free_bytes)
 
 
 class Session(Handle):
@@ -21,14 +42,10 @@ class Session(Handle):
     __slots__ = ("model",)
 
     def __init__(self, model, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                 precision=Precision.FAST):
-        options = _native.dsopt_session_options()
-        options.max_streams = integer("max_streams", max_streams)
-        options.max_tokens = integer("max_tokens", max_tokens)
-        options.prefill_chunk = integer("prefill_chunk", prefill_chunk)
-        options.device_slice_us = integer("device_slice_us", device_slice_us)
-        options.kv_dtype = integer("kv_dtype", kv_dtype, 0, 2**31 - 1)
-        options.precision = integer("precision", precision, 0, 2**31 - 1)
+                 precision=Precision.FAST, max_cache_bytes=0):
+        options = _raw_options(max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
+                               device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
+                               max_cache_bytes=max_cache_bytes)
         self.model = model
         self._raw = _native.session_create(model._handle(), options)
 
@@ -74,6 +91,13 @@ class Session(Handle):
     def trim(self):
         """Gives back memory that is not needed now; the cache stays."""
         _native.session_trim(self._handle())
+
+    def set_cache_limit(self, size):
+        """From now on the streams hold at most size bytes of cache, in whole pages; 0: all that the session was made
+        with. Pages already held stay. A stream that needs one more page while the limit is reached ends with
+        DeviceMemoryError and may go on when pages were given back; the others are not touched. stats.kv_tokens_total
+        says what the limit allows."""
+        _native.dsopt_session_set_cache_limit(self._handle(), integer("size", size, 0, U64_MAX))
 
     @property
     def stats(self):

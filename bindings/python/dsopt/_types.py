@@ -98,6 +98,28 @@ class PollResult:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SessionMemory:
+    """What a session takes: see Model.plan_session().
+
+    page_tokens         tokens come in whole pages of so many
+    wanted_tokens       max_tokens or, when that is 0, the context length
+    tokens              of those, what max_cache_bytes has room for
+    wanted_cache_bytes  of wanted_tokens
+    cache_bytes         of tokens; on the device, as workspace_bytes
+    host_bytes          of the session's tables
+    device_free_bytes   at the time of the call, for comparison"""
+
+    page_tokens: int
+    wanted_tokens: int
+    tokens: int
+    wanted_cache_bytes: int
+    cache_bytes: int
+    workspace_bytes: int
+    host_bytes: int
+    device_free_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SessionStats:
     """Counters of a session since it was made, and its memory now."""
 

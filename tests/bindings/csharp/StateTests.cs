@@ -1,4 +1,4 @@
-// StateTests.cs - scenarios 5 (fork) and 6 (save and load).
+// StateTests.cs - scenarios 5 (fork) and 6 (save and load), and what a session takes.
 using System;
 
 namespace Dsopt.Tests
@@ -12,6 +12,72 @@ namespace Dsopt.Tests
             runner.Test("a stream that is rewound and asked again gives the same text", RewindRepeats);
             runner.Test("a saved stream continues in a new session with the text of the original", SaveAndLoad);
             runner.Test("a saved stream with a flipped byte is corrupt and leaves the stream as it was", FlippedByte);
+            runner.Test("the plan of a session is what it then takes", PlanHolds);
+            runner.Test("a cap on the cache is kept or refused", CapHolds);
+            runner.Test("the cache's limit may be lowered while a stream runs", LimitHolds);
+        }
+
+        private static void PlanHolds()
+        {
+            var options = new SessionOptions { MaxStreams = 2, MaxTokens = 512 };
+            using (var demo = new Demo(options))
+            {
+                SessionMemory plan = demo.Model.PlanSession(options);
+                Check.Equal(512, plan.Tokens, "tokens");
+                Check.Equal(512, plan.WantedTokens, "wanted tokens");
+                Check.Equal(0, plan.Tokens % plan.PageTokens, "whole pages");
+                SessionStats stats = demo.Session.Stats;
+                Check.Equal(plan.Tokens, stats.CacheTokensTotal, "tokens of the session");
+                Check.Equal(plan.CacheBytes + plan.WorkspaceBytes, stats.DeviceBytes, "device bytes of the session");
+                options.CacheType = DataType.I8;
+                Check.That(demo.Model.PlanSession(options).CacheBytes < 0.6 * plan.CacheBytes, "an int8 cache is small");
+            }
+        }
+
+        private static void CapHolds()
+        {
+            using (var demo = new Demo())
+            {
+                var options = new SessionOptions { MaxTokens = 512 };
+                options.MaxCacheBytes = demo.Model.PlanSession(options).CacheBytes / 2;
+                SessionMemory plan = demo.Model.PlanSession(options);
+                Check.Equal(256, plan.Tokens, "tokens that fit");
+                Check.Equal(512, plan.WantedTokens, "tokens that were wanted");
+                Check.Throws<DsoptDeviceMemoryException>(() => demo.Model.CreateSession(options), "more than the cap");
+                options.MaxTokens = 0;
+                using (Session session = demo.Model.CreateSession(options))
+                    Check.Equal(256, session.Stats.CacheTokensTotal, "tokens under the cap");
+                options.MaxCacheBytes = -1;
+                Check.Throws<ArgumentOutOfRangeException>(() => demo.Model.PlanSession(options), "a cap below zero");
+            }
+        }
+
+        private static void LimitHolds()
+        {
+            var options = new SessionOptions { MaxTokens = 512 };
+            using (var demo = new Demo(options))
+            using (Stream stream = demo.Ask())
+            {
+                long whole = demo.Model.PlanSession(options).CacheBytes;
+                using (var pieces = stream.Read(Demo.Endless()).GetEnumerator())
+                {
+                    Check.That(pieces.MoveNext(), "a first piece");
+                    demo.Session.SetCacheLimit(whole / 4);
+                    Check.Equal(128, demo.Session.Stats.CacheTokensTotal, "tokens under the limit");
+                    Check.Throws<DsoptDeviceMemoryException>(
+                        () =>
+                        {
+                            while (pieces.MoveNext()) {}
+                        },
+                        "the limit is reached");
+                }
+                demo.Session.SetCacheLimit(0);
+                Check.Equal(512, demo.Session.Stats.CacheTokensTotal, "tokens without a limit");
+                var more = Demo.Greedy(4);
+                more.IgnoreEndOfText = true;
+                Check.That(Demo.Text(stream, more).Length > 0, "and the stream goes on");
+                Check.Throws<ArgumentOutOfRangeException>(() => demo.Session.SetCacheLimit(-1), "a limit below zero");
+            }
         }
 
         private static void ForkContinues()

@@ -1,4 +1,4 @@
-"""Scenarios 5 and 6: fork, save and load."""
+"""Scenarios 5 and 6: fork, save and load; what a session takes."""
 
 import dsopt
 from support import ANSWER, COMMAND, LONG_COMMAND, Case
@@ -101,3 +101,46 @@ class SaveAndLoad(Case):
     def model_path():
         from support import ROBOT
         return ROBOT
+
+
+class Memory(Case):
+    def test_the_plan_is_what_the_session_then_takes(self):
+        plan = self.model.plan_session(max_streams=2, max_tokens=512)
+        self.assertEqual((plan.tokens, plan.wanted_tokens, plan.cache_bytes), (512, 512, plan.wanted_cache_bytes))
+        self.assertEqual(plan.tokens % plan.page_tokens, 0)
+        with self.model.session(max_streams=2, max_tokens=512) as session:
+            stats = session.stats
+            self.assertEqual(stats.kv_tokens_total, plan.tokens)
+            self.assertEqual(stats.device_bytes, plan.cache_bytes + plan.workspace_bytes)
+        half = self.model.plan_session(max_tokens=512, kv_dtype=dsopt.DType.I8)
+        self.assertLess(half.cache_bytes, 0.6 * plan.cache_bytes)
+
+    def test_a_cap_is_kept_or_refused(self):
+        cap = self.model.plan_session(max_tokens=512).cache_bytes // 2
+        plan = self.model.plan_session(max_tokens=512, max_cache_bytes=cap)
+        self.assertEqual((plan.tokens, plan.wanted_tokens), (256, 512))
+        with self.fails(dsopt.DeviceMemoryError):
+            self.model.session(max_tokens=512, max_cache_bytes=cap)
+        with self.model.session(max_cache_bytes=cap) as session:
+            self.assertEqual(session.stats.kv_tokens_total, 256)
+        for wrong in (-1, 2**64):
+            with self.fails(dsopt.InvalidArgumentError):
+                self.model.plan_session(max_cache_bytes=wrong)
+
+    def test_the_limit_may_be_lowered_while_a_stream_runs(self):
+        whole = self.model.plan_session(max_tokens=512).cache_bytes
+        with self.model.session(max_tokens=512) as session:
+            stream = self.prompted(session)
+            stream.generate(ignore_eos=True)
+            next(stream)
+            session.set_cache_limit(whole // 4)
+            self.assertEqual(session.stats.kv_tokens_total, 128)
+            with self.fails(dsopt.DeviceMemoryError):
+                "".join(stream)
+            session.set_cache_limit(0)
+            self.assertEqual(session.stats.kv_tokens_total, 512)
+            stream.generate(max_tokens=4, ignore_eos=True)
+            self.assertGreater(len("".join(stream)), 0)
+            for wrong in (-1, 2**64):
+                with self.fails(dsopt.InvalidArgumentError):
+                    session.set_cache_limit(wrong)

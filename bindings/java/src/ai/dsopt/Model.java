@@ -3,6 +3,7 @@ package ai.dsopt;
 import ai.dsopt.raw.ChatMessages;
 import ai.dsopt.raw.DsoptNative;
 import ai.dsopt.raw.dsopt_model_info;
+import ai.dsopt.raw.dsopt_session_memory;
 import ai.dsopt.raw.dsopt_session_options;
 import java.lang.ref.Cleaner;
 import java.nio.file.Path;
@@ -128,20 +129,41 @@ public final class Model implements AutoCloseable {
    * @return to be closed
    */
   public Session newSession(SessionOptions options) {
-    Check.notNull(options, "options");
-    long pointer = handle.enter();
-    dsopt_session_options raw = new dsopt_session_options();
+    dsopt_session_options raw = Records.sessionOptions(options);
     try {
-      raw.setMax_streams(Check.notNegative(options.maxStreams(), "options.maxStreams"));
-      raw.setMax_tokens(Check.notNegative(options.maxTokens(), "options.maxTokens"));
-      raw.setPrefill_chunk(Check.notNegative(options.prefillChunk(), "options.prefillChunk"));
-      raw.setDevice_slice_us(Check.notNegative(options.deviceSliceMicros(), "options.deviceSliceMicros"));
-      raw.setKv_dtype(Check.notNull(options.cacheType(), "options.cacheType").value);
-      raw.setPrecision(Check.notNull(options.precision(), "options.precision").ordinal());
-      return new Session(DsoptNative.session_create(pointer, raw), shared.hold(), this);
+      long pointer = handle.enter();
+      try {
+        return new Session(DsoptNative.session_create(pointer, raw), shared.hold(), this);
+      } finally {
+        handle.leave(this);
+      }
     } finally {
       raw.delete();
-      handle.leave(this);
+    }
+  }
+
+  /**
+   * What {@link #newSession(SessionOptions)} would take with the same options; nothing is taken yet. Throws nothing
+   * where that would throw {@link DsoptException.OutOfMemory}: then {@link SessionMemory#tokens()} is less than
+   * wanted, or the bytes exceed the device.
+   *
+   * @param options its memory and arithmetic
+   * @return tokens and bytes
+   */
+  public SessionMemory planSession(SessionOptions options) {
+    dsopt_session_options raw = Records.sessionOptions(options);
+    dsopt_session_memory memory = new dsopt_session_memory();
+    try {
+      long pointer = handle.enter();
+      try {
+        DsoptNative.dsopt_session_plan(pointer, raw, memory);
+        return Records.memory(memory);
+      } finally {
+        handle.leave(this);
+      }
+    } finally {
+      memory.delete();
+      raw.delete();
     }
   }
 

@@ -4,6 +4,8 @@ import ai.dsopt.raw.NativeEvent;
 import ai.dsopt.raw.dsopt_device_info;
 import ai.dsopt.raw.dsopt_model_info;
 import ai.dsopt.raw.dsopt_poll_result;
+import ai.dsopt.raw.dsopt_session_memory;
+import ai.dsopt.raw.dsopt_session_options;
 import ai.dsopt.raw.dsopt_session_stats;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
@@ -28,6 +30,31 @@ final class Records {
   static PollResult poll(dsopt_poll_result raw) {
     return new PollResult((int) raw.getActive_streams(), (int) raw.getReady_events(),
         (int) raw.getTokens_sampled(), micros(raw.getSpent_us()), micros(raw.getSuggested_wait_us()));
+  }
+
+  /** To be deleted. */
+  static dsopt_session_options sessionOptions(SessionOptions options) {
+    Check.notNull(options, "options");
+    dsopt_session_options raw = new dsopt_session_options();
+    try {
+      raw.setMax_streams(Check.notNegative(options.maxStreams(), "options.maxStreams"));
+      raw.setMax_tokens(Check.notNegative(options.maxTokens(), "options.maxTokens"));
+      raw.setPrefill_chunk(Check.notNegative(options.prefillChunk(), "options.prefillChunk"));
+      raw.setDevice_slice_us(Check.notNegative(options.deviceSliceMicros(), "options.deviceSliceMicros"));
+      raw.setKv_dtype(Check.notNull(options.cacheType(), "options.cacheType").value);
+      raw.setPrecision(Check.notNull(options.precision(), "options.precision").ordinal());
+      raw.setMax_cache_bytes(Check.range(options.maxCacheBytes(), Long.MAX_VALUE, "options.maxCacheBytes"));
+      return raw;
+    } catch (DsoptException failure) {
+      raw.delete();
+      throw failure;
+    }
+  }
+
+  static SessionMemory memory(dsopt_session_memory raw) {
+    return new SessionMemory(raw.getPage_tokens(), raw.getWanted_tokens(), raw.getTokens(),
+        raw.getWanted_cache_bytes(), raw.getCache_bytes(), raw.getWorkspace_bytes(), raw.getHost_bytes(),
+        raw.getDevice_free_bytes());
   }
 
   static SessionStats stats(dsopt_session_stats raw) {

@@ -105,6 +105,23 @@ public final class Session implements AutoCloseable {
   }
 
   /**
+   * From now on the streams hold at most so many bytes of cache, in whole pages. Pages already held stay. A stream that
+   * needs one more page while the limit is reached ends with {@link DsoptException.OutOfMemory} and may go on when
+   * pages were given back; the others are not touched. {@link SessionStats#kvTokensTotal()} says what the limit allows.
+   *
+   * @param bytes 0: all that the session was made with
+   */
+  public void setCacheLimit(long bytes) {
+    Check.range(bytes, Long.MAX_VALUE, "bytes");
+    long pointer = handle.enter();
+    try {
+      DsoptNative.dsopt_session_set_cache_limit(pointer, bytes);
+    } finally {
+      handle.leave(this);
+    }
+  }
+
+  /**
    * What was done so far.
    *
    * @return counters

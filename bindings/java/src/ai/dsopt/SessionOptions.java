@@ -9,9 +9,11 @@ package ai.dsopt;
  * @param deviceSliceMicros longest device work submitted at once; 0: unlimited
  * @param cacheType number format of the cache
  * @param precision of the arithmetic
+ * @param maxCacheBytes most device memory of the cache; 0: no cap. With {@code maxTokens} 0 the session gets as many
+ *     tokens as fit; a number that does not fit throws {@link DsoptException.OutOfMemory}
  */
 public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, int deviceSliceMicros,
-    DataType cacheType, Precision precision) {
+    DataType cacheType, Precision precision, long maxCacheBytes) {
   /** One stream of the model's context length. */
   public static final SessionOptions DEFAULT = builder().build();
 
@@ -32,6 +34,7 @@ public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, in
     private int deviceSliceMicros;
     private DataType cacheType = DataType.DEFAULT;
     private Precision precision = Precision.FAST;
+    private long maxCacheBytes;
 
     private Builder() {}
 
@@ -102,12 +105,24 @@ public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, in
     }
 
     /**
+     * Sets {@link SessionOptions#maxCacheBytes()}.
+     *
+     * @param value 0: no cap
+     * @return this
+     */
+    public Builder maxCacheBytes(long value) {
+      maxCacheBytes = value;
+      return this;
+    }
+
+    /**
      * The options as set so far.
      *
      * @return a new record
      */
     public SessionOptions build() {
-      return new SessionOptions(maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision);
+      return new SessionOptions(
+          maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision, maxCacheBytes);
     }
   }
 }

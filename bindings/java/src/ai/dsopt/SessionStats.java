@@ -6,7 +6,7 @@ import java.time.Duration;
  * Counters of a session ({@code dsopt_session_stats}).
  *
  * @param kvTokensUsed cache in use, in whole pages; shared pages count once
- * @param kvTokensTotal capacity of the cache
+ * @param kvTokensTotal capacity of the cache, or what its limit allows
  * @param batches computed so far
  * @param prefillTokens prompt tokens computed
  * @param prefillTime that took

@@ -4,6 +4,7 @@ import static ai.dsopt.tests.Suite.equal;
 import static ai.dsopt.tests.Suite.that;
 import static ai.dsopt.tests.Suite.thrown;
 
+import ai.dsopt.DataType;
 import ai.dsopt.DsoptException;
 import ai.dsopt.GenerateOptions;
 import ai.dsopt.Generation;
@@ -11,10 +12,13 @@ import ai.dsopt.Model;
 import ai.dsopt.Runtime;
 import ai.dsopt.Sampling;
 import ai.dsopt.Session;
+import ai.dsopt.SessionMemory;
+import ai.dsopt.SessionOptions;
+import ai.dsopt.SessionStats;
 import ai.dsopt.Stream;
 import java.util.Iterator;
 
-/** Scenarios 5, 6 and 7. */
+/** Scenarios 5, 6 and 7, and what a session takes. */
 final class SequenceTests {
   private SequenceTests() {}
 
@@ -26,6 +30,9 @@ final class SequenceTests {
     suite.test("save: a flipped byte is corrupt and leaves the stream usable", SequenceTests::corrupt);
     suite.test("two models: each generates its own text in turn", SequenceTests::twoModels);
     suite.test("two models: what one saved is refused by the other", SequenceTests::otherModel);
+    suite.test("memory: the plan is what the session then takes", SequenceTests::plan);
+    suite.test("memory: a cap is kept or refused", SequenceTests::cap);
+    suite.test("memory: the limit may be lowered while a stream runs", SequenceTests::limit);
   }
 
   private static final GenerateOptions RANDOM =
@@ -34,6 +41,55 @@ final class SequenceTests {
           .ignoreEos()
           .maxTokens(40)
           .build();
+
+  private static void plan() {
+    SessionOptions options = SessionOptions.builder().maxStreams(2).maxTokens(512).build();
+    try (Model model = Demo.model(); Session session = model.newSession(options)) {
+      SessionMemory plan = model.planSession(options);
+      equal(512L, plan.tokens(), "tokens");
+      equal(512L, plan.wantedTokens(), "wanted tokens");
+      equal(0L, plan.tokens() % plan.pageTokens(), "whole pages");
+      SessionStats stats = session.stats();
+      equal(plan.tokens(), stats.kvTokensTotal(), "tokens of the session");
+      equal(plan.cacheBytes() + plan.workspaceBytes(), stats.deviceBytes(), "device bytes of the session");
+      SessionOptions small = SessionOptions.builder().maxTokens(512).cacheType(DataType.I8).build();
+      that(model.planSession(small).cacheBytes() < 0.6 * plan.cacheBytes(), "an int8 cache is small");
+    }
+  }
+
+  private static void cap() {
+    try (Model model = Demo.model()) {
+      long cap = model.planSession(SessionOptions.builder().maxTokens(512).build()).cacheBytes() / 2;
+      SessionOptions tight = SessionOptions.builder().maxTokens(512).maxCacheBytes(cap).build();
+      SessionMemory plan = model.planSession(tight);
+      equal(256L, plan.tokens(), "tokens that fit");
+      equal(512L, plan.wantedTokens(), "tokens that were wanted");
+      thrown(DsoptException.OutOfMemory.class, "", () -> model.newSession(tight));
+      try (Session session = model.newSession(SessionOptions.builder().maxCacheBytes(cap).build())) {
+        equal(256L, session.stats().kvTokensTotal(), "tokens under the cap");
+      }
+      SessionOptions wrong = SessionOptions.builder().maxCacheBytes(-1).build();
+      thrown(DsoptException.InvalidArgument.class, "options.maxCacheBytes", () -> model.planSession(wrong));
+    }
+  }
+
+  private static void limit() {
+    SessionOptions options = SessionOptions.builder().maxTokens(512).build();
+    try (Model model = Demo.model(); Session session = model.newSession(options)) {
+      long whole = model.planSession(options).cacheBytes();
+      Stream stream = Demo.prompted(session);
+      Generation pieces = stream.generate(GenerateOptions.builder().ignoreEos().build());
+      Iterator<String> iterator = pieces.iterator();
+      iterator.next();
+      session.setCacheLimit(whole / 4);
+      equal(128L, session.stats().kvTokensTotal(), "tokens under the limit");
+      thrown(DsoptException.OutOfMemory.class, "", () -> iterator.forEachRemaining(piece -> {}));
+      session.setCacheLimit(0);
+      equal(512L, session.stats().kvTokensTotal(), "tokens without a limit");
+      that(!stream.generate(GenerateOptions.builder().ignoreEos().maxTokens(4).build()).text().isEmpty(), "goes on");
+      thrown(DsoptException.InvalidArgument.class, "bytes", () -> session.setCacheLimit(-1));
+    }
+  }
 
   private static void fork() {
     try (Model model = Demo.model(); Session session = Demo.session(model, 4)) {
