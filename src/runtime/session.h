@@ -74,7 +74,8 @@ class Session {
   const LoadedModel& model() const { return *model_; }
 
   // ---- serial calls and deferred release (session_streams.cc) -----
-  bool TryEnter() { return !busy_.exchange(true, std::memory_order_acquire); }  // [any]
+  // False: another serial call is running. A thread that drops what it released is waited for: it is no call.
+  bool TryEnter();  // [any]
   // Ends a serial call and drops the streams that were released meanwhile.
   void Leave();
   void Release(Stream* stream);  // [any]
@@ -118,7 +119,8 @@ class Session {
   std::vector<uint32_t> demand_streams_, scratch_;
   std::vector<BatchSlice> slices_;
 
-  std::atomic<bool> busy_{false};
+  enum Use : uint32_t { kFree, kCalled, kDropping };
+  std::atomic<uint32_t> use_{kFree};
   std::atomic<uint32_t> released_count_{0};
   std::atomic<bool> interrupt_{false};
   mutable std::mutex stats_mutex_;  // guards stats_

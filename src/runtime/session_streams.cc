@@ -1,5 +1,7 @@
 // session_streams.cc - streams of a session: create, fork, save, load, logits, release. Not the step loop.
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "runtime/session.h"
 
@@ -96,19 +98,34 @@ Status Session::ReadLogits(const Stream& stream, float* out) {
   return program_.ReadLogits(stream.logits_index, out);
 }
 
+bool Session::TryEnter() {
+  for (uint32_t tries = 0;; ++tries) {
+    uint32_t found = kFree;
+    if (use_.compare_exchange_strong(found, kCalled, std::memory_order_acquire)) return true;
+    if (found == kCalled) return false;
+    // Microseconds, unless the other thread lost its processor: then only sleeping lets one of lower priority
+    // go on.
+    if (tries >= 64) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  }
+}
+
 void Session::Leave() {
+  uint32_t expected;
   do {
     DropReleased();
-    busy_.store(false, std::memory_order_seq_cst);
-    // Someone may have released a stream after DropReleased and found the session busy: look again.
+    use_.store(kFree, std::memory_order_seq_cst);
+    expected = kFree;
+    // Someone may have released a stream after DropReleased and found the session in use: look again.
   } while (released_count_.load(std::memory_order_seq_cst) != 0 &&
-           !busy_.exchange(true, std::memory_order_seq_cst));
+           use_.compare_exchange_strong(expected, kDropping, std::memory_order_seq_cst));
 }
 
 void Session::Release(Stream* stream) {
   released_count_.fetch_add(1, std::memory_order_seq_cst);
   stream->MarkReleased();
-  if (!busy_.exchange(true, std::memory_order_seq_cst)) Leave();  // else the call in progress does it
+  uint32_t expected = kFree;
+  if (use_.compare_exchange_strong(expected, kDropping, std::memory_order_seq_cst)) Leave();
+  // Else whoever uses the session does it.
 }
 
 // Pages go back now; the object itself may live on in the batch in flight.

@@ -16,6 +16,12 @@ struct Failures {
   }
 };
 
+// Some moments in which a thread calls nothing.
+void Pause(uint64_t count) {
+  static std::atomic<uint64_t> nothing{0};
+  for (uint64_t i = 0; i < 10 * count; ++i) nothing.load(std::memory_order_seq_cst);
+}
+
 void RunStream(dsopt_session* session, dsopt_stream* stream, uint32_t max_tokens, Failures* failures,
                std::vector<dsopt_token>* tokens) {
   const auto options = Options(max_tokens);
@@ -194,10 +200,38 @@ TEST_CASE("shared calls, cancels, interrupts and releases arrive while another t
   CHECK(stats.kv_tokens_used == 0);
 }
 
+TEST_CASE("a release never makes the only serial call of a session busy", "[threads]") {
+  RuntimePtr runtime = NewRuntime(1);
+  ModelPtr model = OpenModel(runtime.get());
+  SessionPtr session = NewSession(model.get());
+  Failures failures;
+  uint32_t pauses = 0;
+  for (int round = 0; round < 40; ++round) {
+    std::vector<dsopt_stream*> streams(1000);
+    for (dsopt_stream*& stream : streams)
+      failures.Expect(dsopt_stream_create(session.get(), &stream) == DSOPT_OK);
+    std::atomic<bool> over{false};
+    std::thread releaser([&] {
+      for (size_t i = 0; i < streams.size(); ++i) {
+        dsopt_stream_release(streams[i]);
+        Pause(i % 61);
+      }
+      over = true;
+    });
+    do {
+      Pause(++pauses % 53);
+      failures.Expect(dsopt_session_trim(session.get()) == DSOPT_OK);
+      failures.Expect(dsopt_session_poll(session.get(), 0, nullptr) == DSOPT_OK);
+    } while (!over);
+    releaser.join();
+  }
+  CHECK(failures.count == 0);
+}
+
 TEST_CASE("a session released by another thread during a poll lives to its end", "[threads]") {
   RuntimePtr runtime = NewRuntime(2);
   ModelPtr model = OpenModel(runtime.get());
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < 40; ++round) {
     dsopt_session* session = NewSession(model.get()).release();
     dsopt_stream* stream = NewStream(session, "Released meanwhile").release();
     struct Shared {
