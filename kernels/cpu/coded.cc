@@ -69,21 +69,29 @@ void PutInt4(uint8_t* at, uint64_t lane, uint32_t code) {
 }
 
 // `count` codes of one output from input `input` on. src: INT4 two in a byte, and input is even.
+template <Code code>
 void PackCodeRow(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint64_t input, uint64_t count,
                  const uint8_t* src) {
+  constexpr uint64_t kInputs = kCodeStepInputs[code];
   uint64_t tile, lane;
   Locate(*w, output, &tile, &lane);
   uint8_t* base = TileAt(w, matrix, tile);
-  const Code code = w->coded.code;
-  const uint64_t inputs = kCodeStepInputs[code];
-  const uint8_t bias = code == kInt8 ? kInt8Bias : 0;
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t k = input + i;
-    uint8_t* at = StepOf(w, base, k / inputs) + PlaceOf(code, lane, k % inputs);
-    if (code == kInt4) {
-      PutInt4(at, lane, src[i / 2] >> (i % 2 * 4) & 15u);
-    } else {
-      *at = static_cast<uint8_t>(src[i] + bias);
+  uint64_t place[kInputs];
+  for (uint64_t k = 0; k < kInputs; ++k) place[k] = PlaceOf(code, lane, k);
+  const uint64_t block = w->coded.group_steps * kInputs;  // steps of a block follow each other
+  for (uint64_t i = 0; i < count;) {
+    const uint64_t k = input + i, last = Min(count, i + block - k % block);
+    uint8_t* step = StepOf(w, base, k / kInputs);
+    for (uint64_t in_step = k % kInputs; i < last; ++i) {
+      uint8_t* at = step + place[in_step];
+      if constexpr (code == kInt4) {
+        PutInt4(at, lane, src[i / 2] >> (i % 2 * 4) & 15u);
+      } else {
+        *at = static_cast<uint8_t>(code == kInt8 ? src[i] + kInt8Bias : src[i]);
+      }
+      if (++in_step < kInputs) continue;
+      in_step = 0;
+      step += kCodeStepBytes[code];
     }
   }
 }
@@ -157,9 +165,12 @@ dsopt_status DescribeCoded(dsopt_be_device* device, const dsopt_weight_desc& d, 
 }
 
 void PackCodes(dsopt_be_weight* w, uint64_t first, uint64_t count, const uint8_t* src) {
+  const auto pack = w->coded.code == kInt8  ? PackCodeRow<kInt8>
+                    : w->coded.code == kFp8 ? PackCodeRow<kFp8>
+                                            : PackCodeRow<kInt4>;
   while (count > 0) {
     const uint64_t row = first / w->cols, col = first % w->cols, done = Min(w->cols - col, count);
-    PackCodeRow(w, row / w->rows, row % w->rows, col, done, src);
+    pack(w, row / w->rows, row % w->rows, col, done, src);
     first += done;
     count -= done;
     src += w->coded.code == kInt4 ? done / 2 : done;

@@ -68,24 +68,24 @@ RestPlace PlaceOfRest(uint64_t lane) {
   return lane / 16 % 2 == 0 ? RestPlace{0x807f, 15, 0} : RestPlace{0x7f80, 14, 7};
 }
 
+uint8_t* NibbleWord(uint8_t* step, uint64_t lane) { return step + lane % 16 * 4; }
 uint8_t* NibbleAt(uint8_t* step, uint64_t lane, uint64_t odd) {
-  return step + lane % 16 * 4 + odd * 2 + lane / 32;
+  return NibbleWord(step, lane) + odd * 2 + lane / 32;
 }
 uint8_t* RestAt(uint8_t* step, uint64_t lane, uint64_t odd) {
   return step + 64 + lane / 32 * 64 + lane % 16 * 4 + odd * 2;
 }
 
-void Put(uint8_t* step, uint64_t lane, uint64_t odd, uint32_t code, uint32_t bits) {
-  uint8_t* nibble = NibbleAt(step, lane, odd);
-  const uint32_t shift = lane / 16 % 2 * 4;
-  *nibble = static_cast<uint8_t>((*nibble & ~(15u << shift)) | code << shift);
-  const RestPlace place = PlaceOfRest(lane);
-  uint16_t word;
-  std::memcpy(&word, RestAt(step, lane, odd), 2);
-  word = static_cast<uint16_t>((word & ~place.mask) | (bits >> 15) << place.sign |
-                               (bits & 0x7fu) << place.mantissa);
-  std::memcpy(RestAt(step, lane, odd), &word, 2);
+// The bits of `value` that `mask` covers, into the word at `at`.
+void Merge(uint8_t* at, uint32_t mask, uint32_t value) {
+  uint32_t word;
+  std::memcpy(&word, at, 4);
+  word = (word & ~mask) | value;
+  std::memcpy(at, &word, 4);
 }
+
+uint32_t ExponentOf(uint32_t bits) { return bits >> 7 & 0xffu; }
+bool Escapes(uint32_t bits, uint32_t base) { return ExponentOf(bits) != 0 && ExponentOf(bits) <= base; }
 
 // Part of a run: keeps it, and packs the run when it is whole.
 dsopt_status AddPart(dsopt_be_weight* w, uint64_t row, uint64_t run, uint64_t at, uint64_t count,
@@ -208,16 +208,27 @@ dsopt_status PackRun(dsopt_be_weight* w, uint64_t matrix, uint64_t output, uint6
   Locate(*w, output, &tile, &lane);
   uint8_t* base_of_tile = TileAt(w, matrix, tile);
   uint32_t most = 0;
-  for (uint64_t i = 0; i < count; ++i) most = Max<uint32_t>(most, values[i] >> 7 & 0xffu);
+  for (uint64_t i = 0; i < count; ++i) most = Max(most, ExponentOf(values[i]));
   const uint32_t base = most >= 15 ? most - 15 : 0;
   HeadOf(w, base_of_tile, run)[lane] = static_cast<uint8_t>(base);
-  for (uint64_t i = 0; i < count; ++i) {
+  // Both values of a step lie in one word of nibbles and one of the rest: even below, odd above.
+  const uint32_t nibble = static_cast<uint32_t>(lane / 32 * 8 + lane / 16 % 2 * 4);
+  const RestPlace rest = PlaceOfRest(lane);
+  const auto code_of = [base](uint32_t bits) { return ExponentOf(bits) > base ? ExponentOf(bits) - base : 0; };
+  const auto rest_of = [&rest](uint32_t bits) {
+    return bits >> 15 << rest.sign | (bits & 0x7fu) << rest.mantissa;
+  };
+  bool escapes = false;
+  uint8_t* step = StepOf(w, base_of_tile, run * (kLosslessRun / 2));
+  for (uint64_t i = 0; i < count; i += 2, step += kCodeStepBytes[kLossless12]) {
+    const uint32_t even = values[i], odd = i + 1 < count ? values[i + 1] : 0;
+    Merge(NibbleWord(step, lane), 0x000f000fu << nibble, (code_of(even) | code_of(odd) << 16) << nibble);
+    Merge(RestAt(step, lane, 0), rest.mask * 0x10001u, rest_of(even) | rest_of(odd) << 16);
+    escapes = escapes || Escapes(even, base) || Escapes(odd, base);
+  }
+  for (uint64_t i = 0; escapes && i < count; ++i) {
+    if (!Escapes(values[i], base)) continue;
     const uint64_t input = run * kLosslessRun + i;
-    const uint32_t exponent = values[i] >> 7 & 0xffu;
-    const bool escapes = exponent != 0 && exponent <= base;
-    Put(StepOf(w, base_of_tile, input / 2), lane, input % 2, exponent == 0 || escapes ? 0 : exponent - base,
-        values[i]);
-    if (!escapes) continue;
     const Found found{
         matrix * w->tiles + tile,
         {static_cast<uint32_t>(input / 2), static_cast<uint16_t>(lane * 2 + input % 2), values[i]}};
