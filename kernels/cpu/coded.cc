@@ -168,13 +168,9 @@ void PackCodes(dsopt_be_weight* w, uint64_t first, uint64_t count, const uint8_t
   const auto pack = w->coded.code == kInt8  ? PackCodeRow<kInt8>
                     : w->coded.code == kFp8 ? PackCodeRow<kFp8>
                                             : PackCodeRow<kInt4>;
-  while (count > 0) {
-    const uint64_t row = first / w->cols, col = first % w->cols, done = Min(w->cols - col, count);
-    pack(w, row / w->rows, row % w->rows, col, done, src);
-    first += done;
-    count -= done;
-    src += w->coded.code == kInt4 ? done / 2 : done;
-  }
+  ForEachPiece(*w, first, count, [&](uint64_t row, uint64_t column, uint64_t length, uint64_t at) {
+    pack(w, row / w->rows, row % w->rows, column, length, src + (w->coded.code == kInt4 ? at / 2 : at));
+  });
 }
 
 dsopt_status WeightWriteScales(dsopt_be_weight* w, uint64_t first, uint64_t count, const float* scales,

@@ -7,6 +7,26 @@
 
 namespace dsopt_cpu {
 
+constexpr uint64_t kPackColumns = 128;    // a band: its bytes of a tile are its own, whatever the encoding
+constexpr uint64_t kPackAlone = 1 << 14;  // elements that are packed before another thread has woken up
+
+// body(row, column, count, at) for elements [first, first + count) of *w, piece by piece: `count` of them from
+// `column` of a row (over all matrices) on, in one band; `at`: their place in what was written. Bands on
+// different threads.
+template <typename Body>
+void ForEachPiece(const dsopt_be_weight& w, uint64_t first, uint64_t count, const Body& body) {
+  const auto band = [&](uint64_t number, uint32_t) {
+    const uint64_t left = number * kPackColumns, right = Min(left + kPackColumns, w.cols);
+    for (uint64_t row = first / w.cols; row * w.cols < first + count; ++row) {
+      const uint64_t begin = Max(row * w.cols + left, first), end = Min(row * w.cols + right, first + count);
+      if (begin < end) body(row, begin - row * w.cols, end - begin, begin - first);
+    }
+  };
+  const uint64_t bands = DivUp(w.cols, kPackColumns);
+  if (count > kPackAlone) return w.device->pool->ForEach(bands, band);
+  for (uint64_t number = 0; number < bands; ++number) band(number, 0);
+}
+
 // Fills everything of *w that depends on the encoding of d, which is not PLAIN. Kind, shape and name are set.
 dsopt_status DescribeCoded(dsopt_be_device* device, const dsopt_weight_desc& d, dsopt_be_weight* w);
 

@@ -244,23 +244,28 @@ dsopt_status PackLossless(dsopt_be_weight* w, uint64_t first, uint64_t count, co
     return Fail(w->device->host, DSOPT_E_INVALID_STATE, "weight '%s': elements were written twice", w->name);
   }
   const uint8_t* src = static_cast<const uint8_t*>(data);
-  for (uint64_t left = count; left > 0;) {
-    const uint64_t row = first / w->cols, col = first % w->cols, run = col / kLosslessRun,
-                   at = col % kLosslessRun;
-    const uint64_t length = Min(kLosslessRun, w->cols - run * kLosslessRun), done = Min(length - at, left);
-    dsopt_status status;
-    if (done == length) {
-      uint16_t values[kLosslessRun];
-      std::memcpy(values, src, length * 2);
-      status = PackRun(w, row / w->rows, row % w->rows, run, values, length);
-    } else {
-      status = AddPart(w, row, run, at, done, src);
+  const auto whole = [w](uint64_t column, uint64_t length) {
+    return length == Min(kLosslessRun, w->cols - column);
+  };
+  for (uint64_t done = 0; done < count;) {  // parts of runs: at the ends of what is written
+    const uint64_t row = (first + done) / w->cols, column = (first + done) % w->cols;
+    const uint64_t run = column / kLosslessRun, at = column % kLosslessRun;
+    const uint64_t length = Min(Min(kLosslessRun - at, w->cols - column), count - done);
+    if (at != 0 || !whole(column, length)) {
+      const dsopt_status status = AddPart(w, row, run, at, length, src + done * 2);
+      if (status != DSOPT_OK) return status;
     }
-    if (status != DSOPT_OK) return status;
-    first += done;
-    left -= done;
-    src += done * 2;
+    done += length;
   }
+  std::atomic<dsopt_status> failed{DSOPT_OK};
+  ForEachPiece(*w, first, count, [&](uint64_t row, uint64_t column, uint64_t length, uint64_t at) {
+    if (column % kLosslessRun != 0 || !whole(column, length)) return;
+    uint16_t values[kLosslessRun];
+    std::memcpy(values, src + at * 2, length * 2);
+    const dsopt_status status = PackRun(w, row / w->rows, row % w->rows, column / kLosslessRun, values, length);
+    if (status != DSOPT_OK) failed.store(status, std::memory_order_relaxed);
+  });
+  if (failed.load() != DSOPT_OK) return failed.load();
   if (w->coded.lossless->written + count == Elements(*w)) return FinishLossless(w);
   w->coded.lossless->written += count;
   return DSOPT_OK;

@@ -7,7 +7,7 @@
 
 namespace dsopt_cpu {
 
-constexpr uint64_t kLosslessRun = 128;  // columns that share a base exponent
+constexpr uint64_t kLosslessRun = kPackColumns;  // columns that share a base exponent
 
 dsopt_status CreateLossless(dsopt_be_weight* w);
 void DestroyLossless(dsopt_be_weight* w);

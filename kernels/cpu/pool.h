@@ -23,6 +23,21 @@ class Pool {
   // is over. Never waits for a worker to wake; returns when none is inside any more. While another thread is
   // inside Run, a second one works alone.
   void Run(Function function, void* context);
+  // body(index, slot) for every index below count, by Run; slot < threads(), one thread each.
+  template <typename Body>
+  void ForEach(uint64_t count, const Body& body) {
+    struct Work {
+      const Body& body;
+      uint64_t count;
+      std::atomic<uint64_t> next;
+    } work = {body, count, {0}};
+    Run(
+        [](void* context, uint32_t slot) {
+          Work* w = static_cast<Work*>(context);
+          for (uint64_t i = w->next.fetch_add(1); i < w->count; i = w->next.fetch_add(1)) w->body(i, slot);
+        },
+        &work);
+  }
   uint32_t threads() const { return threads_; }
 
   // One step of waiting for another thread: a pause, or after a while a yield. Starts at *count 0.

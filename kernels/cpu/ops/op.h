@@ -40,17 +40,7 @@ struct OpContext {
 // body(index, slot) for every index below count, on the device's threads; slot < threads(), one thread each.
 template <typename Body>
 void ForEach(const OpContext& c, uint64_t count, const Body& body) {
-  struct Work {
-    const Body& body;
-    uint64_t count;
-    std::atomic<uint64_t> next;
-  } work = {body, count, {0}};
-  c.device->pool->Run(
-      [](void* context, uint32_t slot) {
-        Work* w = static_cast<Work*>(context);
-        for (uint64_t i = w->next.fetch_add(1); i < w->count; i = w->next.fetch_add(1)) w->body(i, slot);
-      },
-      &work);
+  c.device->pool->ForEach(count, body);
 }
 
 inline Storage StorageOf(dsopt_dtype dtype) {
