@@ -1,5 +1,6 @@
-// StateTests.cs - scenarios 5 (fork) and 6 (save and load), and what a session takes.
+// StateTests.cs - scenarios 5 (fork), 6 (save and load) and 13 (memory of a session).
 using System;
+using System.Collections.Generic;
 
 namespace Dsopt.Tests
 {
@@ -13,6 +14,8 @@ namespace Dsopt.Tests
             runner.Test("a saved stream continues in a new session with the text of the original", SaveAndLoad);
             runner.Test("a saved stream with a flipped byte is corrupt and leaves the stream as it was", FlippedByte);
             runner.Test("the plan of a session is what it then takes", PlanHolds);
+            runner.Test("every type of cache is planned, taken and used", CacheTypes);
+            runner.Test("a plan needs the weights", PlanNeedsWeights);
             runner.Test("a cap on the cache is kept or refused", CapHolds);
             runner.Test("the cache's limit may be lowered while a stream runs", LimitHolds);
         }
@@ -29,8 +32,49 @@ namespace Dsopt.Tests
                 SessionStats stats = demo.Session.Stats;
                 Check.Equal(plan.Tokens, stats.CacheTokensTotal, "tokens of the session");
                 Check.Equal(plan.CacheBytes + plan.WorkspaceBytes, stats.DeviceBytes, "device bytes of the session");
-                options.CacheType = DataType.I8;
-                Check.That(demo.Model.PlanSession(options).CacheBytes < 0.6 * plan.CacheBytes, "an int8 cache is small");
+            }
+        }
+
+        private static void CacheTypes()
+        {
+            var bytes = new Dictionary<DataType, long>();
+            using (var demo = new Demo())
+            {
+                foreach (DataType type in Enum.GetValues(typeof(DataType)))
+                {
+                    var options = new SessionOptions { MaxTokens = 512, CacheType = type };
+                    SessionMemory plan = demo.Model.PlanSession(options);
+                    bytes[type] = plan.CacheBytes;
+                    using (Session session = demo.Model.CreateSession(options))
+                    using (Stream stream = session.CreateStream())
+                    {
+                        Check.Equal(plan.CacheBytes + plan.WorkspaceBytes, session.Stats.DeviceBytes, type + ": bytes");
+                        stream.AppendChat(new ChatMessage("user", Demo.Command));
+                        Check.Equal(Demo.Expected, Demo.Text(stream), type + ": text");
+                    }
+                }
+                Check.Equal(bytes[DataType.BF16], bytes[DataType.Default], "bytes of the default type");
+                Check.Equal(2 * bytes[DataType.BF16], bytes[DataType.F32], "bytes of F32");
+                Check.That(bytes[DataType.F8] < 0.6 * bytes[DataType.BF16], "an fp8 cache is small");
+                Check.That(bytes[DataType.I8] < 0.6 * bytes[DataType.BF16], "an int8 cache is small");
+                Check.That(bytes[DataType.I4] < Math.Min(bytes[DataType.F8], bytes[DataType.I8]), "int4 is smaller");
+                var wrong = new SessionOptions { CacheType = (DataType)77 };
+                var refused =
+                    Check.Throws<DsoptUnsupportedException>(() => demo.Model.PlanSession(wrong), "no such type");
+                Check.That(refused.Message.Contains("kv_dtype is 77"), refused.Message);
+            }
+        }
+
+        private static void PlanNeedsWeights()
+        {
+            using (var runtime = new Runtime(new RuntimeOptions { CpuThreads = 1 }))
+            using (Model model = runtime.OpenModel(Demo.ModelPath, new ModelOptions { Lazy = true }))
+            {
+                Check.Throws<DsoptInvalidStateException>(() => model.PlanSession(), "before the weights are loaded");
+                while (!model.Poll(TimeSpan.FromSeconds(1))) {}
+                Check.Equal(model.Info.ContextLength, model.PlanSession().WantedTokens, "the context length");
+                model.Dispose();
+                Check.Throws<ObjectDisposedException>(() => model.PlanSession(), "after Dispose");
             }
         }
 
@@ -43,7 +87,14 @@ namespace Dsopt.Tests
                 SessionMemory plan = demo.Model.PlanSession(options);
                 Check.Equal(256, plan.Tokens, "tokens that fit");
                 Check.Equal(512, plan.WantedTokens, "tokens that were wanted");
-                Check.Throws<DsoptDeviceMemoryException>(() => demo.Model.CreateSession(options), "more than the cap");
+                var refused = Check.Throws<DsoptDeviceMemoryException>(
+                    () => demo.Model.CreateSession(options), "more than the cap");
+                Check.That(refused.Message.Contains("max_cache_bytes " + options.MaxCacheBytes), refused.Message);
+                var tiny = new SessionOptions { MaxCacheBytes = 1 };
+                Check.Equal(0, demo.Model.PlanSession(tiny).Tokens, "tokens under a cap below one page");
+                refused = Check.Throws<DsoptDeviceMemoryException>(
+                    () => demo.Model.CreateSession(tiny), "a cap below one page");
+                Check.That(refused.Message.Contains("for 1 pages"), refused.Message);
                 options.MaxTokens = 0;
                 using (Session session = demo.Model.CreateSession(options))
                     Check.Equal(256, session.Stats.CacheTokensTotal, "tokens under the cap");
@@ -64,15 +115,18 @@ namespace Dsopt.Tests
                     Check.That(pieces.MoveNext(), "a first piece");
                     demo.Session.SetCacheLimit(whole / 4);
                     Check.Equal(128, demo.Session.Stats.CacheTokensTotal, "tokens under the limit");
-                    Check.Throws<DsoptDeviceMemoryException>(
+                    var ended = Check.Throws<DsoptDeviceMemoryException>(
                         () =>
                         {
                             while (pieces.MoveNext()) {}
                         },
                         "the limit is reached");
+                    Check.That(ended.Message.Contains("cache: no free page"), ended.Message);
                 }
                 demo.Session.SetCacheLimit(0);
                 Check.Equal(512, demo.Session.Stats.CacheTokensTotal, "tokens without a limit");
+                demo.Session.SetCacheLimit(2 * whole);
+                Check.Equal(512, demo.Session.Stats.CacheTokensTotal, "a limit above what the session has");
                 var more = Demo.Greedy(4);
                 more.IgnoreEndOfText = true;
                 Check.That(Demo.Text(stream, more).Length > 0, "and the stream goes on");

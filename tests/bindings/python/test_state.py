@@ -1,7 +1,7 @@
-"""Scenarios 5 and 6: fork, save and load; what a session takes."""
+"""Scenarios 5, 6 and 13: fork, save and load, memory of a session."""
 
 import dsopt
-from support import ANSWER, COMMAND, LONG_COMMAND, Case
+from support import ANSWER, COMMAND, LONG_COMMAND, ROBOT, Case
 
 
 class Fork(Case):
@@ -66,7 +66,7 @@ class SaveAndLoad(Case):
             saved = bytes(stream.save())
             stream.generate()
             tail = "".join(stream)
-        with dsopt.Model(self.model_path()) as again, again.session() as session, session.stream() as stream:
+        with dsopt.Model(ROBOT) as again, again.session() as session, session.stream() as stream:
             stream.load(saved)
             stream.generate()
             self.assertEqual("".join(stream), tail)
@@ -97,11 +97,6 @@ class SaveAndLoad(Case):
             self.assertEqual(stream.tokens, [])
             self.assertEqual(self.answer(session, COMMAND), ANSWER)
 
-    @staticmethod
-    def model_path():
-        from support import ROBOT
-        return ROBOT
-
 
 class Memory(Case):
     def test_the_plan_is_what_the_session_then_takes(self):
@@ -112,15 +107,41 @@ class Memory(Case):
             stats = session.stats
             self.assertEqual(stats.kv_tokens_total, plan.tokens)
             self.assertEqual(stats.device_bytes, plan.cache_bytes + plan.workspace_bytes)
-        half = self.model.plan_session(max_tokens=512, kv_dtype=dsopt.DType.I8)
-        self.assertLess(half.cache_bytes, 0.6 * plan.cache_bytes)
+
+    def test_every_cache_type_is_planned_taken_and_used(self):
+        cache_bytes = []
+        for kv_dtype in (dsopt.DType.F32, dsopt.DType.BF16, dsopt.DType.F8_E4M3, dsopt.DType.I8, dsopt.DType.I4):
+            with self.subTest(kv_dtype), self.model.session(max_tokens=512, kv_dtype=kv_dtype) as session:
+                plan = self.model.plan_session(max_tokens=512, kv_dtype=kv_dtype)
+                self.assertEqual(session.stats.device_bytes, plan.cache_bytes + plan.workspace_bytes)
+                self.assertEqual(self.answer(session), ANSWER)
+                cache_bytes.append(plan.cache_bytes)
+        f32, bf16, fp8, int8, int4 = cache_bytes
+        self.assertEqual(f32, 2 * bf16)
+        self.assertLess(max(fp8, int8), 0.6 * bf16)
+        self.assertLess(int4, min(fp8, int8))
+        with self.fails(dsopt.UnsupportedError, "kv_dtype is 77"):
+            self.model.plan_session(kv_dtype=77)
+
+    def test_a_plan_needs_the_weights(self):
+        with dsopt.Model(ROBOT, lazy=True) as model:
+            with self.fails(dsopt.InvalidStateError):
+                model.plan_session()
+            while model.poll(1) < 1.0:
+                pass
+            self.assertEqual(model.plan_session().wanted_tokens, model.info.context_length)
+        with self.fails(dsopt.InvalidStateError):
+            model.plan_session()
 
     def test_a_cap_is_kept_or_refused(self):
         cap = self.model.plan_session(max_tokens=512).cache_bytes // 2
         plan = self.model.plan_session(max_tokens=512, max_cache_bytes=cap)
         self.assertEqual((plan.tokens, plan.wanted_tokens), (256, 512))
-        with self.fails(dsopt.DeviceMemoryError):
+        with self.fails(dsopt.DeviceMemoryError, f"max_cache_bytes {cap}", f"{2 * cap} expected"):
             self.model.session(max_tokens=512, max_cache_bytes=cap)
+        self.assertEqual(self.model.plan_session(max_cache_bytes=1).tokens, 0)
+        with self.fails(dsopt.DeviceMemoryError, "max_cache_bytes 1, ", "for 1 pages"):
+            self.model.session(max_cache_bytes=1)
         with self.model.session(max_cache_bytes=cap) as session:
             self.assertEqual(session.stats.kv_tokens_total, 256)
         for wrong in (-1, 2**64):
@@ -135,9 +156,11 @@ class Memory(Case):
             next(stream)
             session.set_cache_limit(whole // 4)
             self.assertEqual(session.stats.kv_tokens_total, 128)
-            with self.fails(dsopt.DeviceMemoryError):
+            with self.fails(dsopt.DeviceMemoryError, "cache: no free page", "2 of 2 pages"):
                 "".join(stream)
             session.set_cache_limit(0)
+            self.assertEqual(session.stats.kv_tokens_total, 512)
+            session.set_cache_limit(2 * whole)
             self.assertEqual(session.stats.kv_tokens_total, 512)
             stream.generate(max_tokens=4, ignore_eos=True)
             self.assertGreater(len("".join(stream)), 0)

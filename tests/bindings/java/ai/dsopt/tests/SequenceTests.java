@@ -9,16 +9,20 @@ import ai.dsopt.DsoptException;
 import ai.dsopt.GenerateOptions;
 import ai.dsopt.Generation;
 import ai.dsopt.Model;
+import ai.dsopt.ModelOptions;
 import ai.dsopt.Runtime;
 import ai.dsopt.Sampling;
 import ai.dsopt.Session;
 import ai.dsopt.SessionMemory;
 import ai.dsopt.SessionOptions;
 import ai.dsopt.SessionStats;
+import ai.dsopt.Status;
 import ai.dsopt.Stream;
+import java.time.Duration;
+import java.util.EnumMap;
 import java.util.Iterator;
 
-/** Scenarios 5, 6 and 7, and what a session takes. */
+/** Scenarios 5, 6, 7 and 13. */
 final class SequenceTests {
   private SequenceTests() {}
 
@@ -31,6 +35,8 @@ final class SequenceTests {
     suite.test("two models: each generates its own text in turn", SequenceTests::twoModels);
     suite.test("two models: what one saved is refused by the other", SequenceTests::otherModel);
     suite.test("memory: the plan is what the session then takes", SequenceTests::plan);
+    suite.test("memory: every cache type is planned, taken and used", SequenceTests::cacheTypes);
+    suite.test("memory: a plan needs the weights", SequenceTests::planNeedsWeights);
     suite.test("memory: a cap is kept or refused", SequenceTests::cap);
     suite.test("memory: the limit may be lowered while a stream runs", SequenceTests::limit);
   }
@@ -52,8 +58,40 @@ final class SequenceTests {
       SessionStats stats = session.stats();
       equal(plan.tokens(), stats.kvTokensTotal(), "tokens of the session");
       equal(plan.cacheBytes() + plan.workspaceBytes(), stats.deviceBytes(), "device bytes of the session");
-      SessionOptions small = SessionOptions.builder().maxTokens(512).cacheType(DataType.I8).build();
-      that(model.planSession(small).cacheBytes() < 0.6 * plan.cacheBytes(), "an int8 cache is small");
+    }
+  }
+
+  private static void cacheTypes() {
+    EnumMap<DataType, Long> bytes = new EnumMap<>(DataType.class);
+    try (Model model = Demo.model()) {
+      for (DataType type : DataType.values()) {
+        SessionOptions options = SessionOptions.builder().maxTokens(512).cacheType(type).build();
+        SessionMemory plan = model.planSession(options);
+        bytes.put(type, plan.cacheBytes());
+        try (Session session = model.newSession(options)) {
+          equal(plan.cacheBytes() + plan.workspaceBytes(), session.stats().deviceBytes(), type + ": device bytes");
+          String text = Demo.prompted(session).generate(Demo.GREEDY).text();
+          that(text.contains(Demo.ANSWER_PART), type + ": " + text);
+        }
+      }
+    }
+    long bf16 = bytes.get(DataType.BF16);
+    equal(bf16, bytes.get(DataType.DEFAULT), "bytes of the default type");
+    equal(2 * bf16, bytes.get(DataType.F32), "bytes of F32");
+    that(bytes.get(DataType.F8) < 0.6 * bf16 && bytes.get(DataType.I8) < 0.6 * bf16, "8 bits: " + bytes);
+    that(bytes.get(DataType.I4) < Math.min(bytes.get(DataType.F8), bytes.get(DataType.I8)), "4 bits: " + bytes);
+  }
+
+  private static void planNeedsWeights() {
+    try (Runtime runtime = Demo.runtime()) {
+      Model model = runtime.open(Demo.MODEL, ModelOptions.builder().device("cpu").lazy().build());
+      thrown(DsoptException.InvalidState.class, "", () -> model.planSession(SessionOptions.DEFAULT));
+      while (!model.info().loaded()) {
+        model.poll(Duration.ofSeconds(1));
+      }
+      equal((long) model.info().contextLength(), model.planSession(SessionOptions.DEFAULT).wantedTokens(), "context");
+      model.close();
+      thrown(DsoptException.InvalidState.class, "", () -> model.planSession(SessionOptions.DEFAULT));
     }
   }
 
@@ -64,7 +102,12 @@ final class SequenceTests {
       SessionMemory plan = model.planSession(tight);
       equal(256L, plan.tokens(), "tokens that fit");
       equal(512L, plan.wantedTokens(), "tokens that were wanted");
-      thrown(DsoptException.OutOfMemory.class, "", () -> model.newSession(tight));
+      DsoptException refused = thrown(
+          DsoptException.OutOfMemory.class, "max_cache_bytes " + cap + ", " + 2 * cap, () -> model.newSession(tight));
+      equal(Status.DEVICE_MEMORY, refused.code(), "code");
+      SessionOptions tiny = SessionOptions.builder().maxCacheBytes(1).build();
+      equal(0L, model.planSession(tiny).tokens(), "tokens under a cap below one page");
+      thrown(DsoptException.OutOfMemory.class, "for 1 pages", () -> model.newSession(tiny));
       try (Session session = model.newSession(SessionOptions.builder().maxCacheBytes(cap).build())) {
         equal(256L, session.stats().kvTokensTotal(), "tokens under the cap");
       }
@@ -83,9 +126,11 @@ final class SequenceTests {
       iterator.next();
       session.setCacheLimit(whole / 4);
       equal(128L, session.stats().kvTokensTotal(), "tokens under the limit");
-      thrown(DsoptException.OutOfMemory.class, "", () -> iterator.forEachRemaining(piece -> {}));
+      thrown(DsoptException.OutOfMemory.class, "cache: no free page", () -> iterator.forEachRemaining(piece -> {}));
       session.setCacheLimit(0);
       equal(512L, session.stats().kvTokensTotal(), "tokens without a limit");
+      session.setCacheLimit(2 * whole);
+      equal(512L, session.stats().kvTokensTotal(), "a limit above what the session has");
       that(!stream.generate(GenerateOptions.builder().ignoreEos().maxTokens(4).build()).text().isEmpty(), "goes on");
       thrown(DsoptException.InvalidArgument.class, "bytes", () -> session.setCacheLimit(-1));
     }
