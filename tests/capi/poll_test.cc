@@ -51,7 +51,9 @@ TEST_CASE("most polls keep their budget within 0.3 ms", "[capi]") {
   }
   CAPTURE(polls, late);
   CHECK(polls > 5);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // with checks a unit of work takes ten times its time
   CHECK(late * 5 < polls);  // the rest is other processes on this machine
+#endif
 }
 
 TEST_CASE("an interrupt makes the next poll or wait return at once, once", "[capi]") {
