@@ -111,7 +111,7 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   next_block_ = 0;
   slice_pending_ = false;
   submitted_ns_ = NowNs();
-  persistent_batch_ = plan.persistent && batch_.rows == 1 && batch_.logit_rows == 1;
+  persistent_batch_ = plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1;
   if (desc.slice_us != 0 && batch_ns_[0] > 1000.0 * desc.slice_us) persistent_batch_ = false;
   return DSOPT_OK;
 }
@@ -135,7 +135,8 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
     if (error ==
         cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
       cudaGetLastError();
-      plan.persistent = persistent_batch_ = false;
+      plan.persistent.kind = PersistentKind::kNone;
+      persistent_batch_ = false;
     } else {
       DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));
       DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));

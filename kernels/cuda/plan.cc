@@ -210,92 +210,6 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
   return bump.used();
 }
 
-// The packing that the persistent kernel would read a matrix in; false: it cannot.
-static bool PersistentPacking(const dsopt_be_weight* w, Packing* packing) {
-  *packing = Packing::kNone;
-  if (w->elem == Elem::kBf16) return true;
-  if (w->elem != Elem::kPacked) return false;
-  const PackedLayout& l = w->packed.layout;
-  *packing = l.packing;
-  const bool offsets = l.offsets || w->packed.row_offsets != nullptr;
-  return !offsets && (l.packing == Packing::kLossless12 || l.group == (l.packing == Packing::kInt4 ? 128 : 0));
-}
-
-struct PersistentFeedForward {
-  const dsopt_be_weight *gate_up, *down;
-  float norm_eps, route_scale;
-  int inner, experts, top_k;
-  bool renormalise;
-};
-
-// What a block comes to where the persistent kernel can run it: a dense MLP, or a mixture without groups and
-// shared experts.
-static bool FeedForwardOf(const dsopt_block& block, PersistentFeedForward* out) {
-  if (block.kind == DSOPT_BLOCK_MLP) {
-    const dsopt_mlp_block& m = block.u.mlp;
-    *out = {m.gate_up, m.down, m.norm_eps, 0.0f, static_cast<int>(m.inner), 0, 1, false};
-    return m.gate_up_bias == nullptr && m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU;
-  }
-  if (block.kind != DSOPT_BLOCK_MOE) return false;
-  const dsopt_moe_block& m = block.u.moe;
-  *out = {m.gate_up,
-          m.down,
-          m.norm_eps,
-          m.route_scale,
-          static_cast<int>(m.inner),
-          static_cast<int>(m.experts),
-          static_cast<int>(m.top_k),
-          m.renormalise != 0};
-  return m.shared_inner == 0 && m.groups <= 1 && m.activation == DSOPT_ACT_SILU;
-}
-
-bool PersistentShape(const Limits& limits, const dsopt_program_desc& d, bool fast, DenseShape* shape) {
-  if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
-    return false;
-  const dsopt_attention_block& first = d.blocks[1].u.attention;
-  const dsopt_embed_block& embed = d.blocks[0].u.embed;
-  const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
-  if ((embed.table->elem != Elem::kBf16 && embed.table->elem != Elem::kPacked) ||
-      d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !PersistentPacking(first.qkv, &shape->packing) ||
-      !PersistentPacking(head.weight, &shape->head_packing))
-    return false;
-  for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
-    if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != d.blocks[2].kind) return false;
-    const dsopt_attention_block& a = d.blocks[i].u.attention;
-    const dsopt_rope& rope = d.ropes[a.rope];
-    const bool same = a.q_heads == first.q_heads && a.kv_heads == first.kv_heads &&
-                      a.head_dim == first.head_dim && a.rope == first.rope && a.scale == first.scale &&
-                      a.norm_eps == first.norm_eps;
-    const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && a.window != 1 &&
-                       rope.interleaved == 0 && rope.dim == a.head_dim;
-    PersistentFeedForward f{}, other{};
-    if (!same || !plain || !FeedForwardOf(d.blocks[i + 1], &f) || f.norm_eps != first.norm_eps) return false;
-    if (i == 1) {
-      shape->inner = f.inner;
-      shape->experts = f.experts;
-      shape->top_k = f.top_k;
-    }
-    FeedForwardOf(d.blocks[2], &other);
-    if (f.inner != other.inner || f.experts != other.experts || f.top_k != other.top_k ||
-        f.renormalise != other.renormalise || f.route_scale != other.route_scale)
-      return false;
-    for (const dsopt_be_weight* w : {a.qkv, a.out, f.gate_up, f.down}) {
-      Packing packing;
-      if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
-    }
-  }
-  if (head.norm_eps != first.norm_eps ||
-      (shape->packing == Packing::kNone && shape->head_packing != Packing::kNone))
-    return false;
-  shape->hidden = static_cast<int>(d.hidden);
-  shape->q_heads = static_cast<int>(first.q_heads);
-  shape->kv_heads = static_cast<int>(first.kv_heads);
-  shape->head_dim = static_cast<int>(first.head_dim);
-  shape->vocab = static_cast<int>(d.vocab);
-  shape->layers = static_cast<int>((d.block_count - 2) / 2);
-  return DenseSupported(limits, *shape);
-}
-
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
   DSOPT_CUDA_RETURN_IF_ERROR(
       dsopt_shared::CheckProgram(device.host, &device, FactsOfWeight, LimitsOfKernels(), d));
@@ -329,7 +243,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   const InputCounts most = {d.max_rows,    d.max_seqs, d.max_logit_rows, d.max_adjust,
                             d.max_history, d.max_rows, p.max_work_tiles, d.max_pages_per_seq};
   p.input_bytes = LayOutInput(most).end;
-  p.persistent = PersistentShape(device.limits, d, p.fast, &p.dense);
+  PlanPersistent(device.limits, d, p.fast, &p.persistent);
   uint64_t at = 0;
   const auto take = [&](uint64_t bytes) {
     const uint64_t here = at;
@@ -348,12 +262,12 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   p.ropes = take(rope_floats * 4);
   p.library = device.cublas_lt != nullptr && p.fast ? take(uint64_t{32} << 20) : 0;
   p.unpacked = p.fast && HasPacked(d) && d.max_rows > kSkinnyRows ? take(kUnpackedBytes) : 0;
-  if (p.persistent) {
-    p.dense_layers = take(static_cast<uint64_t>(p.dense.layers) * sizeof(DenseLayer));
-    p.dense_counters = take(DenseCounterWords(p.dense) * 4);
-    p.dense_activations = take(2 * DenseActivationFloats(p.dense) * 4);
-    p.dense_partial = take(DensePartialFloats(device.limits, p.dense) * 4);
-    p.dense_marked_bytes = at - p.dense_activations;
+  if (p.persistent.kind != PersistentKind::kNone) {
+    p.persistent.layers = take(p.persistent.layer_bytes);
+    p.persistent.counters = take(p.persistent.counter_words * 4);
+    p.persistent.activations = take(2 * p.persistent.activation_floats * 4);
+    p.persistent.partial = take(p.persistent.partial_floats * 4);
+    p.persistent.marked_bytes = at - p.persistent.activations;
   }
   p.workspace_bytes = at;
   if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &p.cache_bytes) ||

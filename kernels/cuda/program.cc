@@ -28,12 +28,6 @@ void FreePinned(const dsopt_be_device& device, uint64_t bytes, char* memory) {
   device.host.allocator->free(device.host.allocator->user, memory, bytes, 4096);
 }
 
-DenseMatrix MatrixOf(const dsopt_be_weight& weight) {
-  if (weight.elem != Elem::kPacked) return {weight.data, nullptr, nullptr, nullptr};
-  const PackedWeight& packed = weight.packed;
-  return {packed.data, packed.row_scales, packed.overflow_first, packed.overflow};
-}
-
 }  // namespace
 
 dsopt_status dsopt_be_program::Create(const dsopt_program_desc& description) {
@@ -52,7 +46,7 @@ dsopt_status dsopt_be_program::Create(const dsopt_program_desc& description) {
   for (size_t i = 0; i < blocks.size(); ++i)
     LayOutBlock(device->limits, desc, blocks[i], plan.fast, At<char>(plan.branch), &buffers[i]);
   launch_ = {stream_, &device->limits};
-  if (plan.persistent) DSOPT_CUDA_RETURN_IF_ERROR(PreparePersistent());
+  if (plan.persistent.kind != PersistentKind::kNone) DSOPT_CUDA_RETURN_IF_ERROR(PreparePersistent());
   return device->Check(cudaStreamSynchronize(stream_), "preparing a program");
 }
 
@@ -95,62 +89,6 @@ dsopt_status dsopt_be_program::UploadRopes(const dsopt_program_desc& description
   }
   // The source is the caller's memory.
   return device->Check(cudaStreamSynchronize(stream_), "uploading rotary frequencies");
-}
-
-// Tables and buffers of the persistent kernel.
-dsopt_status dsopt_be_program::PreparePersistent() {
-  const dsopt_attention_block& first = blocks[1].u.attention;
-  HostVector<DenseLayer> layers((HostAllocator<DenseLayer>(device->host.allocator)));
-  for (size_t i = 1; i + 1 < blocks.size(); i += 2) {
-    const dsopt_attention_block& a = blocks[i].u.attention;
-    DenseLayer layer = {};
-    layer.qkv = MatrixOf(*a.qkv);
-    layer.out = MatrixOf(*a.out);
-    layer.attention_norm = static_cast<const float*>(a.norm->data);
-    layer.cache_offset = a.cache_offset;
-    layer.window = static_cast<int>(a.window);
-    if (blocks[i + 1].kind == DSOPT_BLOCK_MOE) {
-      const dsopt_moe_block& m = blocks[i + 1].u.moe;
-      layer.gate_up = MatrixOf(*m.gate_up);
-      layer.down = MatrixOf(*m.down);
-      layer.mlp_norm = static_cast<const float*>(m.norm->data);
-      layer.router = static_cast<const float*>(m.router->data);
-      dense_.renormalise = m.renormalise;
-      dense_.route_scale = m.route_scale == 0.0f ? 1.0f : m.route_scale;
-    } else {
-      const dsopt_mlp_block& m = blocks[i + 1].u.mlp;
-      layer.gate_up = MatrixOf(*m.gate_up);
-      layer.down = MatrixOf(*m.down);
-      layer.mlp_norm = static_cast<const float*>(m.norm->data);
-    }
-    layers.push_back(layer);
-  }
-  dense_.layers = At<DenseLayer>(plan.dense_layers);
-  const dsopt_be_weight& table = *blocks.front().u.embed.table;
-  dense_.embed = table.data;
-  dense_.embedded = table.elem == Elem::kPacked ? At<float>(plan.x) : nullptr;
-  dense_.head = MatrixOf(*blocks.back().u.head.weight);
-  dense_.final_norm = static_cast<const float*>(blocks.back().u.head.norm->data);
-  dense_.inv_freq = ropes[first.rope].inv_freq;
-  dense_.cache = cache_;
-  dense_.page_bytes = desc.page_bytes;
-  dense_.activations = At<float>(plan.dense_activations);
-  dense_.partial = At<float>(plan.dense_partial);
-  dense_.counters = At<uint32_t>(plan.dense_counters);
-  dense_.logits = At<float>(plan.logits);
-  const float embed_scale = blocks.front().u.embed.scale;
-  dense_.embed_scale = embed_scale != 0.0f ? embed_scale : 1.0f;
-  dense_.rope_scale = ropes[first.rope].scale;
-  dense_.score_scale =
-      first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
-  dense_.norm_eps = first.norm_eps;
-  DSOPT_CUDA_RETURN_IF_ERROR(
-      device->Check(cudaMemcpyAsync(At<char>(plan.dense_layers), layers.data(),
-                                    layers.size() * sizeof(DenseLayer), cudaMemcpyHostToDevice, stream_),
-                    "uploading the layer table"));
-  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
-      cudaMemsetAsync(dense_.activations, 0xff, plan.dense_marked_bytes, stream_), "marking activations"));
-  return device->Check(cudaStreamSynchronize(stream_), "uploading the layer table");
 }
 
 void dsopt_be_program::Destroy() {

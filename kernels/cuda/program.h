@@ -3,12 +3,14 @@
 //   program.cc   creates and destroys
 //   batch.cc     begins, advances, cancels; pages
 //   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
+//   persistent.cc  what of a program goes through a persistent kernel
 #ifndef DSOPT_CUDA_PROGRAM_H_
 #define DSOPT_CUDA_PROGRAM_H_
 
 #include "device.h"
 #include "launch.h"
 #include "persistent_dense.h"
+#include "persistent_latent.h"
 #include "shared/check.h"
 #include "weight.h"
 
@@ -50,6 +52,17 @@ InputLayout LayOutInput(const InputCounts& counts);
 // Room for bf16 rows of an encoded matrix while a product with many input rows uses them.
 inline constexpr uint64_t kUnpackedBytes = uint64_t{64} << 20;
 
+// Steps of one row of one sequence go through one persistent kernel, where there is one for the program's shape.
+enum class PersistentKind : uint8_t { kNone, kDense, kLatent };
+struct PersistentPlan {
+  PersistentKind kind = PersistentKind::kNone;
+  DenseShape dense{};    // of kDense, which is: attention with heads of its own
+  LatentShape latent{};  // of kLatent
+  uint64_t layer_bytes = 0, counter_words = 0, activation_floats = 0, partial_floats = 0;  // activations: of one step
+  uint64_t layers = 0, counters = 0, activations = 0, partial = 0;                         // offsets in the workspace
+  uint64_t marked_bytes = 0;  // activations and partials, from `activations` on: all bits set at first
+};
+
 // What a description comes to. Filled by MakePlan, which allocates nothing on the device.
 struct ProgramPlan {
   bool fast = false;            // bf16 activations on tensor cores; else f32 kernels
@@ -63,14 +76,10 @@ struct ProgramPlan {
            library = 0, unpacked = 0;
   uint64_t arrived_bytes = 0;
   uint64_t max_work_tiles = 0;
-  // Batch-1 steps of dense models go through one persistent kernel.
-  bool persistent = false;
-  DenseShape dense{};
-  uint64_t dense_layers = 0, dense_activations = 0, dense_partial = 0, dense_counters = 0;  // offsets
-  uint64_t dense_marked_bytes = 0;  // activations and partials, from dense_activations on: all bits set at first
+  PersistentPlan persistent;
 };
-// The shape of a program the persistent kernel can run; false: it cannot.
-bool PersistentShape(const Limits& limits, const dsopt_program_desc& desc, bool fast, DenseShape* shape);
+// Sets all of the plan but the offsets.
+void PlanPersistent(const Limits& limits, const dsopt_program_desc& desc, bool fast, PersistentPlan* plan);
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& desc, ProgramPlan* plan);
 // Buffers of one block from `base` on; returns the bytes they take. base may be null to ask for the size.
 uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& desc, const dsopt_block& block, bool fast,
@@ -134,7 +143,11 @@ struct dsopt_be_program {
 
   dsopt_status AllocateAll();
   dsopt_status UploadRopes(const dsopt_program_desc& description);
+  // persistent.cc
   dsopt_status PreparePersistent();
+  dsopt_status PrepareDense();
+  dsopt_status PrepareLatent();
+  dsopt_status UploadLayers(const void* layers, uint64_t bytes);
   dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
   dsopt_status PackBatch(const dsopt_batch& batch);
   dsopt_status SubmitSlice(uint64_t deadline_ns);
@@ -148,7 +161,7 @@ struct dsopt_be_program {
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordSample();
-  cudaError_t RecordPersistent();
+  cudaError_t RecordPersistent();  // persistent.cc
   cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
   cudaError_t LinearUnpacked(const dsopt_cuda::LinearArgs& args, void* wide);
   cudaError_t NormLinear(dsopt_cuda::LinearArgs args, const float* x, int64_t stride, const int* rows_list,
@@ -180,6 +193,7 @@ struct dsopt_be_program {
   bool slice_pending_ = false;
   uint32_t next_block_ = 0;
   dsopt_cuda::DenseStep dense_{};
+  dsopt_cuda::LatentStep latent_{};
   uint32_t persistent_steps_ = 0;
   uint64_t submitted_ns_ = 0;
   uint32_t slice_blocks_ = 0;

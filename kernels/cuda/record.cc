@@ -294,18 +294,6 @@ cudaError_t dsopt_be_program::RecordSample() {
   return Sample(launch_, a);
 }
 
-cudaError_t dsopt_be_program::RecordPersistent() {
-  DenseStep step = dense_;
-  step.token = batch_.tokens;
-  step.position = batch_.positions;
-  step.pages = batch_.page_table;
-  step.step = persistent_steps_;
-  if (step.embedded != nullptr) RETURN_IF_CUDA_ERROR(RecordEmbed(blocks.front().u.embed));
-  const cudaError_t error = DenseDecode(launch_, plan.dense, step);
-  if (error == cudaSuccess) ++persistent_steps_;
-  return error;
-}
-
 dsopt_status dsopt_be_program::Record(uint32_t index) {
   const dsopt_block& block = blocks[index];
   const BlockBuffers& b = buffers[index];

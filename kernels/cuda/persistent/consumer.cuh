@@ -25,9 +25,10 @@ __device__ __forceinline__ float ReduceRows(float (&v)[kRows], int lane) {
   return v[0];
 }
 
-template <typename S>
+// C: what a CTA knows of the step, Cta<S> or LatentCta<S>.
+template <typename S, typename C = Cta<S>>
 struct Consumer {
-  Cta<S> my;
+  C my;
   int tid;
   int slot = 0, part_buffer = 0, norm_buffer = 0;
   uint32_t parity = 0;

@@ -7,29 +7,11 @@
 
 #include <type_traits>
 
-#include "common/packed.cuh"
 #include "persistent/mixture.cuh"
+#include "persistent/packed_piece.cuh"
 #include "persistent/producer.cuh"
 
 namespace dsopt_cuda::persistent {
-
-// Format F with scales by 128 columns (int4), by row (int8, fp8) or with bases (lossless12).
-template <typename F>
-struct PackedFormat {
-  static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
-  static constexpr bool kByRow = F::kPacking == Packing::kInt8 || F::kPacking == Packing::kFp8;
-  static constexpr int kTileBytes = F::kVectors * 512, kUnitSide = kBlockRows + 4 * kEscapeSlots;
-  static constexpr int kSide = kLossless ? 2 * kUnitSide : kByRow ? 0 : 2 * kBlockRows * 2;
-  static constexpr int kChunkBytes = kChunkTiles * kTileBytes + kSide;
-};
-
-// How a row block goes through the ring: in pieces of the most chunks that fill a slot, divide the row evenly and give
-// every warp the same number of tiles.
-constexpr int PieceChunks(int row_chunks, int chunk_bytes, int slot_bytes) {
-  for (int c = 16; c > 2; c -= 2)
-    if (c * chunk_bytes <= slot_bytes && row_chunks % c == 0) return c;
-  return 2;
-}
 
 template <typename S, typename F, Phase kP>
 struct PackedPieces : PhaseOf<S, kP> {
@@ -48,8 +30,8 @@ struct PackedPieces : PhaseOf<S, kP> {
 };
 
 template <typename S, typename F, typename HeadF>
-struct PackedProducts : Mixture<S> {
-  using Base = Mixture<S>;
+struct PackedProducts : PackedPiece<Mixture<S>> {
+  using Base = PackedPiece<Mixture<S>>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
   template <Phase kP>
@@ -96,74 +78,6 @@ struct PackedProducts : Mixture<S> {
     for (int i = 1; i < S::kTopK; ++i)
       if (i == k) expert = experts[i];
     return expert * P::kExpertBlocks + in_expert;
-  }
-
-  // Adds this warp's tiles of the piece in the next slot; with scales by row, acc[i] takes its i-th tile, so that tiles do
-  // not wait for each other. x: shared address of the piece's first input.
-  template <typename G, typename P, int kSums>
-  __device__ __forceinline__ void Piece(uint32_t x, float (&acc)[kSums][4]) {
-    using Layout = PackedFormat<G>;
-    const int lane = tid % 32, warp = tid / 32;
-    BarrierWait(my.full(slot), parity);
-    const uint32_t piece = my.slot(slot);
-#pragma unroll
-    for (int i = 0; i < P::kTiles; ++i) {
-      const int tile = warp * P::kTiles + i, in_chunk = tile % kChunkTiles;
-      const uint32_t chunk = piece + tile / kChunkTiles * Layout::kChunkBytes,
-                     at = chunk + in_chunk * Layout::kTileBytes + lane * 16;
-      uint4 q[G::kVectors];
-#pragma unroll
-      for (int v = 0; v < G::kVectors; ++v) q[v] = LoadShared16(at + v * 512);
-      const uint32_t from = x + tile * 128 + lane % 4 * 16;
-      const uint4 low = LoadShared16(from), high = LoadShared16(from + 64);
-      float part[4] = {};
-#pragma unroll
-      for (int s = 0; s < 4; ++s) {
-        uint32_t a[4];
-        G::Step(q, s, a);
-        const uint4& v = s < 2 ? low : high;
-        if (Layout::kByRow)
-          Mma(acc[i % kSums], a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
-        else
-          Mma(part, a[0], a[1], a[2], a[3], WordOf(v, s % 2 * 2), WordOf(v, s % 2 * 2 + 1));
-      }
-      if constexpr (Layout::kLossless) {
-        const uint32_t base =
-            chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * Layout::kUnitSide + lane / 4;
-        acc[0][0] = fmaf(part[0], Lossless12::Scale(LoadShared1(base)), acc[0][0]);
-        acc[0][2] = fmaf(part[2], Lossless12::Scale(LoadShared1(base + 8)), acc[0][2]);
-      } else if constexpr (!Layout::kByRow) {
-        const uint32_t scale =
-            chunk + kChunkTiles * Layout::kTileBytes + in_chunk / 2 * kBlockRows * 2 + lane / 4 * 2;
-        acc[0][0] = fmaf(part[0], LoadSharedHalf(scale), acc[0][0]);
-        acc[0][2] = fmaf(part[2], LoadSharedHalf(scale + 16), acc[0][2]);
-      }
-    }
-    if constexpr (Layout::kLossless) {
-      static_assert(P::kTiles % 2 == 0);
-#pragma unroll
-      for (int i = 0; i < P::kTiles; i += 2) Escapes<Layout>(piece, x, warp * P::kTiles + i, acc[0]);
-    }
-    NextSlot();
-  }
-  // Of the unit of 128 columns that begins with tile `tile` of the piece.
-  template <typename Layout>
-  __device__ __forceinline__ void Escapes(uint32_t piece, uint32_t x, int tile, float (&acc)[4]) const {
-    const uint32_t base = piece + tile / kChunkTiles * Layout::kChunkBytes + kChunkTiles * Layout::kTileBytes +
-                          tile % kChunkTiles / 2 * Layout::kUnitSide;
-    const uint4 slots = LoadShared16(base + kBlockRows);
-    if ((slots.x | slots.y | slots.z | slots.w) == 0) return;
-#pragma unroll
-    for (int i = 0; i < kEscapeSlots; ++i) {
-      const uint32_t entry = WordOf(slots, i);
-      const int row = entry >> 23 & 15;
-      const float exact = __uint_as_float(entry << 16);
-      const float delta = exact - Lossless12::Scale(LoadShared1(base + row)) * Lossless12::kStandIn;
-      const float v = LoadSharedBf16(x + tile * 128 + (entry >> 16 & 127) * 2);
-      const float sum = (entry >> 31) != 0 ? delta * v : 0.0f;
-      acc[0] += row == tid % 32 / 4 ? sum : 0.0f;
-      acc[2] += row == tid % 32 / 4 + 8 ? sum : 0.0f;
-    }
   }
 
   // Sum over the weights of row `row` (of its matrix) that stand in the overflow list; block: among those of
@@ -224,7 +138,7 @@ struct PackedProducts : Mixture<S> {
         float acc[kSums][4] = {};
 #pragma unroll 1
         for (int p = 0; p < P::kPieces; ++p)
-          Piece<G, P, kSums>(x + (k * P::kColumns + p * P::kChunks * kChunkColumns) * 2, acc);
+          this->template Piece<G, P::kTiles, kSums>(x + (k * P::kColumns + p * P::kChunks * kChunkColumns) * 2, acc);
 #pragma unroll
         for (int i = 1; i < kSums; ++i) acc[0][0] += acc[i][0], acc[0][2] += acc[i][2];
         low = fmaf(acc[0][0], scale_low, low);

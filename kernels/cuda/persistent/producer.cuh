@@ -7,9 +7,9 @@
 
 namespace dsopt_cuda::persistent {
 
-template <typename S>
+template <typename S, typename C = Cta<S>>
 struct Producer {
-  Cta<S> my;
+  C my;
   uint64_t policy;
   int slot = 0, landing = 0, in_flight = 0;
   int expert[S::kTopK] = {};  // of the layer's mixture

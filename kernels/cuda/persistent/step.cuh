@@ -69,7 +69,7 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
   } else if (tid >= kConsumers) {
     if (tid == kConsumers) Produce<S, Products>(Producer<S>{my, EvictFirst()}, position);
   } else {
-    Products products{{{my, tid}}};
+    Products products{my, tid};
     Consume<S>(products, position);
   }
 #endif

@@ -1,0 +1,117 @@
+// latent_shape.cuh - the persistent step of latent attention: dimensions, activations, shared memory, and how the cache
+// is cut over the CTAs. What the step is: persistent_latent.cu.
+#ifndef DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_
+#define DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_
+
+#include "persistent/shape.cuh"
+#include "persistent_latent.h"
+
+namespace dsopt_cuda::persistent {
+
+inline constexpr int kLatent = 512, kLatentRope = 64, kNope = 128, kHeadValues = 128;
+inline constexpr int kLatentWidth = kLatent + kLatentRope, kHeadQuery = kNope + kLatentRope;
+inline constexpr int kKeyBytes = kLatentWidth * 2, kKeyPitch = kKeyBytes + 16;  // in the cache; in shared memory
+inline constexpr int kSlotKeys = 16, kBlockKeys = 32;                           // keys of a slot, of a step of attention
+inline constexpr int kScorePitch = kBlockKeys + 4;
+inline constexpr int kMaxSplits = 160;  // of a head's keys
+
+template <int kHidden_, int kHeads_, int kQRank_, int kInner_, int kShared_, int kDense_, int kExperts_, int kTopK_,
+          int kGroups_, int kTopGroups_, int kAttentionHeads_, int kParts_, int kWindow_, int kDeep_>
+struct LatentDimensions {
+  static constexpr int kHidden = kHidden_, kHeads = kHeads_, kQRank = kQRank_, kInner = kInner_;
+  static constexpr int kSharedInner = kShared_, kDenseInner = kDense_, kExperts = kExperts_, kTopK = kTopK_;
+  static constexpr int kGroups = kGroups_, kTopGroups = kTopGroups_;
+  static constexpr int kAttentionHeads = kAttentionHeads_;  // that one CTA attends with at a time
+  static constexpr int kWindow = kWindow_, kDeep = kDeep_;  // copies in flight: near a hand-over, inside a phase
+  static constexpr int kSlotBytes = 21120, kSlots = 8;      // 10 chunks of int4, 2 rows of 5120, 16 keys
+  static constexpr int kQPart = kQRank > 0 ? kQRank : kHeads * kHeadQuery, kDownRows = kQPart + kLatentWidth;
+  static constexpr int kValues = kHeads * kHeadValues;
+  static constexpr int kHeadGroups = kHeads / kAttentionHeads;
+  static constexpr int kGatedValues =
+      kSharedInner + kTopK * kInner > kDenseInner ? kSharedInner + kTopK * kInner : kDenseInner;
+  static constexpr int kParts = kParts_;  // vectors whose sum is the output of out and down
+  // Activations of one layer, in words: f32, or two bf16 where it says so.
+  static constexpr size_t Align4(size_t n) { return (n + 3) / 4 * 4; }
+  static constexpr size_t kDown = 0, kQuery = Align4(kDownRows);           // q | latent | rope; two bf16: [heads, 576]
+  static constexpr size_t kAttended = kQuery + kHeads * kLatentWidth / 2;  // two bf16: [heads, v]
+  static constexpr size_t kMiddle = kAttended + kValues / 2, kRouting = kMiddle + kParts * kHidden;
+  static constexpr size_t kGated = kRouting + Align4(kExperts);  // two bf16: shared, then the chosen experts
+  static constexpr size_t kOut = kGated + Align4(kGatedValues / 2), kLayer = kOut + kParts * kHidden;
+  // Shared memory. The inputs of products and the queries and scores of attention take turns.
+  static constexpr int kAreaAt = kSlots * kSlotBytes, kScoresAt = kAreaAt + kAttentionHeads * kKeyPitch;
+  static constexpr int kAttentionBytes = kAttentionHeads * kKeyPitch + 2 * kAttentionHeads * kScorePitch * 4;
+  static constexpr int Larger(int a, int b) { return a > b ? a : b; }
+  static constexpr int kAreaBytes = Larger(kAttentionBytes, 2 * Larger(kHidden, Larger(kValues, kGatedValues)));
+  static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16;
+  static constexpr int kSquaresAt = kPartAt + 2 * kPartRows * kConsumerWarps * 4;
+  static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
+  static constexpr int kRoutedAt = kBarriersAt + 2 * kSlots * 8;                 // barrier, then the Route
+  static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;     // (cos, sin) of every pair
+  static constexpr int kHeadQueryAt = kRopeAt + kLatentRope / 2 * 8;             // this CTA's head: q
+  static constexpr int kHeadKeyAt = kHeadQueryAt + kHeadQuery * 4;               //   q absorbed | q rotated
+  static constexpr int kTokenAt = kHeadKeyAt + kLatentWidth * 4;                 // the current token's key
+  static constexpr int kFactorsAt = kTokenAt + kLatentWidth * 4;                 // of the splits; sum; token's factor
+  static constexpr int kShared = kFactorsAt + (kMaxSplits + 4) * 4;
+  static_assert(kShared <= 227 * 1024 && kSlotKeys * kKeyPitch <= kSlotBytes);
+  static_assert(kAttentionHeads % 16 == 0 && kHeads % kAttentionHeads == 0 && kExperts % 32 == 0);
+  static_assert(kHidden * 4 <= kSlotBytes);  // a row of the router
+  static_assert(kHidden % 8 == 0 && kInner % 8 == 0 && kSharedInner % 8 == 0 && kDenseInner % 16 == 0);
+};
+
+template <typename S>
+struct LatentCta {
+  char* shared;
+  const LatentStep& step;
+  int vocab, layers, cta, ctas;
+
+  __device__ uint32_t slot(int i) const { return SmemAddress(shared) + static_cast<uint32_t>(i * S::kSlotBytes); }
+  __device__ uint32_t full(int i) const { return SmemAddress(shared) + static_cast<uint32_t>(S::kBarriersAt + 8 * i); }
+  __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
+  __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
+  __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kRoutedAt); }
+  __device__ Route<S::kTopK>* route() const { return reinterpret_cast<Route<S::kTopK>*>(shared + S::kRoutedAt + 8); }
+  __device__ float2* rope() const { return reinterpret_cast<float2*>(shared + S::kRopeAt); }
+
+  __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
+  __device__ float* layer_activations(int layer) const {
+    return step.activations + (step.step & 1) * step_floats(layers) + static_cast<size_t>(layer) * S::kLayer;
+  }
+  __device__ bool has_head() const { return cta < S::kHeads; }
+  __device__ bool appends() const { return cta == ctas - 1; }  // the current token to the cache; it has no head
+};
+
+// The cached keys of one CTA: a group of heads, and a range of whole blocks. CTAs beyond groups x splits have none.
+template <typename S>
+struct KeyRange {
+  int splits, group, split, first, end;  // keys [first, end)
+
+  __device__ static int Splits(int keys, int ctas) {
+    return min((keys + kBlockKeys - 1) / kBlockKeys, min(ctas / S::kHeadGroups, kMaxSplits));
+  }
+  __device__ KeyRange(int keys, int cta, int ctas) {
+    const int blocks = (keys + kBlockKeys - 1) / kBlockKeys;
+    splits = Splits(keys, ctas);
+    // From the last CTA down: those without a head have time.
+    const int turn = ctas - 1 - cta;
+    group = turn % S::kHeadGroups;
+    split = turn / S::kHeadGroups;
+    first = end = 0;
+    if (split >= splits) return;
+    first = blocks * split / splits * kBlockKeys;
+    end = min(keys, blocks * (split + 1) / splits * kBlockKeys);
+  }
+};
+
+// Which rows of its matrix a CTA multiplies in one phase.
+enum class LatentPart { kDown, kQUp, kOut, kUp, kExpertsUp, kDenseDown, kHead };
+
+template <typename S, LatentPart kP>
+struct LatentPartOf {
+  static constexpr int kColumns = kP == LatentPart::kQUp        ? S::kQRank
+                                  : kP == LatentPart::kOut      ? S::kValues
+                                  : kP == LatentPart::kDenseDown ? S::kDenseInner
+                                                                 : S::kHidden;
+};
+
+}  // namespace dsopt_cuda::persistent
+#endif  // DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_
