@@ -41,7 +41,7 @@ __device__ __forceinline__ uint32_t WordOf(const uint4& v, int i) {
 
 struct Int4 {
   static constexpr Packing kPacking = Packing::kInt4;
-  static constexpr int kVectors = 1;
+  static constexpr int kVectors = 1, kGroup = 128;  // columns per scale, where the code is made for one
   // OR into the mantissa of 128.0, then subtract 136.
   __device__ static uint32_t Expand(uint32_t w) {
     return FmaBf16x2(AndOr(w, 0x000F000Fu, 0x43004300u), 0x3F803F80u, 0xC308C308u);
@@ -50,6 +50,10 @@ struct Int4 {
     const uint32_t w = WordOf(q[0], s);
     a[0] = Expand(w), a[1] = Expand(w >> 4), a[2] = Expand(w >> 8), a[3] = Expand(w >> 12);
   }
+};
+
+struct Int4By64 : Int4 {
+  static constexpr int kGroup = 64;
 };
 
 struct Int8 {

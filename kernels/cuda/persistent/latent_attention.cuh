@@ -4,9 +4,10 @@
 // the cache yet.
 //
 // bytes  keys * 1152 * head groups from L2, once from DRAM; partial results 2 KiB a head and split, through L2
-// work   S = Q K^T and O += P V on mma.m16n8k16; a step is 32 keys: the warps of 16 heads share the scores, then each has
-//        all of them and its part of the 512 outputs
-// bound  shared memory: queries, keys and values cross it for every step
+// work   S = Q K^T and O += P V on mma.m16n8k16, 16 heads and 32 keys a block. Of a score each warp sums a quarter of the
+//        576 columns, whose queries it keeps in registers; then each warp takes a few heads' softmax, and then all 16 heads
+//        for its part of the 512 outputs. Scores are a block ahead of outputs.
+// bound  shared memory: keys and values cross it once for every 16 heads
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
 
@@ -23,9 +24,12 @@ struct LatentAttention : LatentConsumer<S> {
   using Base::my, Base::tid, Base::slot, Base::parity;
 
   static constexpr int kHeadTiles = S::kAttentionHeads / 16, kWarps = kConsumerWarps / kHeadTiles;  // of 16 heads
-  static constexpr int kKeyTiles = kBlockKeys / 8, kScoreTiles = kWarps < kKeyTiles ? kKeyTiles / kWarps : 1;
-  static constexpr int kOuts = kLatent / kWarps / 8;  // columns of a warp, in eights
-  static constexpr int kScoreBuffer = S::kAttentionHeads * kScorePitch;
+  static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;  // of 16 columns
+  static constexpr int kSlotsOfWarp = 2 * kScoreParts / kWarps;       // whose keys a warp scores
+  static constexpr int kOuts = kLatent / kWarps / 8;                  // columns of a warp, in eights
+  static constexpr int kSoftmaxRows = 16 / kWarps, kRowLanes = 32 / kSoftmaxRows;  // heads of a warp, lanes of a head
+  static constexpr int kLaneKeys = kBlockKeys / kRowLanes;
+  static_assert(kPartSteps * kScoreParts * 16 == kLatentWidth && (kSlotsOfWarp == 1 || kSlotsOfWarp == 2));
 
   __device__ float* Partial(int layer, int head, int split) const {
     const int most = KeyRange<S>::Splits(1 << 24, my.ctas);
@@ -34,14 +38,23 @@ struct LatentAttention : LatentConsumer<S> {
   }
   __device__ float ScoreScale() const { return my.step.score_scale * 1.4426950408889634f; }
 
-  // Queries of a group of heads, bf16, into the area.
+  // Queries of a group of heads, bf16, into the area; all words are asked for at once.
   __device__ void StageQueries(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16;
-    for (int i = tid; i < S::kAttentionHeads * kVectors; i += kConsumers) {
-      uint4 v;
-      do v = LoadRelaxedWords4(query + 4 * i);
-      while (Unwritten(v));
-      *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + i / kVectors * kKeyPitch + i % kVectors * 16) = v;
+    constexpr int kVectors = kKeyBytes / 16, kAll = S::kAttentionHeads * kVectors, kMine = (kAll + kConsumers - 1) / kConsumers;
+    uint4 v[kMine];
+    bool again;
+    do {
+      again = false;
+#pragma unroll
+      for (int j = 0; j < kMine; ++j)
+        v[j] = tid + j * kConsumers < kAll ? LoadRelaxedWords4(query + 4 * (tid + j * kConsumers)) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
+    } while (again);
+#pragma unroll
+    for (int j = 0; j < kMine; ++j) {
+      const int i = tid + j * kConsumers;
+      if (i < kAll) *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + i / kVectors * kKeyPitch + i % kVectors * 16) = v[j];
     }
   }
   // Zeroes the keys from `count` on: they were never copied and may be anything, NaNs too, and zero times NaN is not zero.
@@ -51,22 +64,55 @@ struct LatentAttention : LatentConsumer<S> {
       *reinterpret_cast<uint4*>(my.shared + at_slot * S::kSlotBytes + (count + i / kVectors) * kKeyPitch +
                                 i % kVectors * 16) = make_uint4(0, 0, 0, 0);
   }
-  // Scores of 16 heads with 8 keys at shared address `keys`.
-  __device__ __forceinline__ void Scores(uint32_t queries, uint32_t keys, float (&s)[4]) const {
+  // This warp's part of the scores of 16 heads with the 16 keys of a slot, to `scores`: [16][kScorePitch].
+  __device__ __forceinline__ void ScorePart(const uint4 (&q)[kPartSteps], int at_slot, int column, float* scores) const {
     const int lane = tid % 32;
-    const uint32_t q = queries + static_cast<uint32_t>(lane % 16 * kKeyPitch + lane / 16 * 16);
-    const uint32_t k = keys + static_cast<uint32_t>(lane % 8 * kKeyPitch + lane / 8 * 16);
-    float other[4] = {};
-    s[0] = s[1] = s[2] = s[3] = 0;
-#pragma unroll 6
-    for (int i = 0; i < kLatentWidth / 32; ++i) {
-      const uint4 b = LoadMatrix(k + static_cast<uint32_t>(i * 64));
-      const uint4 a0 = LoadMatrix(q + static_cast<uint32_t>(i * 64)), a1 = LoadMatrix(q + static_cast<uint32_t>(i * 64 + 32));
-      Mma(s, a0.x, a0.y, a0.z, a0.w, b.x, b.y);
-      Mma(other, a1.x, a1.y, a1.z, a1.w, b.z, b.w);
+    const uint32_t keys = my.slot(at_slot) + static_cast<uint32_t>((lane / 16 * 8 + lane % 8) * kKeyPitch + (column / 8 + lane / 8 % 2) * 16);
+    float s[2][4] = {};
+#pragma unroll
+    for (int i = 0; i < kPartSteps; ++i) {
+      const uint4 b = LoadMatrix(keys + static_cast<uint32_t>(i * 32));
+      Mma(s[0], q[i].x, q[i].y, q[i].z, q[i].w, b.x, b.y);
+      Mma(s[1], q[i].x, q[i].y, q[i].z, q[i].w, b.z, b.w);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) s[i] += other[i];
+    for (int t = 0; t < 2; ++t) {
+      float* to = scores + lane / 4 * kScorePitch + t * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(to) = {s[t][0], s[t][1]};
+      *reinterpret_cast<float2*>(to + 8 * kScorePitch) = {s[t][2], s[t][3]};
+    }
+  }
+
+  // Where a block of keys lies in the ring.
+  struct Block {
+    int slot, count;
+    uint32_t parity;
+    __device__ bool second() const { return count > kSlotKeys; }
+    __device__ int next_slot() const { return slot + 1 == S::kSlots ? 0 : slot + 1; }
+    __device__ uint32_t next_parity() const { return slot + 1 == S::kSlots ? parity ^ 1 : parity; }
+    // The block behind this one, which has `keys` keys.
+    __device__ Block Behind(int keys) const {
+      Block b = *this;
+      for (int i = second() ? 2 : 1; i > 0; --i) {
+        b.parity = b.next_parity();
+        b.slot = b.next_slot();
+      }
+      b.count = min(kBlockKeys, keys);
+      return b;
+    }
+  };
+  // Waits for a block's keys and leaves this warp's part of its scores.
+  __device__ __forceinline__ void ScoreBlock(const Block& block, const uint4 (&q)[kPartSteps], int column, int turn, float* scores) const {
+    BarrierWait(my.full(block.slot), block.parity);
+    if (block.second()) BarrierWait(my.full(block.next_slot()), block.next_parity());
+    if (block.count < kBlockKeys) {
+      if (block.count % kSlotKeys != 0) ClearKeys(block.second() ? block.next_slot() : block.slot, block.count % kSlotKeys);
+      Barrier();
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // before the copy that will fill the slot again
+    }
+    float* part = scores + turn % kScoreParts * 16 * kScorePitch;
+    if (kSlotsOfWarp == 2 || turn < kScoreParts) ScorePart(q, block.slot, column, part);
+    if ((kSlotsOfWarp == 2 || turn >= kScoreParts) && block.second()) ScorePart(q, block.next_slot(), column, part + kSlotKeys);
   }
 
   __device__ void Attend(int layer, int position, const float* query, int phase) {
@@ -77,92 +123,99 @@ struct LatentAttention : LatentConsumer<S> {
     WaitHint(phase, S::kHeads);
     StageQueries(query + static_cast<size_t>(range.group) * S::kAttentionHeads * kLatentWidth / 2);
     Barrier();
-    const uint32_t queries = SmemAddress(my.shared) + static_cast<uint32_t>(S::kAreaAt + head_tile * 16 * kKeyPitch);
-    float out[kOuts][4] = {}, peak[2] = {-INFINITY, -INFINITY}, sum[2] = {};
-    int buffer = 0;
-#pragma unroll 1
-    for (int key0 = range.first; key0 < range.end; key0 += kBlockKeys, buffer ^= 1) {
-      const int count = min(kBlockKeys, range.end - key0), next = slot + 1 == S::kSlots ? 0 : slot + 1;
-      const bool second = count > kSlotKeys;
-      BarrierWait(my.full(slot), parity);
-      if (second) BarrierWait(my.full(next), next == 0 ? parity ^ 1 : parity);
-      if (count < kBlockKeys) {
-        if (count % kSlotKeys != 0) ClearKeys(second ? next : slot, count % kSlotKeys);
-        Barrier();
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // before the copy that will fill the slot again
-      }
-      float* scores = my.floats(S::kScoresAt) + buffer * kScoreBuffer + head_tile * 16 * kScorePitch;
+    const int column = turn % kScoreParts * kPartSteps * 16;
+    uint4 q[kPartSteps];
+    {
+      const uint32_t queries = SmemAddress(my.shared) + static_cast<uint32_t>(S::kAreaAt + (head_tile * 16 + lane % 16) * kKeyPitch +
+                                                                              (column / 8 + lane / 16) * 16);
 #pragma unroll
-      for (int t = 0; t < kScoreTiles; ++t) {
-        const int tile = turn * kScoreTiles + t;
-        if (tile >= kKeyTiles || (tile >= kKeyTiles / 2 && !second)) continue;
-        const uint32_t keys = my.slot(tile < kKeyTiles / 2 ? slot : next) + static_cast<uint32_t>(tile % 2 * 8 * kKeyPitch);
-        float s[4];
-        Scores(queries, keys, s);
-        float* to = scores + lane / 4 * kScorePitch + tile * 8 + lane % 4 * 2;
-        *reinterpret_cast<float2*>(to) = {s[0], s[1]};
-        *reinterpret_cast<float2*>(to + 8 * kScorePitch) = {s[2], s[3]};
+      for (int i = 0; i < kPartSteps; ++i) q[i] = LoadMatrix(queries + static_cast<uint32_t>(i * 32));
+    }
+    Barrier();  // scores take the place of the queries
+    float* scores = my.floats(S::kAreaAt) + head_tile * kScoreParts * 16 * kScorePitch;
+    // Softmax: this lane's head, among its 16, and its first key.
+    const int row = turn * kSoftmaxRows + lane / kRowLanes, key = lane % kRowLanes * kLaneKeys;
+    float out[kOuts][4] = {}, peak = -INFINITY, sum = 0;
+    Block block = {slot, min(kBlockKeys, range.end - range.first), parity}, ahead = block;
+    int buffer = 0;
+    // One turn: scores of the block at `key0`, then its softmax beside the outputs of the block before.
+#pragma unroll 1
+    for (int key0 = range.first; key0 < range.end + kBlockKeys; key0 += kBlockKeys, buffer ^= 1) {
+      const bool scored = key0 < range.end;
+      if (scored) ScoreBlock(ahead, q, column, turn, scores);
+      Barrier();
+      if (scored) {
+        float s[kLaneKeys], top = peak;
+#pragma unroll
+        for (int j = 0; j < kLaneKeys; ++j) {
+          s[j] = 0;
+#pragma unroll
+          for (int i = 0; i < kScoreParts; ++i) s[j] += scores[(i * 16 + row) * kScorePitch + key + j];
+          if (key + j >= ahead.count) s[j] = -INFINITY;
+          top = fmaxf(top, s[j]);
+        }
+#pragma unroll
+        for (int m = 1; m < kRowLanes; m *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, m));
+        const float fade = Exp2((peak - top) * c);  // the first time exp2(-inf)
+        peak = top;
+        sum *= fade;
+        char* weights = my.shared + S::kWeightsAt + ((buffer * kHeadTiles + head_tile) * 16 + row) * kWeightPitch + key * 2;
+#pragma unroll
+        for (int j = 0; j < kLaneKeys; j += 2) {
+          const uint32_t two = PackBf16(Exp2((s[j] - top) * c), Exp2((s[j + 1] - top) * c));
+          *reinterpret_cast<uint32_t*>(weights + 2 * j) = two;
+          sum += __uint_as_float(two << 16) + __uint_as_float(two & 0xffff0000u);
+        }
+        if (lane % kRowLanes == 0) my.floats(S::kFadesAt)[(buffer * kHeadTiles + head_tile) * 16 + row] = fade;
+      }
+      if (key0 > range.first) {
+        const int from = (buffer ^ 1) * kHeadTiles + head_tile;
+        const float* fades = my.floats(S::kFadesAt) + from * 16;
+        const float fade0 = fades[lane / 4], fade1 = fades[lane / 4 + 8];
+        if (__any_sync(~0u, fade0 != 1.0f || fade1 != 1.0f)) {
+#pragma unroll
+          for (int i = 0; i < kOuts; ++i) out[i][0] *= fade0, out[i][1] *= fade0, out[i][2] *= fade1, out[i][3] *= fade1;
+        }
+        const uint32_t weights = SmemAddress(my.shared) +
+                                 static_cast<uint32_t>(S::kWeightsAt + (from * 16 + lane % 16) * kWeightPitch + lane / 16 * 16);
+#pragma unroll 1
+        for (int k = 0; k < (block.second() ? 2 : 1); ++k) {
+          const uint4 p = LoadMatrix(weights + static_cast<uint32_t>(k * 32));
+          const uint32_t values = my.slot(k == 0 ? block.slot : block.next_slot()) +
+                                  static_cast<uint32_t>((lane / 8 % 2 * 8 + lane % 8) * kKeyPitch + (turn * kOuts + lane / 16) * 16);
+#pragma unroll
+          for (int i = 0; i < kOuts; i += 2) {
+            const uint4 b = LoadMatrixTransposed(values + static_cast<uint32_t>(i * 16));
+            Mma(out[i], p.x, p.y, p.z, p.w, b.x, b.y);
+            Mma(out[i + 1], p.x, p.y, p.z, p.w, b.z, b.w);
+          }
+          NextSlot();
+        }
       }
       Barrier();
-      uint32_t p[kKeyTiles][2];
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        float s[kKeyTiles][2], top = peak[h];
-#pragma unroll
-        for (int j = 0; j < kKeyTiles; ++j) {
-          const int key = j * 8 + lane % 4 * 2;
-          const float2 two = *reinterpret_cast<const float2*>(scores + (lane / 4 + 8 * h) * kScorePitch + key);
-          s[j][0] = key < count ? two.x : -INFINITY;
-          s[j][1] = key + 1 < count ? two.y : -INFINITY;
-          top = fmaxf(top, fmaxf(s[j][0], s[j][1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const float fade = Exp2((peak[h] - top) * c);  // the first time exp2(-inf)
-        peak[h] = top;
-        sum[h] *= fade;
-#pragma unroll
-        for (int i = 0; i < kOuts; ++i) out[i][2 * h] *= fade, out[i][2 * h + 1] *= fade;
-#pragma unroll
-        for (int j = 0; j < kKeyTiles; ++j) {
-          p[j][h] = PackBf16(Exp2((s[j][0] - top) * c), Exp2((s[j][1] - top) * c));
-          sum[h] += __uint_as_float(p[j][h] << 16) + __uint_as_float(p[j][h] & 0xffff0000u);
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (k == 1 && !second) break;
-        const uint32_t values = my.slot(k == 0 ? slot : next) +
-                                static_cast<uint32_t>((lane / 8 % 2 * 8 + lane % 8) * kKeyPitch + (turn * kOuts + lane / 16) * 16);
-#pragma unroll
-        for (int i = 0; i < kOuts; i += 2) {
-          const uint4 b = LoadMatrixTransposed(values + static_cast<uint32_t>(i * 16));
-          Mma(out[i], p[2 * k][0], p[2 * k][1], p[2 * k + 1][0], p[2 * k + 1][1], b.x, b.y);
-          Mma(out[i + 1], p[2 * k][0], p[2 * k][1], p[2 * k + 1][0], p[2 * k + 1][1], b.z, b.w);
-        }
-      }
-      NextSlot();
-      if (second) NextSlot();
+      block = ahead;
+      if (scored) ahead = ahead.Behind(range.end - key0 - kBlockKeys);
     }
+#pragma unroll
+    for (int m = 1; m < kRowLanes; m *= 2) sum += __shfl_xor_sync(~0u, sum, m);
+    const int head = range.group * S::kAttentionHeads + head_tile * 16;
+    if (lane % kRowLanes == 0) StoreRelaxed2(Partial(layer, head + row, range.split) + kLatent, peak, sum);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      sum[h] += __shfl_xor_sync(~0u, sum[h], 1);
-      sum[h] += __shfl_xor_sync(~0u, sum[h], 2);
-      const int head = range.group * S::kAttentionHeads + head_tile * 16 + lane / 4 + 8 * h;
-      float* to = Partial(layer, head, range.split);
+      float* to = Partial(layer, head + lane / 4 + 8 * h, range.split) + turn * kOuts * 8 + lane % 4 * 2;
 #pragma unroll
-      for (int i = 0; i < kOuts; ++i)
-        StoreRelaxed2(to + (turn * kOuts + i) * 8 + lane % 4 * 2, out[i][2 * h], out[i][2 * h + 1]);
-      if (turn == 0 && lane % 4 == 0) StoreRelaxed2(to + kLatent, peak[h], sum[h]);
+      for (int i = 0; i < kOuts; ++i) StoreRelaxed2(to + i * 8, out[i][2 * h], out[i][2 * h + 1]);
     }
-    Barrier();  // the area is free again
   }
 
-  // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp.
-  __device__ void ScoreToken() const {
+  // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp; the token's
+  // key comes from the side warp.
+  __device__ void ScoreToken(int layer) const {
     const float *token = my.floats(S::kTokenAt), *key = my.floats(S::kHeadKeyAt);
+    BarrierWait(my.token_ready(), static_cast<uint32_t>(layer & 1));
     float score = 0;
-    for (int i = tid % 32; i < kLatentWidth; i += 32) score = fmaf(Rounded(key[i]), token[i], score);
+#pragma unroll
+    for (int i = 0; i < kLatentWidth; i += 32) score = fmaf(Rounded(key[i + tid % 32]), token[i + tid % 32], score);
     score = WarpSum(score);
     if (tid % 32 == 0) my.floats(S::kFactorsAt)[kMaxSplits] = score;
   }
@@ -170,27 +223,42 @@ struct LatentAttention : LatentConsumer<S> {
   // This CTA's head: the context vector out of all partial results and the current token, in place of the head's key.
   // Marks the partial results unwritten for the layer that will use them kPartialSets layers on. Ends with a Barrier.
   __device__ const float* MergeHead(int layer, int position) {
+    constexpr int kMost = kMaxSplits / 32, kBatch = 16;
     const int lane = tid % 32, splits = KeyRange<S>::Splits(position, my.ctas);
     float *factors = my.floats(S::kFactorsAt), *context = my.floats(S::kHeadKeyAt);
     float* partial = Partial(layer, my.cta, 0);
     const float c = ScoreScale(), mark = __uint_as_float(kUnwritten);
+    // Two columns of kBatch splits, and for warp 0 maximum and sum of splits: all are asked for at once.
+    float2 v[kBatch], e[kMost];
+    const auto poll = [&](int first, bool sums) {
+      bool again;
+      do {
+        again = false;
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
+          v[i] = first + i < splits ? LoadRelaxed2(partial + static_cast<size_t>(first + i) * kPartialWidth + 2 * tid) : float2{0, 0};
+        if (sums) {
+#pragma unroll
+          for (int i = 0; i < kMost; ++i) {
+            e[i] = lane + 32 * i < splits ? LoadRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent)
+                                          : float2{-INFINITY, 0};
+            again |= Unwritten(e[i].x) || Unwritten(e[i].y);
+          }
+        }
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i].x) || Unwritten(v[i].y);
+      } while (again);
+    };
+    poll(0, tid < 32);
     if (tid < 32) {
-      constexpr int kMost = kMaxSplits / 32;
       const float score = factors[kMaxSplits];
-      float2 e[kMost];
-      float top = score;
+      float top = score, sum = 0;
 #pragma unroll
       for (int i = 0; i < kMost; ++i) {
-        e[i] = {-INFINITY, 0};
-        if (lane + 32 * i >= splits) continue;
-        float* from = partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent;
-        do e[i] = LoadRelaxed2(from);
-        while (Unwritten(e[i].x) || Unwritten(e[i].y));
-        StoreRelaxed2(from, mark, mark);
+        if (lane + 32 * i < splits) StoreRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent, mark, mark);
         top = fmaxf(top, e[i].x);
       }
       top = WarpMax(top);
-      float sum = 0;
 #pragma unroll
       for (int i = 0; i < kMost; ++i) {
         const float factor = Exp2((e[i].x - top) * c);
@@ -205,26 +273,12 @@ struct LatentAttention : LatentConsumer<S> {
       }
     }
     Barrier();
-    constexpr int kBatch = 8;
     const float own = factors[kMaxSplits + 1];
     const float2 token = reinterpret_cast<const float2*>(my.floats(S::kTokenAt))[tid];
     float2 sum = {own * token.x, own * token.y};
 #pragma unroll 1
     for (int s0 = 0; s0 < splits; s0 += kBatch) {
-      float2 v[kBatch];
-      bool again = false, first = true;
-      do {
-        again = false;
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-          if (s0 + i >= splits) v[i] = {0, 0};
-          else if (first || Unwritten(v[i].x) || Unwritten(v[i].y))
-            v[i] = LoadRelaxed2(partial + static_cast<size_t>(s0 + i) * kPartialWidth + 2 * tid);
-        }
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i].x) || Unwritten(v[i].y);
-        first = false;
-      } while (again);
+      if (s0 > 0) poll(s0, false);
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         if (s0 + i >= splits) continue;

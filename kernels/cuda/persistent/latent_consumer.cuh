@@ -32,6 +32,20 @@ __device__ __forceinline__ uint4 Pack8(const float* a) {
   return {PackBf16(a[0], a[1]), PackBf16(a[2], a[3]), PackBf16(a[4], a[5]), PackBf16(a[6], a[7])};
 }
 
+__device__ __forceinline__ float2 RopeTurn(const LatentStep& step, int position, int i) {
+  // The angle is a float, as in the reference; the reduction to one turn is exact enough in double.
+  const double angle = static_cast<double>(static_cast<float>(position) * step.inv_freq[i]);
+  const float turn = static_cast<float>(angle - rint(angle * 0.15915494309189535) * 6.283185307179586);
+  return {__cosf(turn) * step.rope_scale, __sinf(turn) * step.rope_scale};
+}
+// Rotates pair i of 64 values, from one vector to another.
+__device__ __forceinline__ void RotatePair(float2 turn, bool interleaved, const float* from, float* to, int i) {
+  const int first = interleaved ? 2 * i : i, second = interleaved ? first + 1 : i + kLatentRope / 2;
+  const float x = from[first], y = from[second];
+  to[first] = x * turn.x - y * turn.y;
+  to[second] = y * turn.x + x * turn.y;
+}
+
 template <typename S>
 struct LatentConsumer : Consumer<S, LatentCta<S>> {
   using Base = Consumer<S, LatentCta<S>>;
@@ -48,24 +62,18 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   __device__ __forceinline__ void PollSum(const float* from, float (&a)[kThreadVectors<kColumns> * kVec]) const {
     constexpr int kQuads = kThreadVectors<kColumns> * 2;
     float4 v[kParts][kQuads];
-    bool again = false, first = true;
+    bool again;
     do {
       again = false;
 #pragma unroll
-      for (int p = 0; p < kParts; ++p) {
+      for (int p = 0; p < kParts; ++p)
 #pragma unroll
-        for (int i = 0; i < kQuads; ++i) {
-          if (!Mine<kColumns>(i / 2))
-            v[p][i] = float4{0, 0, 0, 0};
-          else if (first || Unwritten(v[p][i]))
-            v[p][i] = LoadRelaxed4(from + p * kColumns + i / 2 * kChunk + tid * kVec + i % 2 * 4);
-        }
-      }
+        for (int i = 0; i < kQuads; ++i)
+          v[p][i] = Mine<kColumns>(i / 2) ? LoadRelaxed4(from + p * kColumns + i / 2 * kChunk + tid * kVec + i % 2 * 4) : float4{0, 0, 0, 0};
 #pragma unroll
       for (int p = 0; p < kParts; ++p)
 #pragma unroll
         for (int i = 0; i < kQuads; ++i) again |= Unwritten(v[p][i]);
-      first = false;
     } while (again);
 #pragma unroll
     for (int i = 0; i < kQuads; ++i) {
@@ -79,19 +87,14 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   template <int kColumns>
   __device__ __forceinline__ void PollPairs(const float* from, uint4 (&v)[kThreadVectors<kColumns>]) const {
     constexpr int kN = kThreadVectors<kColumns>;
-    bool again = false, first = true;
+    bool again;
     do {
       again = false;
 #pragma unroll
-      for (int i = 0; i < kN; ++i) {
-        if (!Mine<kColumns>(i))
-          v[i] = make_uint4(0, 0, 0, 0);
-        else if (first || Unwritten(v[i]))
-          v[i] = LoadRelaxedWords4(from + (i * kChunk + tid * kVec) / 2);
-      }
+      for (int i = 0; i < kN; ++i)
+        v[i] = Mine<kColumns>(i) ? LoadRelaxedWords4(from + (i * kChunk + tid * kVec) / 2) : make_uint4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kN; ++i) again |= Unwritten(v[i]);
-      first = false;
     } while (again);
   }
 
@@ -116,20 +119,24 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     return static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
   }
 
-  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next Barrier.
+  // Gains do not change: they are loaded before the wait for what they are multiplied with.
   template <int kColumns>
-  __device__ __forceinline__ const float* Normalise(const float* gains, float (&a)[kThreadVectors<kColumns> * kVec]) {
-    float sum[1] = {0};
+  __device__ __forceinline__ void LoadGains(const float* gains, float (&g)[kThreadVectors<kColumns> * kVec]) const {
 #pragma unroll
     for (int i = 0; i < kThreadVectors<kColumns> * 2; ++i) {
-      if (!Mine<kColumns>(i / 2)) continue;
-      const float4 gain = __ldg(reinterpret_cast<const float4*>(gains + i / 2 * kChunk + tid * kVec + i % 2 * 4));
-      const float g[4] = {gain.x, gain.y, gain.z, gain.w};
+      float4 v = {0, 0, 0, 0};
+      if (Mine<kColumns>(i / 2)) v = __ldg(reinterpret_cast<const float4*>(gains + i / 2 * kChunk + tid * kVec + i % 2 * 4));
+      g[4 * i] = v.x, g[4 * i + 1] = v.y, g[4 * i + 2] = v.z, g[4 * i + 3] = v.w;
+    }
+  }
+  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next Barrier.
+  template <int kN>
+  __device__ __forceinline__ const float* Normalise(const float (&gain)[kN], float (&a)[kN]) {
+    float sum[1] = {0};
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        sum[0] = fmaf(a[4 * i + j], a[4 * i + j], sum[0]);
-        a[4 * i + j] *= g[j];
-      }
+    for (int i = 0; i < kN; ++i) {
+      sum[0] = fmaf(a[i], a[i], sum[0]);
+      a[i] *= gain[i];
     }
     const float total = ReduceRows<1>(sum, tid % 32);
     float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
@@ -161,14 +168,16 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     return sum;
   }
 
-  // Warp 0, after a Barrier: lane i gets the sum of row i of a part table.
+  __device__ float* Part(int table) const { return my.floats(S::kPartAt) + table * S::kPartFloats; }
+  // One warp, after a Barrier: lane i gets the sum of row i of a part table.
   __device__ float RowSum(const float* part) const {
-    if (tid >= kPartRows) return 0;
-    const float4* p = reinterpret_cast<const float4*>(part + tid * kConsumerWarps);
+    const int lane = tid % 32;
+    if (lane >= kPartRows) return 0;
+    const float4* p = reinterpret_cast<const float4*>(part + lane * kConsumerWarps);
     const float4 a = p[0], b = p[1];
     return ((a.x + b.x) + (a.y + b.y)) + ((a.z + b.z) + (a.w + b.w));
   }
-  // Warp 0: lane 4 j has the gate of row pair 2 j, lane 4 j + 1 its up, and so on: lane 4 j stores both results as one
+  // One warp: lane 4 j has the gate of row pair 2 j, lane 4 j + 1 its up, and so on: lane 4 j stores both results as one
   // word. `row`: of this lane, counted from the first row of the matrix.
   __device__ void StoreGated(float* gated, int row, float y, bool valid) const {
     const float up = __shfl_down_sync(~0u, y, 1), one = GatedActivation(y, up, false);
@@ -177,7 +186,7 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   }
 
   // Logits of this CTA's experts: rows cta, cta + ctas, .. of the router, f32, through the ring.
-  __device__ void Route(float* logits, const float (&a)[kThreadVectors<S::kHidden> * kVec], const float* squares) {
+  __device__ void RouterLogits(float* logits, const float (&a)[kThreadVectors<S::kHidden> * kVec], float scale) {
     const int lane = tid % 32;
 #pragma unroll 1
     for (int expert = my.cta; expert < S::kExperts; expert += my.ctas) {
@@ -191,74 +200,21 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
         sum[0] = fmaf(a[4 * i], w.x, fmaf(a[4 * i + 1], w.y, fmaf(a[4 * i + 2], w.z, fmaf(a[4 * i + 3], w.w, sum[0]))));
       }
       NextSlot();
-      float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
+      float* part = Part(part_buffer);
       part_buffer ^= 1;
       const float total = ReduceRows<1>(sum, lane);
       if (lane == 0) part[tid / 32] = total;
       Barrier();
-      if (tid == 0) StoreRelaxed(logits + expert, RowSum(part) * Scale<S::kHidden>(squares, my.step.mlp_eps));
+      if (tid == 0) StoreRelaxed(logits + expert, RowSum(part) * scale);
     }
   }
 
   // (cos, sin) of the current position.
   __device__ void PrepareRope(int position) const {
-    for (int i = tid; i < kLatentRope / 2; i += kConsumers) {
-      // The angle is a float, as in the reference; the reduction to one turn is exact enough in double.
-      const double angle = static_cast<double>(static_cast<float>(position) * my.step.inv_freq[i]);
-      const float turn = static_cast<float>(angle - rint(angle * 0.15915494309189535) * 6.283185307179586);
-      my.rope()[i] = {__cosf(turn) * my.step.rope_scale, __sinf(turn) * my.step.rope_scale};
-    }
+    if (tid < kLatentRope / 2) my.rope()[tid] = RopeTurn(my.step, position, tid);
   }
-  // Pair i of 64 values, from one vector to another.
-  __device__ void Rotate(const float* from, float* to, int i) const {
-    const int first = my.step.interleaved != 0 ? 2 * i : i, second = first + (my.step.interleaved != 0 ? 1 : kLatentRope / 2);
-    const float2 turn = my.rope()[i];
-    const float x = from[first], y = from[second];
-    to[first] = x * turn.x - y * turn.y;
-    to[second] = y * turn.x + x * turn.y;
-  }
-
-  // The current token's key: normalised latent | rotated rope part, rounded as in the cache. Ends with a Barrier.
-  __device__ void TokenKey(const LatentLayer& weights, const float* down) {
-    constexpr int kQuads = kLatentWidth / 4, kLatentQuads = kLatent / 4;
-    float* token = my.floats(S::kTokenAt);
-    float4 v = {0, 0, 0, 0};
-    if (tid < kQuads) {
-      do v = LoadRelaxed4(down + S::kQPart + 4 * tid);
-      while (Unwritten(v));
-    }
-    const bool latent = tid < kLatentQuads;
-    float sum[1] = {latent ? v.x * v.x + v.y * v.y + (v.z * v.z + v.w * v.w) : 0.0f};
-    const float total = ReduceRows<1>(sum, tid % 32);
-    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
-    if (tid % 32 == 0) squares[tid / 32] = total;
-    norm_buffer ^= 1;
-    if (tid < kQuads && !latent) reinterpret_cast<float4*>(token)[tid] = v;
-    Barrier();
-    if (latent) {
-      const float scale = Scale<kLatent>(squares, my.step.latent_eps);
-      const float4 gain = __ldg(reinterpret_cast<const float4*>(weights.latent_norm) + tid);
-      reinterpret_cast<float4*>(token)[tid] = {Rounded(v.x * scale * gain.x), Rounded(v.y * scale * gain.y),
-                                               Rounded(v.z * scale * gain.z), Rounded(v.w * scale * gain.w)};
-    } else if (tid >= kLatentQuads + 32 && tid < kLatentQuads + 64) {
-      float* rope = token + kLatent;
-      const int i = tid - kLatentQuads - 32, first = my.step.interleaved != 0 ? 2 * i : i,
-                second = first + (my.step.interleaved != 0 ? 1 : kLatentRope / 2);
-      Rotate(rope, rope, i);
-      rope[first] = Rounded(rope[first]);
-      rope[second] = Rounded(rope[second]);
-    }
-    Barrier();
-  }
-  __device__ void AppendToken(const LatentLayer& weights, int position) const {
-    const float* token = my.floats(S::kTokenAt);
-    char* page = my.step.cache + weights.cache_offset +
-                 static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
-    uint32_t* row = reinterpret_cast<uint32_t*>(page + position % kPageTokens * kKeyBytes);
-    for (int i = tid; i < kLatentWidth / 2; i += kConsumers) row[i] = PackBf16(token[2 * i], token[2 * i + 1]);
-  }
-
-  // key[0:512] = k_up q[0:128]: rows of 128, half a warp each. Ends with a Barrier.
+  // key[0:512] = k_up q[0:128], key[512:] = the rest of q, rotated. Rows of 128, half a warp each. Ends with a Barrier.
+  // Short loops on purpose, here and below: the code runs cold.
   static constexpr int kKUpRows = 64;  // of a slot
   __device__ void AbsorbQuery() {
     const int lane = tid % 32, warp = tid / 32;
@@ -267,24 +223,30 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     float a[kVec];
 #pragma unroll
     for (int j = 0; j < kVec; ++j) a[j] = Rounded(query[lane % 16 * kVec + j]);
-    if (warp == 0) Rotate(query + kNope, key + kLatent, lane);
+    if (warp == 0) RotatePair(my.rope()[lane], my.step.interleaved != 0, query + kNope, key + kLatent, lane);
 #pragma unroll 1
-    for (int row0 = 0; row0 < kLatent; row0 += kKUpRows) {
-      BarrierWait(my.full(slot), parity);
-      const uint32_t from = my.slot(slot) + static_cast<uint32_t>((warp * 8 + lane / 16) * kNope * 2 + lane % 16 * 16);
-      float v[4];
+    for (int row0 = 0; row0 < kLatent; row0 += 2 * kKUpRows) {
+      uint4 w[8];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float w[kVec];
-        Expand(LoadShared16(from + static_cast<uint32_t>(i * 2 * kNope * 2)), w);
-        v[i] = 0;
+      for (int s = 0; s < 2; ++s) {
+        BarrierWait(my.full(slot), parity);
+        const uint32_t from = my.slot(slot) + static_cast<uint32_t>((warp * 8 + lane / 16) * kNope * 2 + lane % 16 * 16);
 #pragma unroll
-        for (int j = 0; j < kVec; ++j) v[i] = fmaf(w[j], a[j], v[i]);
+        for (int i = 0; i < 4; ++i) w[4 * s + i] = LoadShared16(from + static_cast<uint32_t>(i * 2 * kNope * 2));
+        NextSlot();
       }
-      NextSlot();
-      // Over the 16 lanes: lane % 16 / 4 ends up with row 2 (lane % 16 / 4) + lane / 16 of the warp's eight.
+      float v[8];
 #pragma unroll
-      for (int n = 4, m = 8; n > 1; n /= 2, m /= 2) {
+      for (int i = 0; i < 8; ++i) {
+        float x[kVec];
+        Expand(w[i], x);
+        v[i] = x[0] * a[0];
+#pragma unroll
+        for (int j = 1; j < kVec; ++j) v[i] = fmaf(x[j], a[j], v[i]);
+      }
+      // Over the 16 lanes of half a warp: lane % 16 / 2 ends up with v[lane % 16 / 2].
+#pragma unroll
+      for (int n = 8, m = 8; n > 1; n /= 2, m /= 2) {
         const bool high = lane & m;
 #pragma unroll
         for (int i = 0; i < n / 2; ++i) {
@@ -292,9 +254,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
           v[i] = keep + __shfl_xor_sync(~0u, send, m);
         }
       }
-      v[0] += __shfl_xor_sync(~0u, v[0], 2);
       v[0] += __shfl_xor_sync(~0u, v[0], 1);
-      if (lane % 4 == 0) key[row0 + warp * 8 + lane % 16 / 4 * 2 + lane / 16] = v[0];
+      if (lane % 2 == 0) key[row0 + lane % 16 / 8 * kKUpRows + warp * 8 + lane % 8 / 2 * 2 + lane / 16] = v[0];
     }
     Barrier();
   }
@@ -307,23 +268,29 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
 #pragma unroll
     for (int j = 0; j < 2 * kVec; ++j) a[j] = Rounded(context[j / kVec * 256 + lane * kVec + j % kVec]);
 #pragma unroll 1
-    for (int row0 = 0; row0 < kHeadValues; row0 += kVUpRows) {
-      BarrierWait(my.full(slot), parity);
-      const uint32_t from = my.slot(slot) + static_cast<uint32_t>(warp * 2 * kLatent * 2 + lane * 16);
-      float v[2] = {};
+    for (int row0 = 0; row0 < kHeadValues; row0 += 2 * kVUpRows) {
+      uint4 w[8];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
+      for (int s = 0; s < 2; ++s) {
+        BarrierWait(my.full(slot), parity);
+        const uint32_t from = my.slot(slot) + static_cast<uint32_t>(warp * 2 * kLatent * 2 + lane * 16);
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          float w[kVec];
-          Expand(LoadShared16(from + static_cast<uint32_t>(r * kLatent * 2 + c * 512)), w);
-#pragma unroll
-          for (int j = 0; j < kVec; ++j) v[r] = fmaf(w[j], a[c * kVec + j], v[r]);
-        }
+        for (int i = 0; i < 4; ++i)
+          w[4 * s + i] = LoadShared16(from + static_cast<uint32_t>(i / 2 * kLatent * 2 + i % 2 * 512));
+        NextSlot();
       }
-      NextSlot();
-      const float sum = ReduceRows<2>(v, lane), other = __shfl_down_sync(~0u, sum, 16);
-      if (lane == 0) StoreRelaxedWord(attended + (row0 + warp * 2) / 2, PackBf16(sum, other));
+      float v[4] = {};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float x[kVec], sum = 0;
+        Expand(w[i], x);
+#pragma unroll
+        for (int j = 0; j < kVec; ++j) sum = fmaf(x[j], a[i % 2 * kVec + j], sum);
+        v[i / 2] += sum;
+      }
+      // Eight lanes a row; rows 0 and 1 are of the first slot.
+      const float sum = ReduceRows<4>(v, lane), other = __shfl_down_sync(~0u, sum, 8);
+      if (lane % 16 == 0) StoreRelaxedWord(attended + (row0 + lane / 16 * kVUpRows + warp * 2) / 2, PackBf16(sum, other));
     }
   }
 };

@@ -118,18 +118,28 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     low = fmaf(acc[0][0], factor, low);
     high = fmaf(acc[0][2], factor, high);
   }
-  // The rows of one block, which the warps have each a part of: store(lane, sum), warp 0.
-  template <typename Store>
-  __device__ __forceinline__ void Finish(float low, float high, Store store) {
+  // Row blocks, or halves of them, kRoundBlocks between two barriers: multiply(unit, low, high) adds this warp's columns to
+  // its lane's rows; then one warp per unit has the sums: store(unit, lane, sum).
+  template <typename Multiply, typename Store>
+  __device__ __forceinline__ void Units(const Slice& slice, Multiply multiply, Store store) {
     const int lane = tid % 32, warp = tid / 32;
-    float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
-    if (lane % 4 == 0) {
-      part[lane / 4 * kConsumerWarps + warp] = low;
-      part[(lane / 4 + 8) * kConsumerWarps + warp] = high;
+#pragma unroll 1
+    for (int done = 0; done < slice.count; done += kRoundBlocks) {
+      const int n = min(kRoundBlocks, slice.count - done), table = part_buffer * kRoundBlocks;
+#pragma unroll 1
+      for (int i = 0; i < n; ++i) {
+        float low = 0, high = 0;
+        multiply(slice.first + done + i, low, high);
+        float* part = this->Part(table + i);
+        if (lane % 4 == 0) {
+          part[lane / 4 * kConsumerWarps + warp] = low;
+          part[(lane / 4 + 8) * kConsumerWarps + warp] = high;
+        }
+      }
+      Barrier();
+      if (warp < n) store(slice.first + done + warp, lane, this->RowSum(this->Part(table + warp)));
+      part_buffer ^= 1;  // the next round writes other tables, so one barrier per round is enough
     }
-    Barrier();
-    if (warp == 0) store(lane, this->RowSum(part));
-    part_buffer ^= 1;  // the next block writes the other table, so one barrier per block is enough
   }
 
   template <LatentPart kP, typename Store>
@@ -137,56 +147,42 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     using G = Format<kP>;
     using P = Pieces<G, kColumnsOf<kP>>;
     const int lane = tid % 32;
-    const Slice slice = SliceOf(rows / kBlockRows, layer, my.cta, my.ctas);
-#pragma unroll 1
-    for (int block = slice.first; block < slice.first + slice.count; ++block) {
-      float low = 0, high = 0, scale_low = 1, scale_high = 1;
+    Units(SliceOf(rows / kBlockRows, layer, my.cta, my.ctas), [&](int block, float& low, float& high) {
+      float scale_low = 1, scale_high = 1;
       if constexpr (PackedFormat<G>::kByRow) {
         scale_low = __ldg(matrix.row_scales + block * kBlockRows + lane / 4);
         scale_high = __ldg(matrix.row_scales + block * kBlockRows + lane / 4 + 8);
       }
       AddPieces<G, P>(P::kPieces, 0, 1.0f, low, high);
-      Finish(low * scale_low, high * scale_high, [&](int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
-    }
+      low *= scale_low, high *= scale_high;
+    }, [&](int block, int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
   }
   template <typename Store>
   __device__ void HeadQuery(const DenseMatrix&, const float (&)[kThreadVectors<S::kQRank> * kVec], Store store) {
     using P = Pieces<F, S::kQRank>;
-#pragma unroll 1
-    for (int block = 0; block < kHeadQuery / kBlockRows; ++block) {
-      float low = 0, high = 0;
-      AddPieces<F, P>(P::kPieces, 0, 1.0f, low, high);
-      Finish(low, high, [&](int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
-    }
+    Units({0, kHeadQuery / kBlockRows}, [&](int, float& low, float& high) { AddPieces<F, P>(P::kPieces, 0, 1.0f, low, high); },
+          [&](int block, int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
   }
   template <LatentPart kP, typename Store>
   __device__ void MultiplyPairs(const DenseMatrix&, int layer, const float* from, Store store) {
     using P = Pieces<F, kColumnsOf<kP>>;
     CopyInput<kColumnsOf<kP>>(from);
-    const Slice slice = SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas);
-#pragma unroll 1
-    for (int unit = slice.first; unit < slice.first + slice.count; ++unit) {
-      float low = 0, high = 0;
+    Units(SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas), [&](int unit, float& low, float& high) {
       AddPieces<F, P>(P::kPieces / 2, unit % 2 * (kColumnsOf<kP> / 2), 1.0f, low, high);
-      Finish(low, high, [&](int r, float y) { store(unit / 2 * kBlockRows + r, y, unit % 2, r < kBlockRows); });
-    }
+    }, [&](int unit, int r, float y) { store(unit / 2 * kBlockRows + r, y, unit % 2, r < kBlockRows); });
   }
   template <typename Store>
   __device__ void MixtureDown(const LatentLayer&, int layer, const float* from, Store store) {
     using P = Pieces<F, S::kInner>;
     using Q = Pieces<F, S::kSharedInner>;
     CopyInput<S::kSharedInner + S::kTopK * S::kInner>(from);
-    const Slice slice = SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas);
-#pragma unroll 1
-    for (int unit = slice.first; unit < slice.first + slice.count; ++unit) {
+    Units(SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas), [&](int unit, float& low, float& high) {
       const int half = unit % 2;
-      float low = 0, high = 0;
 #pragma unroll 1
       for (int k = half * kHalfTopK; k < (half + 1) * kHalfTopK; ++k)
         AddPieces<F, P>(P::kPieces, S::kSharedInner + k * S::kInner, my.route()->weight[k], low, high);
       AddPieces<F, Q>(Q::kPieces / 2, half * (S::kSharedInner / 2), 1.0f, low, high);
-      Finish(low, high, [&](int r, float y) { store(unit / 2 * kBlockRows + r, y, half, r < kBlockRows); });
-    }
+    }, [&](int unit, int r, float y) { store(unit / 2 * kBlockRows + r, y, unit % 2, r < kBlockRows); });
   }
 };
 

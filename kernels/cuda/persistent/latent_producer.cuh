@@ -74,7 +74,7 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
   const LatentCta<S>& my = producer.my;
   int mixtures = 0;
   for (int l = 0; l < my.layers; ++l) {
-    const LatentLayer layer = my.step.layers[l];
+    const LatentLayer& layer = my.step.layers[l];
     Weights::template Stream<LatentPart::kDown>(producer, layer.down, S::kDownRows, l);
     if (my.has_head()) {
       if constexpr (S::kQRank > 0) Weights::StreamHeadQuery(producer, layer.q_up);

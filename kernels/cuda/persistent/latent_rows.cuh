@@ -99,7 +99,7 @@ struct LatentRows : LatentAttention<S> {
     const int lane = tid % 32, warp = tid / 32;
 #pragma unroll 1
     for (int row0 = 0; row0 < rows; row0 += 2 * kBatch) {
-      float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
+      float* part = this->Part(part_buffer);
       const int n = min(2 * kBatch, rows - row0);
 #pragma unroll 1
       for (int r0 = 0; r0 < n; r0 += kBatch) {
@@ -126,9 +126,11 @@ struct LatentRows : LatentAttention<S> {
     }, store);
   }
 
-  // Inputs stay in registers.
+  // Inputs stay in registers. Ends with a Barrier, as with encoded weights.
   template <int kColumns>
-  __device__ void PutInput(const float (&)[kThreadVectors<kColumns> * kVec]) {}
+  __device__ void PutInput(const float (&)[kThreadVectors<kColumns> * kVec]) const {
+    Barrier();
+  }
 
   template <LatentPart kP, typename Store>
   __device__ void Multiply(const DenseMatrix&, int rows, int layer, const float (&a)[kThreadVectors<kColumnsOf<kP>> * kVec], Store store) {

@@ -12,7 +12,9 @@ inline constexpr int kLatent = 512, kLatentRope = 64, kNope = 128, kHeadValues =
 inline constexpr int kLatentWidth = kLatent + kLatentRope, kHeadQuery = kNope + kLatentRope;
 inline constexpr int kKeyBytes = kLatentWidth * 2, kKeyPitch = kKeyBytes + 16;  // in the cache; in shared memory
 inline constexpr int kSlotKeys = 16, kBlockKeys = 32;                           // keys of a slot, of a step of attention
-inline constexpr int kScorePitch = kBlockKeys + 4;
+inline constexpr int kScorePitch = kBlockKeys + 8, kScoreParts = 4;             // floats; a score is the sum of four
+inline constexpr int kWeightPitch = 2 * kBlockKeys + 16;                        // bytes of a head's softmax weights
+inline constexpr int kRoundBlocks = 4;  // row blocks of encoded weights between two barriers
 inline constexpr int kMaxSplits = 160;  // of a head's keys
 
 template <int kHidden_, int kHeads_, int kQRank_, int kInner_, int kShared_, int kDense_, int kExperts_, int kTopK_,
@@ -23,7 +25,7 @@ struct LatentDimensions {
   static constexpr int kGroups = kGroups_, kTopGroups = kTopGroups_;
   static constexpr int kAttentionHeads = kAttentionHeads_;  // that one CTA attends with at a time
   static constexpr int kWindow = kWindow_, kDeep = kDeep_;  // copies in flight: near a hand-over, inside a phase
-  static constexpr int kSlotBytes = 21120, kSlots = 8;      // 10 chunks of int4, 2 rows of 5120, 16 keys
+  static constexpr int kSlotBytes = 21760, kSlots = 8;      // 10 chunks of int4, 2 rows of 5120, 16 keys
   static constexpr int kQPart = kQRank > 0 ? kQRank : kHeads * kHeadQuery, kDownRows = kQPart + kLatentWidth;
   static constexpr int kValues = kHeads * kHeadValues;
   static constexpr int kHeadGroups = kHeads / kAttentionHeads;
@@ -37,22 +39,28 @@ struct LatentDimensions {
   static constexpr size_t kMiddle = kAttended + kValues / 2, kRouting = kMiddle + kParts * kHidden;
   static constexpr size_t kGated = kRouting + Align4(kExperts);  // two bf16: shared, then the chosen experts
   static constexpr size_t kOut = kGated + Align4(kGatedValues / 2), kLayer = kOut + kParts * kHidden;
-  // Shared memory. The inputs of products and the queries and scores of attention take turns.
-  static constexpr int kAreaAt = kSlots * kSlotBytes, kScoresAt = kAreaAt + kAttentionHeads * kKeyPitch;
-  static constexpr int kAttentionBytes = kAttentionHeads * kKeyPitch + 2 * kAttentionHeads * kScorePitch * 4;
+  // Shared memory. The inputs of products take turns with the queries and then the scores of attention.
+  static constexpr int kAreaAt = kSlots * kSlotBytes;
+  // Attention: parts of scores, then softmax weights and factors of two blocks.
+  static constexpr int kWeightsAt = kAreaAt + kAttentionHeads * kScoreParts * kScorePitch * 4;
+  static constexpr int kFadesAt = kWeightsAt + 2 * kAttentionHeads * kWeightPitch;
+  static constexpr int kAttendBytes = kFadesAt + 2 * kAttentionHeads * 4 - kAreaAt;
   static constexpr int Larger(int a, int b) { return a > b ? a : b; }
-  static constexpr int kAreaBytes = Larger(kAttentionBytes, 2 * Larger(kHidden, Larger(kValues, kGatedValues)));
-  static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16;
-  static constexpr int kSquaresAt = kPartAt + 2 * kPartRows * kConsumerWarps * 4;
+  static constexpr int kAreaBytes = Larger(Larger(kAttentionHeads * kKeyPitch, kAttendBytes),
+                                           2 * Larger(kHidden, Larger(kValues, kGatedValues)));
+  static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16, kPartFloats = kPartRows * kConsumerWarps;
+  static constexpr int kPartTables = kParts > 1 ? 2 * kRoundBlocks : 2;
+  static constexpr int kSquaresAt = kPartAt + kPartTables * kPartFloats * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kRoutedAt = kBarriersAt + 2 * kSlots * 8;                 // barrier, then the Route
-  static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;     // (cos, sin) of every pair
+  static constexpr int kSideAt = kBarriersAt + 2 * kSlots * 8;                   // barriers: routed, token; the Route
+  static constexpr int kRopeAt = kSideAt + (16 + 8 * kTopK + 15) / 16 * 16;      // (cos, sin) of every pair
   static constexpr int kHeadQueryAt = kRopeAt + kLatentRope / 2 * 8;             // this CTA's head: q
   static constexpr int kHeadKeyAt = kHeadQueryAt + kHeadQuery * 4;               //   q absorbed | q rotated
   static constexpr int kTokenAt = kHeadKeyAt + kLatentWidth * 4;                 // the current token's key
   static constexpr int kFactorsAt = kTokenAt + kLatentWidth * 4;                 // of the splits; sum; token's factor
   static constexpr int kShared = kFactorsAt + (kMaxSplits + 4) * 4;
-  static_assert(kShared <= 227 * 1024 && kSlotKeys * kKeyPitch <= kSlotBytes);
+  static_assert(kShared <= 227 * 1024);
+  static_assert(kSlotKeys * kKeyPitch <= kSlotBytes);
   static_assert(kAttentionHeads % 16 == 0 && kHeads % kAttentionHeads == 0 && kExperts % 32 == 0);
   static_assert(kHidden * 4 <= kSlotBytes);  // a row of the router
   static_assert(kHidden % 8 == 0 && kInner % 8 == 0 && kSharedInner % 8 == 0 && kDenseInner % 16 == 0);
@@ -68,8 +76,9 @@ struct LatentCta {
   __device__ uint32_t full(int i) const { return SmemAddress(shared) + static_cast<uint32_t>(S::kBarriersAt + 8 * i); }
   __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
   __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
-  __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kRoutedAt); }
-  __device__ Route<S::kTopK>* route() const { return reinterpret_cast<Route<S::kTopK>*>(shared + S::kRoutedAt + 8); }
+  __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kSideAt); }
+  __device__ uint32_t token_ready() const { return routed() + 8; }
+  __device__ Route<S::kTopK>* route() const { return reinterpret_cast<Route<S::kTopK>*>(shared + S::kSideAt + 16); }
   __device__ float2* rope() const { return reinterpret_cast<float2*>(shared + S::kRopeAt); }
 
   __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
