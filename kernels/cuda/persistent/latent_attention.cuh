@@ -17,13 +17,25 @@ namespace dsopt_cuda::persistent {
 
 inline constexpr int kPartialWidth = kLatent + 4;  // outputs, maximum, sum
 
+// Partial results of a head and a split: [sets][heads][splits][kPartialWidth].
 template <typename S>
-struct LatentAttention : LatentConsumer<S> {
+__device__ __forceinline__ float* Partial(const LatentCta<S>& my, int layer, int head, int split) {
+  const int most = KeyRange<S>::Splits(1 << 24, my.ctas);
+  return my.step.partial + ((static_cast<size_t>(layer % kPartialSets) * S::kHeads + head) * most + split) * kPartialWidth;
+}
+template <typename S>
+__device__ __forceinline__ float ScoreScale(const LatentCta<S>& my) {
+  return my.step.score_scale * 1.4426950408889634f;
+}
+
+// One CTA's range of keys with kHeads heads.
+template <typename S, int kHeads>
+struct AttentionRange : LatentConsumer<S> {
   using Base = LatentConsumer<S>;
-  using Base::Barrier, Base::Hint, Base::NextSlot, Base::WaitHint;
+  using Base::Barrier, Base::NextSlot, Base::WaitHint;
   using Base::my, Base::tid, Base::slot, Base::parity;
 
-  static constexpr int kHeadTiles = S::kAttentionHeads / 16, kWarps = kConsumerWarps / kHeadTiles;  // of 16 heads
+  static constexpr int kHeadTiles = kHeads / 16, kWarps = kConsumerWarps / kHeadTiles;  // of 16 heads
   static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;  // of 16 columns
   static constexpr int kSlotsOfWarp = 2 * kScoreParts / kWarps;       // whose keys a warp scores
   static constexpr int kOuts = kLatent / kWarps / 8;                  // columns of a warp, in eights
@@ -31,16 +43,9 @@ struct LatentAttention : LatentConsumer<S> {
   static constexpr int kLaneKeys = kBlockKeys / kRowLanes;
   static_assert(kPartSteps * kScoreParts * 16 == kLatentWidth && (kSlotsOfWarp == 1 || kSlotsOfWarp == 2));
 
-  __device__ float* Partial(int layer, int head, int split) const {
-    const int most = KeyRange<S>::Splits(1 << 24, my.ctas);
-    return my.step.partial +
-           ((static_cast<size_t>(layer % kPartialSets) * S::kHeads + head) * most + split) * kPartialWidth;
-  }
-  __device__ float ScoreScale() const { return my.step.score_scale * 1.4426950408889634f; }
-
   // Queries of a group of heads, bf16, into the area; all words are asked for at once.
   __device__ void StageQueries(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16, kAll = S::kAttentionHeads * kVectors, kMine = (kAll + kConsumers - 1) / kConsumers;
+    constexpr int kVectors = kKeyBytes / 16, kAll = kHeads * kVectors, kMine = (kAll + kConsumers - 1) / kConsumers;
     uint4 v[kMine];
     bool again;
     do {
@@ -115,13 +120,11 @@ struct LatentAttention : LatentConsumer<S> {
     if ((kSlotsOfWarp == 2 || turn >= kScoreParts) && block.second()) ScorePart(q, block.next_slot(), column, part + kSlotKeys);
   }
 
-  __device__ void Attend(int layer, int position, const float* query, int phase) {
-    const KeyRange<S> range(position, my.cta, my.ctas);
-    if (range.first >= range.end) return;
+  __device__ void Attend(const KeyRange<S>& range, int layer, const float* query, int phase) {
     const int lane = tid % 32, warp = tid / 32, head_tile = warp / kWarps, turn = warp % kWarps;
-    const float c = ScoreScale();
+    const float c = ScoreScale(my);
     WaitHint(phase, S::kHeads);
-    StageQueries(query + static_cast<size_t>(range.group) * S::kAttentionHeads * kLatentWidth / 2);
+    StageQueries(query + static_cast<size_t>(range.group) * kHeads * kLatentWidth / 2);
     Barrier();
     const int column = turn % kScoreParts * kPartSteps * 16;
     uint4 q[kPartSteps];
@@ -198,14 +201,39 @@ struct LatentAttention : LatentConsumer<S> {
     }
 #pragma unroll
     for (int m = 1; m < kRowLanes; m *= 2) sum += __shfl_xor_sync(~0u, sum, m);
-    const int head = range.group * S::kAttentionHeads + head_tile * 16;
-    if (lane % kRowLanes == 0) StoreRelaxed2(Partial(layer, head + row, range.split) + kLatent, peak, sum);
+    const int head = range.group * kHeads + head_tile * 16;
+    if (lane % kRowLanes == 0) StoreRelaxed2(Partial(my, layer, head + row, range.split) + kLatent, peak, sum);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float* to = Partial(layer, head + lane / 4 + 8 * h, range.split) + turn * kOuts * 8 + lane % 4 * 2;
+      float* to = Partial(my, layer, head + lane / 4 + 8 * h, range.split) + turn * kOuts * 8 + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < kOuts; ++i) StoreRelaxed2(to + i * 8, out[i][2 * h], out[i][2 * h + 1]);
     }
+  }
+};
+
+template <typename S>
+struct LatentAttention : LatentConsumer<S> {
+  using Base = LatentConsumer<S>;
+  using Base::Barrier;
+  using Base::my, Base::tid, Base::slot, Base::parity;
+
+  __device__ void Attend(int layer, int position, const float* query, int phase) {
+    const KeyRange<S> range(position, my.cta, my.ctas);
+    if (range.first >= range.end) return;
+    if (FewHeads<S>(position))
+      AttendRange<kFewHeads>(range, layer, query, phase);
+    else
+      AttendRange<S::kAttentionHeads>(range, layer, query, phase);
+  }
+  template <int kHeads>
+  __device__ __forceinline__ void AttendRange(const KeyRange<S>& range, int layer, const float* query, int phase) {
+    AttentionRange<S, kHeads> at{my, tid};
+    at.slot = slot;
+    at.parity = parity;
+    at.Attend(range, layer, query, phase);
+    slot = at.slot;
+    parity = at.parity;
   }
 
   // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp; the token's
@@ -226,8 +254,8 @@ struct LatentAttention : LatentConsumer<S> {
     constexpr int kMost = kMaxSplits / 32, kBatch = 16;
     const int lane = tid % 32, splits = KeyRange<S>::Splits(position, my.ctas);
     float *factors = my.floats(S::kFactorsAt), *context = my.floats(S::kHeadKeyAt);
-    float* partial = Partial(layer, my.cta, 0);
-    const float c = ScoreScale(), mark = __uint_as_float(kUnwritten);
+    float* partial = Partial(my, layer, my.cta, 0);
+    const float c = ScoreScale(my), mark = __uint_as_float(kUnwritten);
     // Two columns of kBatch splits, and for warp 0 maximum and sum of splits: all are asked for at once.
     float2 v[kBatch], e[kMost];
     const auto poll = [&](int first, bool sums) {

@@ -89,21 +89,30 @@ struct LatentCta {
   __device__ bool appends() const { return cta == ctas - 1; }  // the current token to the cache; it has no head
 };
 
+// How many heads a CTA attends with: up to kShortKeys keys few, so that every CTA has a range and partial results are
+// small; then more, because each group of heads fetches all keys.
+inline constexpr int kFewHeads = 16, kShortKeys = 2048;
+template <typename S>
+__device__ __forceinline__ bool FewHeads(int keys) {
+  return S::kAttentionHeads == kFewHeads || keys <= kShortKeys;
+}
+
 // The cached keys of one CTA: a group of heads, and a range of whole blocks. CTAs beyond groups x splits have none.
 template <typename S>
 struct KeyRange {
   int splits, group, split, first, end;  // keys [first, end)
 
+  __device__ static int Groups(int keys) { return FewHeads<S>(keys) ? S::kHeads / kFewHeads : S::kHeadGroups; }
   __device__ static int Splits(int keys, int ctas) {
-    return min((keys + kBlockKeys - 1) / kBlockKeys, min(ctas / S::kHeadGroups, kMaxSplits));
+    return min((keys + kBlockKeys - 1) / kBlockKeys, min(ctas / Groups(keys), kMaxSplits));
   }
   __device__ KeyRange(int keys, int cta, int ctas) {
-    const int blocks = (keys + kBlockKeys - 1) / kBlockKeys;
+    const int blocks = (keys + kBlockKeys - 1) / kBlockKeys, groups = Groups(keys);
     splits = Splits(keys, ctas);
     // From the last CTA down: those without a head have time.
     const int turn = ctas - 1 - cta;
-    group = turn % S::kHeadGroups;
-    split = turn / S::kHeadGroups;
+    group = turn % groups;
+    split = turn / groups;
     first = end = 0;
     if (split >= splits) return;
     first = blocks * split / splits * kBlockKeys;

@@ -84,10 +84,10 @@ struct LatentConsume {
     }
     at.Hint(phase_of(layer, 1));
     if (at.tid / 32 == kConsumerWarps - 1) at.ScoreToken(layer);
-    at.Barrier();
   }
   __device__ void Values(int layer, float* acts) {
     if (!at.my.has_head()) return;
+    at.Barrier();  // the token's score
     const float* context = at.MergeHead(layer, position);
     at.HeadValues(context, acts + S::kAttended + at.my.cta * (kHeadValues / 2));
     at.Hint(phase_of(layer, 2));
