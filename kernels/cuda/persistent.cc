@@ -8,15 +8,26 @@ using namespace dsopt_cuda;
 
 namespace {
 
-// The packing that the persistent kernel would read a matrix in; false: it cannot.
-bool PersistentPacking(const dsopt_be_weight* w, Packing* packing) {
-  *packing = Packing::kNone;
+// What the persistent kernels need to know of a matrix; false: they cannot read it.
+struct PersistentFormat {
+  Packing packing = Packing::kNone;
+  int group = 0;  // int4
+
+  bool operator==(const PersistentFormat&) const = default;
+};
+bool FormatOf(const dsopt_be_weight* w, PersistentFormat* format) {
+  *format = {};
   if (w->elem == Elem::kBf16) return true;
   if (w->elem != Elem::kPacked) return false;
   const PackedLayout& l = w->packed.layout;
-  *packing = l.packing;
+  const bool int4 = l.packing == Packing::kInt4;
+  *format = {l.packing, int4 ? l.group : 0};
   const bool offsets = l.offsets || w->packed.row_offsets != nullptr;
-  return !offsets && (l.packing == Packing::kLossless12 || l.group == (l.packing == Packing::kInt4 ? 128 : 0));
+  return !offsets && (int4 || l.packing == Packing::kLossless12 || l.group == 0);
+}
+bool HasFormat(const dsopt_be_weight* w, const PersistentFormat& wanted) {
+  PersistentFormat format;
+  return FormatOf(w, &format) && format == wanted;
 }
 
 struct PersistentFeedForward {
@@ -49,8 +60,8 @@ bool FeedForwardOf(const dsopt_block& block, PersistentFeedForward* out) {
 bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape* shape) {
   const dsopt_attention_block& first = d.blocks[1].u.attention;
   const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
-  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !PersistentPacking(first.qkv, &shape->packing) ||
-      !PersistentPacking(head.weight, &shape->head_packing))
+  PersistentFormat format, head_format;
+  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !FormatOf(first.qkv, &format) || !FormatOf(head.weight, &head_format))
     return false;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
     if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != d.blocks[2].kind) return false;
@@ -72,14 +83,15 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
     if (f.inner != other.inner || f.experts != other.experts || f.top_k != other.top_k ||
         f.renormalise != other.renormalise || f.route_scale != other.route_scale)
       return false;
-    for (const dsopt_be_weight* w : {a.qkv, a.out, f.gate_up, f.down}) {
-      Packing packing;
-      if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
-    }
+    for (const dsopt_be_weight* w : {a.qkv, a.out, f.gate_up, f.down})
+      if (!HasFormat(w, format)) return false;
   }
   if (head.norm_eps != first.norm_eps ||
-      (shape->packing == Packing::kNone && shape->head_packing != Packing::kNone))
+      (format.packing == Packing::kNone && head_format.packing != Packing::kNone))
     return false;
+  shape->packing = format.packing;
+  shape->group = format.group;
+  shape->head_packing = head_format.packing;
   shape->hidden = static_cast<int>(d.hidden);
   shape->q_heads = static_cast<int>(first.q_heads);
   shape->kv_heads = static_cast<int>(first.kv_heads);
@@ -95,12 +107,11 @@ bool Agree(int* kept, uint32_t value) {
   return *kept == static_cast<int>(value);
 }
 
-bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, LatentShape* shape) {
-  Packing packing;
+bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, const PersistentFormat& format, LatentShape* shape) {
   if (block.kind == DSOPT_BLOCK_MLP) {
     const dsopt_mlp_block& m = block.u.mlp;
     for (const dsopt_be_weight* w : {m.gate_up, m.down})
-      if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
+      if (!HasFormat(w, format)) return false;
     return m.gate_up_bias == nullptr && m.down_bias == nullptr && m.activation == DSOPT_ACT_SILU &&
            m.norm_eps == mixture.u.moe.norm_eps && Agree(&shape->dense_inner, m.inner);
   }
@@ -108,7 +119,7 @@ bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, Lat
   const dsopt_moe_block &m = block.u.moe, &first = mixture.u.moe;
   if (m.shared_inner == 0) return false;
   for (const dsopt_be_weight* w : {m.gate_up, m.down, m.shared_gate_up, m.shared_down})
-    if (!PersistentPacking(w, &packing) || packing != shape->packing) return false;
+    if (!HasFormat(w, format)) return false;
   return m.activation == DSOPT_ACT_SILU && m.norm_eps == first.norm_eps && m.route_scale == first.route_scale &&
          m.renormalise == first.renormalise && Agree(&shape->inner, m.inner) && Agree(&shape->shared_inner, m.shared_inner) &&
          Agree(&shape->experts, m.experts) && Agree(&shape->top_k, m.top_k) && Agree(&shape->groups, m.groups) &&
@@ -123,15 +134,16 @@ bool LatentShapeOf(const Limits& limits, const dsopt_program_desc& d, LatentShap
   const dsopt_rope& rope = d.ropes[first.rope];
   *shape = {};
   shape->inner = shape->shared_inner = shape->dense_inner = shape->experts = shape->top_k = shape->groups = shape->top_groups = -1;
-  if (!PersistentPacking(first.down, &shape->packing) || !PersistentPacking(end.u.head.weight, &shape->head_packing) ||
-      rope.dim != first.rope_dim)
-    return false;
+  PersistentFormat format, head_format;
+  if (!FormatOf(first.down, &format) || !FormatOf(end.u.head.weight, &head_format) || rope.dim != first.rope_dim) return false;
+  shape->packing = format.packing;
+  shape->group = format.group;
+  shape->head_packing = head_format.packing;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
-    if (d.blocks[i].kind != DSOPT_BLOCK_MLA || !LatentFeedForward(d.blocks[i + 1], last, shape)) return false;
+    if (d.blocks[i].kind != DSOPT_BLOCK_MLA || !LatentFeedForward(d.blocks[i + 1], last, format, shape)) return false;
     const dsopt_mla_block& m = d.blocks[i].u.mla;
-    Packing packing;
     for (const dsopt_be_weight* w : {m.down, m.q_up, m.out})
-      if (w != nullptr && (!PersistentPacking(w, &packing) || packing != shape->packing)) return false;
+      if (w != nullptr && !HasFormat(w, format)) return false;
     const bool same = m.heads == first.heads && m.q_rank == first.q_rank && m.latent == first.latent && m.nope == first.nope &&
                       m.rope_dim == first.rope_dim && m.v_dim == first.v_dim && m.rope == first.rope && m.scale == first.scale &&
                       m.norm_eps == first.norm_eps && m.latent_eps == first.latent_eps;

@@ -32,6 +32,7 @@ struct DenseShape {
   int hidden, inner, q_heads, kv_heads, head_dim, vocab, layers;
   int experts, top_k;  // of a mixture; 0 and 1: dense
   Packing packing, head_packing;  // of all matrices of the layers, of the head; kNone: bf16 rows
+  int group;                      // int4: columns per scale of the layers' matrices, 64 or 128
 };
 
 struct DenseStep {
@@ -60,7 +61,7 @@ bool DenseSupported(const Limits& limits, const DenseShape& shape);
 uint64_t DenseActivationFloats(const DenseShape& shape);  // of one step
 uint64_t DensePartialFloats(const Limits& limits, const DenseShape& shape);
 uint64_t DenseCounterWords(const DenseShape& shape);
-// Packed weights: int8 and fp8 with scales by row, int4 with f16 scales by 128 columns and an int8 head, lossless12.
+// Packed weights: int8 and fp8 with scales by row, int4 with f16 scales by 64 or 128 columns and an int8 head, lossless12.
 bool DensePackedSupported(const DenseShape& shape);
 cudaError_t DensePackedDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);

@@ -38,13 +38,15 @@ using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 16, 1
 
 using RowsV2 = LatentRows<V2>;
 using PackedV2 = LatentPacked<V2Int4, Int4, Int8>;
+using PackedV2By64 = LatentPacked<V2Int4, Int4By64, Int8>;
 using RowsLite = LatentRows<Lite>;
 
 enum class Variant { kNone, kV2, kV2Int4, kLite };
 
 Variant VariantOf(const LatentShape& shape) {
   const bool plain = shape.packing == Packing::kNone && shape.head_packing == Packing::kNone;
-  const bool int4 = shape.packing == Packing::kInt4 && shape.head_packing == Packing::kInt8 && shape.vocab % kBlockRows == 0;
+  const bool int4 = shape.packing == Packing::kInt4 && shape.head_packing == Packing::kInt8 && shape.vocab % kBlockRows == 0 &&
+                    (shape.group == Int4::kGroup || shape.group == Int4By64::kGroup);
   if (persistent::LatentMatches<V2>(shape)) return plain ? Variant::kV2 : int4 ? Variant::kV2Int4 : Variant::kNone;
   return persistent::LatentMatches<Lite>(shape) && plain ? Variant::kLite : Variant::kNone;
 }
@@ -79,7 +81,9 @@ uint64_t LatentCounterWords(const LatentShape& shape) { return (static_cast<uint
 cudaError_t LatentDecode(const Launch& launch, const LatentShape& shape, const LatentStep& step) {
   switch (VariantOf(shape)) {
     case Variant::kV2: return persistent::RunLatentStep<V2, RowsV2>(launch, shape, step);
-    case Variant::kV2Int4: return persistent::RunLatentStep<V2Int4, PackedV2>(launch, shape, step);
+    case Variant::kV2Int4:
+      return shape.group == Int4::kGroup ? persistent::RunLatentStep<V2Int4, PackedV2>(launch, shape, step)
+                                         : persistent::RunLatentStep<V2Int4, PackedV2By64>(launch, shape, step);
     case Variant::kLite: return persistent::RunLatentStep<Lite, RowsLite>(launch, shape, step);
     case Variant::kNone: break;
   }

@@ -27,6 +27,7 @@ struct LatentShape {
   int experts, top_k, groups, top_groups;
   int vocab, layers;
   Packing packing, head_packing;  // of all matrices but k_up and v_up, of the head
+  int group;                      // int4: columns per scale, 64 or 128
 };
 
 struct LatentStep {

@@ -31,6 +31,12 @@ extern const dsopt_backend_api* g_api;
 extern dsopt_be_device* g_device;
 extern double g_read_ceiling;  // bytes per second; 0: not measured
 
+// How a model's matrices are kept; group: columns per scale of int4.
+struct Encoding {
+  dsopt_encoding kind = DSOPT_ENCODING_PLAIN;
+  uint32_t group = 128;
+};
+
 struct Model {
   Shape shape;
   std::vector<dsopt_block> blocks;
@@ -42,9 +48,9 @@ struct Model {
   double total_bytes = 0;
   double plain_bytes = 0;     // the same if all were bf16
   uint64_t cache_values = 0;  // of a page
-  dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;
+  Encoding encoding;
 
-  explicit Model(const Shape& s, dsopt_encoding e = DSOPT_ENCODING_PLAIN) : shape(s), encoding(e) {}
+  explicit Model(const Shape& s, const Encoding& e = {}) : shape(s), encoding(e) {}
   ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -96,7 +102,7 @@ double RelativeError(const std::vector<float>& a, const std::vector<float>& b);
 double Median(std::vector<double> v);
 
 // check.cc: two layers of a shape, fast against f32. encodings.cc: encoded products against float64. False: wrong.
-bool Check(const Shape& shape, dsopt_encoding encoding = DSOPT_ENCODING_PLAIN);
+bool Check(const Shape& shape, const Encoding& encoding = {});
 bool CheckEncodings();
 // timing.cc
 void Decode(Model* model, uint32_t sequences, uint32_t context, const char* what, int steps);

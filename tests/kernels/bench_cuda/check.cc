@@ -8,7 +8,7 @@ namespace dsopt::bench {
 
 // Two layers of a shape: prefill, decode alone (persistent where there is one), decode beside another sequence,
 // all against the f32 program.
-bool Check(const Shape& shape, dsopt_encoding encoding) {
+bool Check(const Shape& shape, const Encoding& encoding) {
   Model model(shape, encoding);
   model.Build(2);
   constexpr uint32_t kPrompt = 150, kSteps = 12;

@@ -3,7 +3,7 @@
 // the backend table directly, so that one call on a GPU machine checks and measures together.
 //   bench_cuda_blocks [plugin=PATH] read|check|encodings|attention|check=<shape>|<shape> ...
 // A shape may be followed by :what, what of decode (default), long, batch8, batch32, prefill, jitter, beside,
-// and by @encoding: lossless12, int8, fp8, int4. Ends with 1 if a check failed.
+// and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -37,7 +37,7 @@ namespace {
 dsopt_allocator g_allocator;
 dsopt_host_api g_host;
 
-void RunShape(const Shape& shape, dsopt_encoding encoding, const std::vector<std::string>& what) {
+void RunShape(const Shape& shape, const Encoding& encoding, const std::vector<std::string>& what) {
   Model model(shape, encoding);
   const double start = Now();
   model.Build(shape.layers);
@@ -62,11 +62,12 @@ void RunAttention() {
   LatentAttention(32768);
 }
 
-dsopt_encoding EncodingOf(const std::string& name) {
-  if (name == "lossless12") return DSOPT_ENCODING_LOSSLESS12;
-  if (name == "int8") return DSOPT_ENCODING_INT8;
-  if (name == "fp8") return DSOPT_ENCODING_FP8;
-  if (name == "int4") return DSOPT_ENCODING_INT4;
+Encoding EncodingOf(const std::string& name) {
+  if (name == "lossless12") return {DSOPT_ENCODING_LOSSLESS12};
+  if (name == "int8") return {DSOPT_ENCODING_INT8};
+  if (name == "fp8") return {DSOPT_ENCODING_FP8};
+  if (name == "int4") return {DSOPT_ENCODING_INT4};
+  if (name == "int4by64") return {DSOPT_ENCODING_INT4, 64};
   std::printf("unknown encoding '%s'\n", name.c_str());
   std::exit(1);
 }
@@ -129,7 +130,7 @@ int main(int argc, char** argv) {
       name.erase(colon, next == std::string::npos ? next : next - colon);
     }
     if (what.empty()) what.push_back("decode");
-    dsopt_encoding encoding = DSOPT_ENCODING_PLAIN;
+    Encoding encoding;
     const size_t at = name.find('@');
     if (at != std::string::npos) {
       encoding = EncodingOf(name.substr(at + 1));

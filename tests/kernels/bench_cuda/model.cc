@@ -12,52 +12,9 @@ const std::vector<Shape>& Shapes() {
       {"llama-3-8b", 4096, 32, 128256, 32, 8, 128, 0, 0, 0, 0, 0, 0, 0, 14336, 32, 0, 0, 0, 0, 0, 0, false},
       {"llama-3-70b", 8192, 80, 128256, 64, 8, 128, 0, 0, 0, 0, 0, 0, 0, 28672, 80, 0, 0, 0, 0, 0, 0, false},
       {"mixtral-8x7b", 4096, 32, 32000, 32, 8, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 14336, 0, 0, 0, false},
-      {"deepseek-v2-lite",
-       2048,
-       27,
-       102400,
-       0,
-       0,
-       0,
-       0,
-       16,
-       0,
-       512,
-       128,
-       64,
-       128,
-       10944,
-       1,
-       64,
-       6,
-       1408,
-       2816,
-       0,
-       0,
-       false},
-      {"deepseek-v2-12",
-       5120,
-       12,
-       102400,
-       0,
-       0,
-       0,
-       0,
-       128,
-       1536,
-       512,
-       128,
-       64,
-       128,
-       12288,
-       1,
-       160,
-       6,
-       1536,
-       3072,
-       8,
-       3,
-       false},
+      {"deepseek-v2-lite", 2048, 27, 102400, 0, 0, 0, 0, 16, 0, 512, 128, 64, 128, 10944, 1, 64, 6, 1408, 2816, 0, 0, false},
+      {"deepseek-v2-12", 5120, 12, 102400, 0, 0, 0, 0, 128, 1536, 512, 128, 64, 128, 12288, 1, 160, 6, 1536, 3072, 8, 3, false},
+      {"deepseek-v2", 5120, 60, 102400, 0, 0, 0, 0, 128, 1536, 512, 128, 64, 128, 12288, 1, 160, 6, 1536, 3072, 8, 3, false},
       {"odd-dense", 1040, 2, 4099, 6, 2, 128, 50, 0, 0, 0, 0, 0, 0, 2056, 2, 0, 0, 0, 0, 0, 0, false},
       {"demo-110m", 768, 12, 32000, 12, 12, 64, 0, 0, 0, 0, 0, 0, 0, 2048, 12, 0, 0, 0, 0, 0, 0, true},
   };
@@ -66,14 +23,14 @@ const std::vector<Shape>& Shapes() {
 
 namespace {
 
-// What `dsopt convert` makes by default: int8 and fp8 by row, int4 in groups of 128.
-void Encode(dsopt_weight_desc* d, dsopt_encoding encoding) {
+// What `dsopt convert` makes by default: int8 and fp8 by row, int4 in groups.
+void Encode(dsopt_weight_desc* d, dsopt_encoding encoding, uint32_t group) {
   d->encoding = encoding;
   if (encoding == DSOPT_ENCODING_INT8) d->dtype = DSOPT_I8;
   if (encoding == DSOPT_ENCODING_FP8) d->dtype = DSOPT_F8_E4M3;
   if (encoding == DSOPT_ENCODING_INT4) {
     d->dtype = DSOPT_U8;
-    d->group_cols = 128;
+    d->group_cols = group;
   }
 }
 
@@ -97,7 +54,8 @@ const dsopt_be_weight* Model::Add(dsopt_weight_kind kind, uint64_t batch, uint64
   const bool matrix = (kind == DSOPT_WEIGHT_MATRIX && batch == 1) || kind == DSOPT_WEIGHT_GATE_UP ||
                       kind == DSOPT_WEIGHT_EXPERTS || (kind == DSOPT_WEIGHT_EMBEDDING && used > 0);
   if (matrix)
-    Encode(&d, rows == shape.vocab && encoding == DSOPT_ENCODING_INT4 ? DSOPT_ENCODING_INT8 : encoding);
+    Encode(&d, rows == shape.vocab && encoding.kind == DSOPT_ENCODING_INT4 ? DSOPT_ENCODING_INT8 : encoding.kind,
+           encoding.group);
   dsopt_be_weight* w = nullptr;
   Must(g_api->weight_create(g_device, &d, &w), "weight_create");
   const bool vector = kind == DSOPT_WEIGHT_VECTOR;
