@@ -1,5 +1,5 @@
-// persistent.cc - what of a program goes through a persistent kernel: whether its shape is one of theirs, their tables and
-// buffers, their launch.
+// persistent.cc - what of a program goes through a persistent kernel: whether its shape is one of theirs, their
+// tables and buffers, their launch.
 #include "persistent_dense.h"
 #include "persistent_latent.h"
 #include "program.h"
@@ -37,7 +37,8 @@ struct PersistentFeedForward {
   bool renormalise;
 };
 
-// What a block comes to where the dense kernel can run it: a dense MLP, or a mixture without groups and shared experts.
+// What a block comes to where the dense kernel can run it: a dense MLP, or a mixture without groups and shared
+// experts.
 bool FeedForwardOf(const dsopt_block& block, PersistentFeedForward* out) {
   if (block.kind == DSOPT_BLOCK_MLP) {
     const dsopt_mlp_block& m = block.u.mlp;
@@ -61,7 +62,8 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
   const dsopt_attention_block& first = d.blocks[1].u.attention;
   const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
   PersistentFormat format, head_format;
-  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !FormatOf(first.qkv, &format) || !FormatOf(head.weight, &head_format))
+  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !FormatOf(first.qkv, &format) ||
+      !FormatOf(head.weight, &head_format))
     return false;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
     if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != d.blocks[2].kind) return false;
@@ -107,7 +109,8 @@ bool Agree(int* kept, uint32_t value) {
   return *kept == static_cast<int>(value);
 }
 
-bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, const PersistentFormat& format, LatentShape* shape) {
+bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, const PersistentFormat& format,
+                       LatentShape* shape) {
   if (block.kind == DSOPT_BLOCK_MLP) {
     const dsopt_mlp_block& m = block.u.mlp;
     for (const dsopt_be_weight* w : {m.gate_up, m.down})
@@ -121,8 +124,9 @@ bool LatentFeedForward(const dsopt_block& block, const dsopt_block& mixture, con
   for (const dsopt_be_weight* w : {m.gate_up, m.down, m.shared_gate_up, m.shared_down})
     if (!HasFormat(w, format)) return false;
   return m.activation == DSOPT_ACT_SILU && m.norm_eps == first.norm_eps && m.route_scale == first.route_scale &&
-         m.renormalise == first.renormalise && Agree(&shape->inner, m.inner) && Agree(&shape->shared_inner, m.shared_inner) &&
-         Agree(&shape->experts, m.experts) && Agree(&shape->top_k, m.top_k) && Agree(&shape->groups, m.groups) &&
+         m.renormalise == first.renormalise && Agree(&shape->inner, m.inner) &&
+         Agree(&shape->shared_inner, m.shared_inner) && Agree(&shape->experts, m.experts) &&
+         Agree(&shape->top_k, m.top_k) && Agree(&shape->groups, m.groups) &&
          Agree(&shape->top_groups, m.top_groups);
 }
 
@@ -133,22 +137,27 @@ bool LatentShapeOf(const Limits& limits, const dsopt_program_desc& d, LatentShap
   const dsopt_mla_block& first = d.blocks[1].u.mla;
   const dsopt_rope& rope = d.ropes[first.rope];
   *shape = {};
-  shape->inner = shape->shared_inner = shape->dense_inner = shape->experts = shape->top_k = shape->groups = shape->top_groups = -1;
+  shape->inner = shape->shared_inner = shape->dense_inner = shape->experts = shape->top_k = shape->groups =
+      shape->top_groups = -1;
   PersistentFormat format, head_format;
-  if (!FormatOf(first.down, &format) || !FormatOf(end.u.head.weight, &head_format) || rope.dim != first.rope_dim) return false;
+  if (!FormatOf(first.down, &format) || !FormatOf(end.u.head.weight, &head_format) ||
+      rope.dim != first.rope_dim)
+    return false;
   shape->packing = format.packing;
   shape->group = format.group;
   shape->head_packing = head_format.packing;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
-    if (d.blocks[i].kind != DSOPT_BLOCK_MLA || !LatentFeedForward(d.blocks[i + 1], last, format, shape)) return false;
+    if (d.blocks[i].kind != DSOPT_BLOCK_MLA || !LatentFeedForward(d.blocks[i + 1], last, format, shape))
+      return false;
     const dsopt_mla_block& m = d.blocks[i].u.mla;
     for (const dsopt_be_weight* w : {m.down, m.q_up, m.out})
       if (w != nullptr && !HasFormat(w, format)) return false;
-    const bool same = m.heads == first.heads && m.q_rank == first.q_rank && m.latent == first.latent && m.nope == first.nope &&
-                      m.rope_dim == first.rope_dim && m.v_dim == first.v_dim && m.rope == first.rope && m.scale == first.scale &&
-                      m.norm_eps == first.norm_eps && m.latent_eps == first.latent_eps;
-    if (!same || m.down_bias != nullptr || m.out_bias != nullptr || m.cache_offset % 16 != 0 || m.k_up->elem != Elem::kBf16 ||
-        m.v_up->elem != Elem::kBf16)
+    const bool same = m.heads == first.heads && m.q_rank == first.q_rank && m.latent == first.latent &&
+                      m.nope == first.nope && m.rope_dim == first.rope_dim && m.v_dim == first.v_dim &&
+                      m.rope == first.rope && m.scale == first.scale && m.norm_eps == first.norm_eps &&
+                      m.latent_eps == first.latent_eps;
+    if (!same || m.down_bias != nullptr || m.out_bias != nullptr || m.cache_offset % 16 != 0 ||
+        m.k_up->elem != Elem::kBf16 || m.v_up->elem != Elem::kBf16)
       return false;
   }
   shape->hidden = static_cast<int>(d.hidden);
@@ -175,7 +184,8 @@ const float* VectorOf(const dsopt_be_weight* weight) { return static_cast<const 
 namespace dsopt_cuda {
 
 void PlanPersistent(const Limits& limits, const dsopt_program_desc& d, bool fast, PersistentPlan* plan) {
-  if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0) return;
+  if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
+    return;
   const Elem table = d.blocks[0].u.embed.table->elem;
   if (table != Elem::kBf16 && table != Elem::kPacked) return;
   if (DenseShapeOf(limits, d, &plan->dense)) {
@@ -329,7 +339,8 @@ cudaError_t dsopt_be_program::RecordPersistent() {
     step.step = persistent_steps_;
     return step;
   };
-  if (blocks.front().u.embed.table->elem == Elem::kPacked) RETURN_IF_CUDA_ERROR(RecordEmbed(blocks.front().u.embed));
+  if (blocks.front().u.embed.table->elem == Elem::kPacked)
+    RETURN_IF_CUDA_ERROR(RecordEmbed(blocks.front().u.embed));
   const cudaError_t error = plan.persistent.kind == PersistentKind::kDense
                                 ? DenseDecode(launch_, plan.persistent.dense, set(dense_))
                                 : LatentDecode(launch_, plan.persistent.latent, set(latent_));

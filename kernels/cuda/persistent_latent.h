@@ -36,16 +36,16 @@ struct LatentStep {
   const float* embedded;      // [hidden]: the token's row, scaled; or null
   DenseMatrix head;           // [vocab, hidden]
   const float* final_norm;
-  const float* inv_freq;      // [rope / 2]
+  const float* inv_freq;  // [rope / 2]
   const int* token;
-  const int* position;        // the row's position: that many are in the cache
-  const int* pages;           // page table of the row's sequence
+  const int* position;  // the row's position: that many are in the cache
+  const int* pages;     // page table of the row's sequence
   char* cache;
   uint64_t page_bytes;
-  float* activations;         // LatentActivationFloats * 2, all bits set before the first launch
-  float* partial;             // LatentPartialFloats, all bits set before the first launch
-  uint32_t* counters;         // LatentCounterWords, zero before the first launch
-  float* logits;              // [vocab]
+  float* activations;  // LatentActivationFloats * 2, all bits set before the first launch
+  float* partial;      // LatentPartialFloats, all bits set before the first launch
+  uint32_t* counters;  // LatentCounterWords, zero before the first launch
+  float* logits;       // [vocab]
   float embed_scale, rope_scale, score_scale;
   float attention_eps, latent_eps, mlp_eps, head_eps;
   float route_scale;

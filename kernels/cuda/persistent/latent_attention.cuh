@@ -1,12 +1,13 @@
-// latent_attention.cuh - absorbed attention of the persistent latent step. All heads share one key per position, which is
-// also the value, so a CTA takes a group of heads over a range of keys: the keys come through the ring once per group.
-// Partial results go to global memory, where the CTA of a head merges them and adds the current token, whose key is not in
-// the cache yet.
+// latent_attention.cuh - absorbed attention of the persistent latent step. All heads share one key per
+// position, which is also the value, so a CTA takes a group of heads over a range of keys: the keys come
+// through the ring once per group. Partial results go to global memory, where the CTA of a head merges them and
+// adds the current token, whose key is not in the cache yet.
 //
 // bytes  keys * 1152 * head groups from L2, once from DRAM; partial results 2 KiB a head and split, through L2
-// work   S = Q K^T and O += P V on mma.m16n8k16, 16 heads and 32 keys a block. Of a score each warp sums a quarter of the
-//        576 columns, whose queries it keeps in registers; then each warp takes a few heads' softmax, and then all 16 heads
-//        for its part of the 512 outputs. Scores are a block ahead of outputs.
+// work   S = Q K^T and O += P V on mma.m16n8k16, 16 heads and 32 keys a block. Of a score each warp sums a
+// quarter of the
+//        576 columns, whose queries it keeps in registers; then each warp takes a few heads' softmax, and then
+//        all 16 heads for its part of the 512 outputs. Scores are a block ahead of outputs.
 // bound  shared memory: keys and values cross it once for every 16 heads
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
@@ -21,7 +22,8 @@ inline constexpr int kPartialWidth = kLatent + 4;  // outputs, maximum, sum
 template <typename S>
 __device__ __forceinline__ float* Partial(const LatentCta<S>& my, int layer, int head, int split) {
   const int most = KeyRange<S>::Splits(1 << 24, my.ctas);
-  return my.step.partial + ((static_cast<size_t>(layer % kPartialSets) * S::kHeads + head) * most + split) * kPartialWidth;
+  return my.step.partial +
+         ((static_cast<size_t>(layer % kPartialSets) * S::kHeads + head) * most + split) * kPartialWidth;
 }
 template <typename S>
 __device__ __forceinline__ float ScoreScale(const LatentCta<S>& my) {
@@ -36,33 +38,38 @@ struct AttentionRange : LatentConsumer<S> {
   using Base::my, Base::tid, Base::slot, Base::parity;
 
   static constexpr int kHeadTiles = kHeads / 16, kWarps = kConsumerWarps / kHeadTiles;  // of 16 heads
-  static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;  // of 16 columns
-  static constexpr int kSlotsOfWarp = 2 * kScoreParts / kWarps;       // whose keys a warp scores
-  static constexpr int kOuts = kLatent / kWarps / 8;                  // columns of a warp, in eights
-  static constexpr int kSoftmaxRows = 16 / kWarps, kRowLanes = 32 / kSoftmaxRows;  // heads of a warp, lanes of a head
+  static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;                    // of 16 columns
+  static constexpr int kSlotsOfWarp = 2 * kScoreParts / kWarps;  // whose keys a warp scores
+  static constexpr int kOuts = kLatent / kWarps / 8;             // columns of a warp, in eights
+  static constexpr int kSoftmaxRows = 16 / kWarps,
+                       kRowLanes = 32 / kSoftmaxRows;  // heads of a warp, lanes of a head
   static constexpr int kLaneKeys = kBlockKeys / kRowLanes;
   static_assert(kPartSteps * kScoreParts * 16 == kLatentWidth && (kSlotsOfWarp == 1 || kSlotsOfWarp == 2));
 
   // Queries of a group of heads, bf16, into the area; all words are asked for at once.
   __device__ void StageQueries(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16, kAll = kHeads * kVectors, kMine = (kAll + kConsumers - 1) / kConsumers;
+    constexpr int kVectors = kKeyBytes / 16, kAll = kHeads * kVectors,
+                  kMine = (kAll + kConsumers - 1) / kConsumers;
     uint4 v[kMine];
     bool again;
     do {
       again = false;
 #pragma unroll
       for (int j = 0; j < kMine; ++j)
-        v[j] = tid + j * kConsumers < kAll ? LoadRelaxedWords4(query + 4 * (tid + j * kConsumers)) : make_uint4(0, 0, 0, 0);
+        v[j] = tid + j * kConsumers < kAll ? LoadRelaxedWords4(query + 4 * (tid + j * kConsumers))
+                                           : make_uint4(0, 0, 0, 0);
 #pragma unroll
       for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
     } while (again);
 #pragma unroll
     for (int j = 0; j < kMine; ++j) {
       const int i = tid + j * kConsumers;
-      if (i < kAll) *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + i / kVectors * kKeyPitch + i % kVectors * 16) = v[j];
+      if (i < kAll)
+        *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + i / kVectors * kKeyPitch + i % kVectors * 16) = v[j];
     }
   }
-  // Zeroes the keys from `count` on: they were never copied and may be anything, NaNs too, and zero times NaN is not zero.
+  // Zeroes the keys from `count` on: they were never copied and may be anything, NaNs too, and zero times NaN
+  // is not zero.
   __device__ void ClearKeys(int at_slot, int count) const {
     constexpr int kVectors = kKeyBytes / 16;
     for (int i = tid; i < (kSlotKeys - count) * kVectors; i += kConsumers)
@@ -70,9 +77,11 @@ struct AttentionRange : LatentConsumer<S> {
                                 i % kVectors * 16) = make_uint4(0, 0, 0, 0);
   }
   // This warp's part of the scores of 16 heads with the 16 keys of a slot, to `scores`: [16][kScorePitch].
-  __device__ __forceinline__ void ScorePart(const uint4 (&q)[kPartSteps], int at_slot, int column, float* scores) const {
+  __device__ __forceinline__ void ScorePart(const uint4 (&q)[kPartSteps], int at_slot, int column,
+                                            float* scores) const {
     const int lane = tid % 32;
-    const uint32_t keys = my.slot(at_slot) + static_cast<uint32_t>((lane / 16 * 8 + lane % 8) * kKeyPitch + (column / 8 + lane / 8 % 2) * 16);
+    const uint32_t keys = my.slot(at_slot) + static_cast<uint32_t>((lane / 16 * 8 + lane % 8) * kKeyPitch +
+                                                                   (column / 8 + lane / 8 % 2) * 16);
     float s[2][4] = {};
 #pragma unroll
     for (int i = 0; i < kPartSteps; ++i) {
@@ -107,17 +116,21 @@ struct AttentionRange : LatentConsumer<S> {
     }
   };
   // Waits for a block's keys and leaves this warp's part of its scores.
-  __device__ __forceinline__ void ScoreBlock(const Block& block, const uint4 (&q)[kPartSteps], int column, int turn, float* scores) const {
+  __device__ __forceinline__ void ScoreBlock(const Block& block, const uint4 (&q)[kPartSteps], int column,
+                                             int turn, float* scores) const {
     BarrierWait(my.full(block.slot), block.parity);
     if (block.second()) BarrierWait(my.full(block.next_slot()), block.next_parity());
     if (block.count < kBlockKeys) {
-      if (block.count % kSlotKeys != 0) ClearKeys(block.second() ? block.next_slot() : block.slot, block.count % kSlotKeys);
+      if (block.count % kSlotKeys != 0)
+        ClearKeys(block.second() ? block.next_slot() : block.slot, block.count % kSlotKeys);
       Barrier();
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // before the copy that will fill the slot again
+      asm volatile("fence.proxy.async.shared::cta;" ::
+                       : "memory");  // before the copy that will fill the slot again
     }
     float* part = scores + turn % kScoreParts * 16 * kScorePitch;
     if (kSlotsOfWarp == 2 || turn < kScoreParts) ScorePart(q, block.slot, column, part);
-    if ((kSlotsOfWarp == 2 || turn >= kScoreParts) && block.second()) ScorePart(q, block.next_slot(), column, part + kSlotKeys);
+    if ((kSlotsOfWarp == 2 || turn >= kScoreParts) && block.second())
+      ScorePart(q, block.next_slot(), column, part + kSlotKeys);
   }
 
   __device__ void Attend(const KeyRange<S>& range, int layer, const float* query, int phase) {
@@ -129,8 +142,9 @@ struct AttentionRange : LatentConsumer<S> {
     const int column = turn % kScoreParts * kPartSteps * 16;
     uint4 q[kPartSteps];
     {
-      const uint32_t queries = SmemAddress(my.shared) + static_cast<uint32_t>(S::kAreaAt + (head_tile * 16 + lane % 16) * kKeyPitch +
-                                                                              (column / 8 + lane / 16) * 16);
+      const uint32_t queries =
+          SmemAddress(my.shared) + static_cast<uint32_t>(S::kAreaAt + (head_tile * 16 + lane % 16) * kKeyPitch +
+                                                         (column / 8 + lane / 16) * 16);
 #pragma unroll
       for (int i = 0; i < kPartSteps; ++i) q[i] = LoadMatrix(queries + static_cast<uint32_t>(i * 32));
     }
@@ -162,7 +176,8 @@ struct AttentionRange : LatentConsumer<S> {
         const float fade = Exp2((peak - top) * c);  // the first time exp2(-inf)
         peak = top;
         sum *= fade;
-        char* weights = my.shared + S::kWeightsAt + ((buffer * kHeadTiles + head_tile) * 16 + row) * kWeightPitch + key * 2;
+        char* weights =
+            my.shared + S::kWeightsAt + ((buffer * kHeadTiles + head_tile) * 16 + row) * kWeightPitch + key * 2;
 #pragma unroll
         for (int j = 0; j < kLaneKeys; j += 2) {
           const uint32_t two = PackBf16(Exp2((s[j] - top) * c), Exp2((s[j + 1] - top) * c));
@@ -177,15 +192,18 @@ struct AttentionRange : LatentConsumer<S> {
         const float fade0 = fades[lane / 4], fade1 = fades[lane / 4 + 8];
         if (__any_sync(~0u, fade0 != 1.0f || fade1 != 1.0f)) {
 #pragma unroll
-          for (int i = 0; i < kOuts; ++i) out[i][0] *= fade0, out[i][1] *= fade0, out[i][2] *= fade1, out[i][3] *= fade1;
+          for (int i = 0; i < kOuts; ++i)
+            out[i][0] *= fade0, out[i][1] *= fade0, out[i][2] *= fade1, out[i][3] *= fade1;
         }
-        const uint32_t weights = SmemAddress(my.shared) +
-                                 static_cast<uint32_t>(S::kWeightsAt + (from * 16 + lane % 16) * kWeightPitch + lane / 16 * 16);
+        const uint32_t weights =
+            SmemAddress(my.shared) +
+            static_cast<uint32_t>(S::kWeightsAt + (from * 16 + lane % 16) * kWeightPitch + lane / 16 * 16);
 #pragma unroll 1
         for (int k = 0; k < (block.second() ? 2 : 1); ++k) {
           const uint4 p = LoadMatrix(weights + static_cast<uint32_t>(k * 32));
           const uint32_t values = my.slot(k == 0 ? block.slot : block.next_slot()) +
-                                  static_cast<uint32_t>((lane / 8 % 2 * 8 + lane % 8) * kKeyPitch + (turn * kOuts + lane / 16) * 16);
+                                  static_cast<uint32_t>((lane / 8 % 2 * 8 + lane % 8) * kKeyPitch +
+                                                        (turn * kOuts + lane / 16) * 16);
 #pragma unroll
           for (int i = 0; i < kOuts; i += 2) {
             const uint4 b = LoadMatrixTransposed(values + static_cast<uint32_t>(i * 16));
@@ -227,7 +245,8 @@ struct LatentAttention : LatentConsumer<S> {
       AttendRange<S::kAttentionHeads>(range, layer, query, phase);
   }
   template <int kHeads>
-  __device__ __forceinline__ void AttendRange(const KeyRange<S>& range, int layer, const float* query, int phase) {
+  __device__ __forceinline__ void AttendRange(const KeyRange<S>& range, int layer, const float* query,
+                                              int phase) {
     AttentionRange<S, kHeads> at{my, tid};
     at.slot = slot;
     at.parity = parity;
@@ -236,20 +255,22 @@ struct LatentAttention : LatentConsumer<S> {
     parity = at.parity;
   }
 
-  // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp; the token's
-  // key comes from the side warp.
+  // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp;
+  // the token's key comes from the side warp.
   __device__ void ScoreToken(int layer) const {
     const float *token = my.floats(S::kTokenAt), *key = my.floats(S::kHeadKeyAt);
     BarrierWait(my.token_ready(), static_cast<uint32_t>(layer & 1));
     float score = 0;
 #pragma unroll
-    for (int i = 0; i < kLatentWidth; i += 32) score = fmaf(Rounded(key[i + tid % 32]), token[i + tid % 32], score);
+    for (int i = 0; i < kLatentWidth; i += 32)
+      score = fmaf(Rounded(key[i + tid % 32]), token[i + tid % 32], score);
     score = WarpSum(score);
     if (tid % 32 == 0) my.floats(S::kFactorsAt)[kMaxSplits] = score;
   }
 
-  // This CTA's head: the context vector out of all partial results and the current token, in place of the head's key.
-  // Marks the partial results unwritten for the layer that will use them kPartialSets layers on. Ends with a Barrier.
+  // This CTA's head: the context vector out of all partial results and the current token, in place of the
+  // head's key. Marks the partial results unwritten for the layer that will use them kPartialSets layers on.
+  // Ends with a Barrier.
   __device__ const float* MergeHead(int layer, int position) {
     constexpr int kMost = kMaxSplits / 32, kBatch = 16;
     const int lane = tid % 32, splits = KeyRange<S>::Splits(position, my.ctas);
@@ -264,12 +285,15 @@ struct LatentAttention : LatentConsumer<S> {
         again = false;
 #pragma unroll
         for (int i = 0; i < kBatch; ++i)
-          v[i] = first + i < splits ? LoadRelaxed2(partial + static_cast<size_t>(first + i) * kPartialWidth + 2 * tid) : float2{0, 0};
+          v[i] = first + i < splits
+                     ? LoadRelaxed2(partial + static_cast<size_t>(first + i) * kPartialWidth + 2 * tid)
+                     : float2{0, 0};
         if (sums) {
 #pragma unroll
           for (int i = 0; i < kMost; ++i) {
-            e[i] = lane + 32 * i < splits ? LoadRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent)
-                                          : float2{-INFINITY, 0};
+            e[i] = lane + 32 * i < splits
+                       ? LoadRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent)
+                       : float2{-INFINITY, 0};
             again |= Unwritten(e[i].x) || Unwritten(e[i].y);
           }
         }
@@ -283,7 +307,8 @@ struct LatentAttention : LatentConsumer<S> {
       float top = score, sum = 0;
 #pragma unroll
       for (int i = 0; i < kMost; ++i) {
-        if (lane + 32 * i < splits) StoreRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent, mark, mark);
+        if (lane + 32 * i < splits)
+          StoreRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent, mark, mark);
         top = fmaxf(top, e[i].x);
       }
       top = WarpMax(top);

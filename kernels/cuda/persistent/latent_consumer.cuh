@@ -1,5 +1,5 @@
-// latent_consumer.cuh - what the consumer warps of the latent step do besides large products: inputs that they wait for,
-// residuals, epilogues, and the two small products of a head, k_up and v_up.
+// latent_consumer.cuh - what the consumer warps of the latent step do besides large products: inputs that they
+// wait for, residuals, epilogues, and the two small products of a head, k_up and v_up.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_CONSUMER_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_CONSUMER_CUH_
 
@@ -59,7 +59,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
 
   // This thread's vectors of the sum of kParts vectors, when all of them are written.
   template <int kColumns, int kParts>
-  __device__ __forceinline__ void PollSum(const float* from, float (&a)[kThreadVectors<kColumns> * kVec]) const {
+  __device__ __forceinline__ void PollSum(const float* from,
+                                          float (&a)[kThreadVectors<kColumns> * kVec]) const {
     constexpr int kQuads = kThreadVectors<kColumns> * 2;
     float4 v[kParts][kQuads];
     bool again;
@@ -69,7 +70,9 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
       for (int p = 0; p < kParts; ++p)
 #pragma unroll
         for (int i = 0; i < kQuads; ++i)
-          v[p][i] = Mine<kColumns>(i / 2) ? LoadRelaxed4(from + p * kColumns + i / 2 * kChunk + tid * kVec + i % 2 * 4) : float4{0, 0, 0, 0};
+          v[p][i] = Mine<kColumns>(i / 2)
+                        ? LoadRelaxed4(from + p * kColumns + i / 2 * kChunk + tid * kVec + i % 2 * 4)
+                        : float4{0, 0, 0, 0};
 #pragma unroll
       for (int p = 0; p < kParts; ++p)
 #pragma unroll
@@ -79,7 +82,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     for (int i = 0; i < kQuads; ++i) {
       float4 sum = v[0][i];
 #pragma unroll
-      for (int p = 1; p < kParts; ++p) sum.x += v[p][i].x, sum.y += v[p][i].y, sum.z += v[p][i].z, sum.w += v[p][i].w;
+      for (int p = 1; p < kParts; ++p)
+        sum.x += v[p][i].x, sum.y += v[p][i].y, sum.z += v[p][i].z, sum.w += v[p][i].w;
       a[4 * i] = sum.x, a[4 * i + 1] = sum.y, a[4 * i + 2] = sum.z, a[4 * i + 3] = sum.w;
     }
   }
@@ -92,7 +96,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
       again = false;
 #pragma unroll
       for (int i = 0; i < kN; ++i)
-        v[i] = Mine<kColumns>(i) ? LoadRelaxedWords4(from + (i * kChunk + tid * kVec) / 2) : make_uint4(0, 0, 0, 0);
+        v[i] = Mine<kColumns>(i) ? LoadRelaxedWords4(from + (i * kChunk + tid * kVec) / 2)
+                                 : make_uint4(0, 0, 0, 0);
 #pragma unroll
       for (int i = 0; i < kN; ++i) again |= Unwritten(v[i]);
     } while (again);
@@ -121,15 +126,18 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
 
   // Gains do not change: they are loaded before the wait for what they are multiplied with.
   template <int kColumns>
-  __device__ __forceinline__ void LoadGains(const float* gains, float (&g)[kThreadVectors<kColumns> * kVec]) const {
+  __device__ __forceinline__ void LoadGains(const float* gains,
+                                            float (&g)[kThreadVectors<kColumns> * kVec]) const {
 #pragma unroll
     for (int i = 0; i < kThreadVectors<kColumns> * 2; ++i) {
       float4 v = {0, 0, 0, 0};
-      if (Mine<kColumns>(i / 2)) v = __ldg(reinterpret_cast<const float4*>(gains + i / 2 * kChunk + tid * kVec + i % 2 * 4));
+      if (Mine<kColumns>(i / 2))
+        v = __ldg(reinterpret_cast<const float4*>(gains + i / 2 * kChunk + tid * kVec + i % 2 * 4));
       g[4 * i] = v.x, g[4 * i + 1] = v.y, g[4 * i + 2] = v.z, g[4 * i + 3] = v.w;
     }
   }
-  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next Barrier.
+  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next
+  // Barrier.
   template <int kN>
   __device__ __forceinline__ const float* Normalise(const float (&gain)[kN], float (&a)[kN]) {
     float sum[1] = {0};
@@ -177,8 +185,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     const float4 a = p[0], b = p[1];
     return ((a.x + b.x) + (a.y + b.y)) + ((a.z + b.z) + (a.w + b.w));
   }
-  // One warp: lane 4 j has the gate of row pair 2 j, lane 4 j + 1 its up, and so on: lane 4 j stores both results as one
-  // word. `row`: of this lane, counted from the first row of the matrix.
+  // One warp: lane 4 j has the gate of row pair 2 j, lane 4 j + 1 its up, and so on: lane 4 j stores both
+  // results as one word. `row`: of this lane, counted from the first row of the matrix.
   __device__ void StoreGated(float* gated, int row, float y, bool valid) const {
     const float up = __shfl_down_sync(~0u, y, 1), one = GatedActivation(y, up, false);
     const float two = __shfl_down_sync(~0u, one, 2);
@@ -186,7 +194,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   }
 
   // Logits of this CTA's experts: rows cta, cta + ctas, .. of the router, f32, through the ring.
-  __device__ void RouterLogits(float* logits, const float (&a)[kThreadVectors<S::kHidden> * kVec], float scale) {
+  __device__ void RouterLogits(float* logits, const float (&a)[kThreadVectors<S::kHidden> * kVec],
+                               float scale) {
     const int lane = tid % 32;
 #pragma unroll 1
     for (int expert = my.cta; expert < S::kExperts; expert += my.ctas) {
@@ -197,7 +206,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
       for (int i = 0; i < kThreadVectors<S::kHidden> * 2; ++i) {
         if (!Mine<S::kHidden>(i / 2)) continue;
         const float4 w = *reinterpret_cast<const float4*>(weights + i / 2 * kChunk + i % 2 * 4);
-        sum[0] = fmaf(a[4 * i], w.x, fmaf(a[4 * i + 1], w.y, fmaf(a[4 * i + 2], w.z, fmaf(a[4 * i + 3], w.w, sum[0]))));
+        sum[0] = fmaf(a[4 * i], w.x,
+                      fmaf(a[4 * i + 1], w.y, fmaf(a[4 * i + 2], w.z, fmaf(a[4 * i + 3], w.w, sum[0]))));
       }
       NextSlot();
       float* part = Part(part_buffer);
@@ -213,8 +223,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   __device__ void PrepareRope(int position) const {
     if (tid < kLatentRope / 2) my.rope()[tid] = RopeTurn(my.step, position, tid);
   }
-  // key[0:512] = k_up q[0:128], key[512:] = the rest of q, rotated. Rows of 128, half a warp each. Ends with a Barrier.
-  // Short loops on purpose, here and below: the code runs cold.
+  // key[0:512] = k_up q[0:128], key[512:] = the rest of q, rotated. Rows of 128, half a warp each. Ends with a
+  // Barrier. Short loops on purpose, here and below: the code runs cold.
   static constexpr int kKUpRows = 64;  // of a slot
   __device__ void AbsorbQuery() {
     const int lane = tid % 32, warp = tid / 32;
@@ -230,9 +240,11 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
 #pragma unroll
       for (int s = 0; s < 2; ++s) {
         BarrierWait(my.full(slot), parity);
-        const uint32_t from = my.slot(slot) + static_cast<uint32_t>((warp * 8 + lane / 16) * kNope * 2 + lane % 16 * 16);
+        const uint32_t from =
+            my.slot(slot) + static_cast<uint32_t>((warp * 8 + lane / 16) * kNope * 2 + lane % 16 * 16);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) w[4 * s + i] = LoadShared16(from + static_cast<uint32_t>(i * 2 * kNope * 2));
+        for (int i = 0; i < 4; ++i)
+          w[4 * s + i] = LoadShared16(from + static_cast<uint32_t>(i * 2 * kNope * 2));
         NextSlot();
       }
       float v[8];
@@ -290,7 +302,8 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
       }
       // Eight lanes a row; rows 0 and 1 are of the first slot.
       const float sum = ReduceRows<4>(v, lane), other = __shfl_down_sync(~0u, sum, 8);
-      if (lane % 16 == 0) StoreRelaxedWord(attended + (row0 + lane / 16 * kVUpRows + warp * 2) / 2, PackBf16(sum, other));
+      if (lane % 16 == 0)
+        StoreRelaxedWord(attended + (row0 + lane / 16 * kVUpRows + warp * 2) / 2, PackBf16(sum, other));
     }
   }
 };

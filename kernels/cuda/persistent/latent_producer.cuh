@@ -1,5 +1,6 @@
-// latent_producer.cuh - the warp that streams weights and cached keys of the latent step into the ring. All its lanes walk
-// through the same code; lane 0 copies, and of keys every lane one, so that they lie kKeyPitch apart.
+// latent_producer.cuh - the warp that streams weights and cached keys of the latent step into the ring. All its
+// lanes walk through the same code; lane 0 copies, and of keys every lane one, so that they lie kKeyPitch
+// apart.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_PRODUCER_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_PRODUCER_CUH_
 
@@ -22,15 +23,16 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     }
     Advance();
   }
-  // `bytes` in slots of at most `step`. The first slots of a phase may meet a hand-over; once kSlots of them could be
-  // issued, the consumers have begun the phase.
+  // `bytes` in slots of at most `step`. The first slots of a phase may meet a hand-over; once kSlots of them
+  // could be issued, the consumers have begun the phase.
   __device__ void CopyAll(const char* from, int bytes, int step) {
     for (int tile = 0; bytes > 0; ++tile, bytes -= step, from += step)
       Copy(from, min(step, bytes), tile < S::kSlots ? S::kWindow : S::kDeep);
   }
   __device__ void HeadMatrix(const void* matrix, int rows, int columns, int slot_rows) {
     const size_t bytes = static_cast<size_t>(rows) * columns * 2;
-    CopyAll(static_cast<const char*>(matrix) + my.cta * bytes, static_cast<int>(bytes), slot_rows * columns * 2);
+    CopyAll(static_cast<const char*>(matrix) + my.cta * bytes, static_cast<int>(bytes),
+            slot_rows * columns * 2);
   }
   __device__ void Keys(const LatentLayer& layer, int position) {
     const KeyRange<S> range(position, my.cta, my.ctas);
@@ -44,7 +46,8 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
       if (lane == 0) BarrierExpect(barrier, static_cast<uint32_t>(count * kKeyBytes));
       __syncwarp();
       if (lane < count)
-        BulkLoad(my.slot(slot) + static_cast<uint32_t>(lane * kKeyPitch), from + lane * kKeyBytes, kKeyBytes, barrier);
+        BulkLoad(my.slot(slot) + static_cast<uint32_t>(lane * kKeyPitch), from + lane * kKeyBytes, kKeyBytes,
+                 barrier);
       Advance();
     }
   }
@@ -54,7 +57,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
       Copy(router + static_cast<size_t>(expert) * S::kHidden, S::kHidden * 4, S::kWindow);
   }
   __device__ void AwaitRoute(int mixture) {
-    BarrierWait(my.routed(), static_cast<uint32_t>(mixture & 1));
+    BarrierWait(my.chosen(), static_cast<uint32_t>(mixture & 1));
 #pragma unroll
     for (int k = 0; k < S::kTopK; ++k) this->expert[k] = my.route()->expert[k];
   }
@@ -91,7 +94,8 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
     producer.RouterRows(layer.router);
     Weights::template Stream<LatentPart::kUp>(producer, layer.shared_gate_up, 2 * S::kSharedInner, l);
     producer.AwaitRoute(mixtures++);
-    Weights::template Stream<LatentPart::kExpertsUp>(producer, layer.expert_gate_up, 2 * S::kInner * S::kTopK, l);
+    Weights::template Stream<LatentPart::kExpertsUp>(producer, layer.expert_gate_up, 2 * S::kInner * S::kTopK,
+                                                     l);
     Weights::StreamMixtureDown(producer, layer, l);
   }
   Weights::template Stream<LatentPart::kHead>(producer, my.step.head, my.vocab, my.layers);

@@ -1,5 +1,5 @@
-// latent_rows.cuh - products of the latent step with bf16 weights as they lie in memory, row by row: all threads share a
-// row, each keeps its columns of the input in registers.
+// latent_rows.cuh - products of the latent step with bf16 weights as they lie in memory, row by row: all
+// threads share a row, each keeps its columns of the input in registers.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_ROWS_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_ROWS_CUH_
 
@@ -28,9 +28,11 @@ struct LatentRows : LatentAttention<S> {
   using Tiles = LatentRowTiles<kColumns, S::kSlotBytes>;
   template <LatentPart kP>
   static constexpr int kColumnsOf = LatentPartOf<S, kP>::kColumns;
-  static constexpr int kMixtureBatch = 6, kSharedRows = 3;  // rows of down together; of the shared experts in a slot
+  static constexpr int kMixtureBatch = 6,
+                       kSharedRows = 3;  // rows of down together; of the shared experts in a slot
   static_assert(S::kParts == 1);
-  static_assert(kMixtureBatch * S::kInner * 2 <= S::kSlotBytes && kSharedRows * S::kSharedInner * 2 <= S::kSlotBytes);
+  static_assert(kMixtureBatch * S::kInner * 2 <= S::kSlotBytes &&
+                kSharedRows * S::kSharedInner * 2 <= S::kSlotBytes);
 
   // Rows of gate and up go in fours: two results make a word.
   template <LatentPart kP>
@@ -45,30 +47,37 @@ struct LatentRows : LatentAttention<S> {
     const Slice slice = RowsOf<kP>(producer.my, rows, layer);
     const char* from = static_cast<const char*>(matrix.data);
     if constexpr (kP == LatentPart::kExpertsUp) {
-      static_assert(T::kSplit == 1 && 4 % T::kTileRows == 0 && 2 * S::kInner % 4 == 0);  // a tile has one expert
+      static_assert(T::kSplit == 1 && 4 % T::kTileRows == 0 &&
+                    2 * S::kInner % 4 == 0);  // a tile has one expert
       for (int row = slice.first, end = slice.first + slice.count; row < end; row += T::kTileRows) {
-        const int64_t at = static_cast<int64_t>(producer.Expert(row / (2 * S::kInner))) * (2 * S::kInner) + row % (2 * S::kInner);
+        const int64_t at = static_cast<int64_t>(producer.Expert(row / (2 * S::kInner))) * (2 * S::kInner) +
+                           row % (2 * S::kInner);
         producer.Copy(from + at * T::kRowBytes, T::kTileBytes, S::kDeep);
       }
     } else {
-      producer.CopyAll(from + static_cast<int64_t>(slice.first) * T::kRowBytes, slice.count * T::kRowBytes, T::kTileBytes);
+      producer.CopyAll(from + static_cast<int64_t>(slice.first) * T::kRowBytes, slice.count * T::kRowBytes,
+                       T::kTileBytes);
     }
   }
   __device__ static void StreamHeadQuery(LatentProducer<S>& producer, const DenseMatrix& matrix) {
     using T = Tiles<S::kQRank>;
-    producer.CopyAll(static_cast<const char*>(matrix.data) + static_cast<int64_t>(producer.my.cta) * kHeadQuery * T::kRowBytes,
+    producer.CopyAll(static_cast<const char*>(matrix.data) +
+                         static_cast<int64_t>(producer.my.cta) * kHeadQuery * T::kRowBytes,
                      kHeadQuery * T::kRowBytes, T::kTileBytes);
   }
   __device__ static void StreamMixtureDown(LatentProducer<S>& producer, const LatentLayer& layer, int l) {
     const Slice slice = SliceOf(S::kHidden, l, producer.my.cta, producer.my.ctas);
-    const char *experts = static_cast<const char*>(layer.expert_down.data), *shared = static_cast<const char*>(layer.shared_down.data);
+    const char *experts = static_cast<const char*>(layer.expert_down.data),
+               *shared = static_cast<const char*>(layer.shared_down.data);
     for (int row = slice.first, left = slice.count; left > 0; row += kMixtureBatch, left -= kMixtureBatch) {
       const int n = min(left, kMixtureBatch), window = row == slice.first ? S::kWindow : S::kDeep;
 #pragma unroll
       for (int k = 0; k < S::kTopK; ++k)
-        producer.Copy(experts + (static_cast<int64_t>(producer.expert[k]) * S::kHidden + row) * (S::kInner * 2), n * S::kInner * 2, window);
+        producer.Copy(experts + (static_cast<int64_t>(producer.expert[k]) * S::kHidden + row) * (S::kInner * 2),
+                      n * S::kInner * 2, window);
       for (int r = 0; r < n; r += kSharedRows)
-        producer.Copy(shared + static_cast<int64_t>(row + r) * (S::kSharedInner * 2), min(kSharedRows, n - r) * S::kSharedInner * 2, window);
+        producer.Copy(shared + static_cast<int64_t>(row + r) * (S::kSharedInner * 2),
+                      min(kSharedRows, n - r) * S::kSharedInner * 2, window);
     }
   }
 
@@ -92,8 +101,8 @@ struct LatentRows : LatentAttention<S> {
     }
     NextSlot();
   }
-  // Rows in blocks of two batches. batch(n, v): adds this thread's share of the next n rows to v; store(row, y, valid): a
-  // lane of warp 0 has row `row`, counted from the slice's start.
+  // Rows in blocks of two batches. batch(n, v): adds this thread's share of the next n rows to v; store(row, y,
+  // valid): a lane of warp 0 has row `row`, counted from the slice's start.
   template <int kBatch, typename Batch, typename Store>
   __device__ __forceinline__ void Blocks(int rows, Batch batch, Store store) {
     const int lane = tid % 32, warp = tid / 32;
@@ -114,16 +123,20 @@ struct LatentRows : LatentAttention<S> {
     }
   }
   template <int kColumns, typename Store>
-  __device__ __forceinline__ void Rows(int rows, const float (&a)[kThreadVectors<kColumns> * kVec], Store store) {
+  __device__ __forceinline__ void Rows(int rows, const float (&a)[kThreadVectors<kColumns> * kVec],
+                                       Store store) {
     using T = Tiles<kColumns>;
     static_assert(T::kSplit == 1);
-    Blocks<T::kBatch>(rows, [&](int n, float (&v)[8]) {
+    Blocks<T::kBatch>(
+        rows,
+        [&](int n, float(&v)[8]) {
 #pragma unroll
-      for (int t = 0; t < T::kBatch; t += T::kTileRows) {
-        if (t >= n) break;
-        Tile<kColumns, T::kTileRows>(a, v + t);
-      }
-    }, store);
+          for (int t = 0; t < T::kBatch; t += T::kTileRows) {
+            if (t >= n) break;
+            Tile<kColumns, T::kTileRows>(a, v + t);
+          }
+        },
+        store);
   }
 
   // Inputs stay in registers. Ends with a Barrier, as with encoded weights.
@@ -133,12 +146,15 @@ struct LatentRows : LatentAttention<S> {
   }
 
   template <LatentPart kP, typename Store>
-  __device__ void Multiply(const DenseMatrix&, int rows, int layer, const float (&a)[kThreadVectors<kColumnsOf<kP>> * kVec], Store store) {
+  __device__ void Multiply(const DenseMatrix&, int rows, int layer,
+                           const float (&a)[kThreadVectors<kColumnsOf<kP>> * kVec], Store store) {
     const Slice slice = RowsOf<kP>(my, rows, layer);
-    Rows<kColumnsOf<kP>>(slice.count, a, [&](int row, float y, bool valid) { store(slice.first + row, y, valid); });
+    Rows<kColumnsOf<kP>>(slice.count, a,
+                         [&](int row, float y, bool valid) { store(slice.first + row, y, valid); });
   }
   template <typename Store>
-  __device__ void HeadQuery(const DenseMatrix&, const float (&a)[kThreadVectors<S::kQRank> * kVec], Store store) {
+  __device__ void HeadQuery(const DenseMatrix&, const float (&a)[kThreadVectors<S::kQRank> * kVec],
+                            Store store) {
     Rows<S::kQRank>(kHeadQuery, a, store);
   }
 
@@ -158,14 +174,18 @@ struct LatentRows : LatentAttention<S> {
       for (int i = 0; i < kN; ++i) Expand(v[s][i], a + (s * kN + i) * kVec);
     }
     const Slice slice = RowsOf<kP>(my, S::kHidden, layer);
-    Blocks<T::kBatch>(slice.count, [&](int n, float (&sums)[8]) {
+    Blocks<T::kBatch>(
+        slice.count,
+        [&](int n, float(&sums)[8]) {
 #pragma unroll
-      for (int t = 0; t < T::kBatch; t += T::kTileRows) {
-        if (t >= n) break;
+          for (int t = 0; t < T::kBatch; t += T::kTileRows) {
+            if (t >= n) break;
 #pragma unroll
-        for (int s = 0; s < T::kSplit; ++s) Tile<T::kTileColumns, T::kTileRows>(a + s * kN * kVec, sums + t);
-      }
-    }, [&](int row, float y, bool valid) { store(slice.first + row, y, 0, valid); });
+            for (int s = 0; s < T::kSplit; ++s)
+              Tile<T::kTileColumns, T::kTileRows>(a + s * kN * kVec, sums + t);
+          }
+        },
+        [&](int row, float y, bool valid) { store(slice.first + row, y, 0, valid); });
   }
   template <typename Store>
   __device__ void MixtureDown(const LatentLayer&, int layer, const float* from, Store store) {
@@ -188,13 +208,16 @@ struct LatentRows : LatentAttention<S> {
       for (int j = 0; j < kInner * kVec; ++j) a[k][j] *= weight;
     }
     const Slice slice = SliceOf(S::kHidden, layer, my.cta, my.ctas);
-    Blocks<kMixtureBatch>(slice.count, [&](int n, float (&sums)[8]) {
+    Blocks<kMixtureBatch>(
+        slice.count,
+        [&](int n, float(&sums)[8]) {
 #pragma unroll
-      for (int k = 0; k < S::kTopK; ++k) Tile<S::kInner, kMixtureBatch>(a[k], sums);
+          for (int k = 0; k < S::kTopK; ++k) Tile<S::kInner, kMixtureBatch>(a[k], sums);
 #pragma unroll
-      for (int r = 0; r < kMixtureBatch; r += kSharedRows)
-        if (r < n) Tile<S::kSharedInner, kSharedRows>(b, sums + r);
-    }, [&](int row, float y, bool valid) { store(slice.first + row, y, 0, valid); });
+          for (int r = 0; r < kMixtureBatch; r += kSharedRows)
+            if (r < n) Tile<S::kSharedInner, kSharedRows>(b, sums + r);
+        },
+        [&](int row, float y, bool valid) { store(slice.first + row, y, 0, valid); });
   }
 };
 

@@ -1,5 +1,5 @@
-// latent_shape.cuh - the persistent step of latent attention: dimensions, activations, shared memory, and how the cache
-// is cut over the CTAs. What the step is: persistent_latent.cu.
+// latent_shape.cuh - the persistent step of latent attention: dimensions, activations, shared memory, and how
+// the cache is cut over the CTAs. What the step is: persistent_latent.cu.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_
 
@@ -10,31 +10,34 @@ namespace dsopt_cuda::persistent {
 
 inline constexpr int kLatent = 512, kLatentRope = 64, kNope = 128, kHeadValues = 128;
 inline constexpr int kLatentWidth = kLatent + kLatentRope, kHeadQuery = kNope + kLatentRope;
-inline constexpr int kKeyBytes = kLatentWidth * 2, kKeyPitch = kKeyBytes + 16;  // in the cache; in shared memory
-inline constexpr int kSlotKeys = 16, kBlockKeys = 32;                           // keys of a slot, of a step of attention
-inline constexpr int kScorePitch = kBlockKeys + 8, kScoreParts = 4;             // floats; a score is the sum of four
-inline constexpr int kWeightPitch = 2 * kBlockKeys + 16;                        // bytes of a head's softmax weights
+inline constexpr int kKeyBytes = kLatentWidth * 2,
+                     kKeyPitch = kKeyBytes + 16;                     // in the cache; in shared memory
+inline constexpr int kSlotKeys = 16, kBlockKeys = 32;                // keys of a slot, of a step of attention
+inline constexpr int kScorePitch = kBlockKeys + 8, kScoreParts = 4;  // floats; a score is the sum of four
+inline constexpr int kWeightPitch = 2 * kBlockKeys + 16;             // bytes of a head's softmax weights
 inline constexpr int kRoundBlocks = 4;  // row blocks of encoded weights between two barriers
 inline constexpr int kMaxSplits = 160;  // of a head's keys
 
-template <int kHidden_, int kHeads_, int kQRank_, int kInner_, int kShared_, int kDense_, int kExperts_, int kTopK_,
-          int kGroups_, int kTopGroups_, int kAttentionHeads_, int kParts_, int kWindow_, int kDeep_>
+template <int kHidden_, int kHeads_, int kQRank_, int kInner_, int kShared_, int kDense_, int kExperts_,
+          int kTopK_, int kGroups_, int kTopGroups_, int kAttentionHeads_, int kParts_, int kWindow_,
+          int kDeep_>
 struct LatentDimensions {
   static constexpr int kHidden = kHidden_, kHeads = kHeads_, kQRank = kQRank_, kInner = kInner_;
   static constexpr int kSharedInner = kShared_, kDenseInner = kDense_, kExperts = kExperts_, kTopK = kTopK_;
   static constexpr int kGroups = kGroups_, kTopGroups = kTopGroups_;
   static constexpr int kAttentionHeads = kAttentionHeads_;  // that one CTA attends with at a time
-  static constexpr int kWindow = kWindow_, kDeep = kDeep_;  // copies in flight: near a hand-over, inside a phase
-  static constexpr int kSlotBytes = 21760, kSlots = 8;      // 10 chunks of int4, 2 rows of 5120, 16 keys
-  static constexpr int kQPart = kQRank > 0 ? kQRank : kHeads * kHeadQuery, kDownRows = kQPart + kLatentWidth;
+  static constexpr int kWindow = kWindow_,
+                       kDeep = kDeep_;                  // copies in flight: near a hand-over, inside a phase
+  static constexpr int kSlotBytes = 21760, kSlots = 8;  // 10 chunks of int4, 2 rows of 5120, 16 keys
+  static constexpr int kQPart = kQRank > 0 ? kQRank : kHeads *kHeadQuery, kDownRows = kQPart + kLatentWidth;
   static constexpr int kValues = kHeads * kHeadValues;
   static constexpr int kHeadGroups = kHeads / kAttentionHeads;
   static constexpr int kGatedValues =
-      kSharedInner + kTopK * kInner > kDenseInner ? kSharedInner + kTopK * kInner : kDenseInner;
+      kSharedInner + kTopK * kInner > kDenseInner ? kSharedInner + kTopK* kInner : kDenseInner;
   static constexpr int kParts = kParts_;  // vectors whose sum is the output of out and down
   // Activations of one layer, in words: f32, or two bf16 where it says so.
   static constexpr size_t Align4(size_t n) { return (n + 3) / 4 * 4; }
-  static constexpr size_t kDown = 0, kQuery = Align4(kDownRows);           // q | latent | rope; two bf16: [heads, 576]
+  static constexpr size_t kDown = 0, kQuery = Align4(kDownRows);  // q | latent | rope; two bf16: [heads, 576]
   static constexpr size_t kAttended = kQuery + kHeads * kLatentWidth / 2;  // two bf16: [heads, v]
   static constexpr size_t kMiddle = kAttended + kValues / 2, kRouting = kMiddle + kParts * kHidden;
   static constexpr size_t kGated = kRouting + Align4(kExperts);  // two bf16: shared, then the chosen experts
@@ -48,16 +51,17 @@ struct LatentDimensions {
   static constexpr int Larger(int a, int b) { return a > b ? a : b; }
   static constexpr int kAreaBytes = Larger(Larger(kAttentionHeads * kKeyPitch, kAttendBytes),
                                            2 * Larger(kHidden, Larger(kValues, kGatedValues)));
-  static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16, kPartFloats = kPartRows * kConsumerWarps;
+  static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16,
+                       kPartFloats = kPartRows * kConsumerWarps;
   static constexpr int kPartTables = kParts > 1 ? 2 * kRoundBlocks : 2;
   static constexpr int kSquaresAt = kPartAt + kPartTables * kPartFloats * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kSideAt = kBarriersAt + 2 * kSlots * 8;                   // barriers: routed, token; the Route
-  static constexpr int kRopeAt = kSideAt + (16 + 8 * kTopK + 15) / 16 * 16;      // (cos, sin) of every pair
-  static constexpr int kHeadQueryAt = kRopeAt + kLatentRope / 2 * 8;             // this CTA's head: q
-  static constexpr int kHeadKeyAt = kHeadQueryAt + kHeadQuery * 4;               //   q absorbed | q rotated
-  static constexpr int kTokenAt = kHeadKeyAt + kLatentWidth * 4;                 // the current token's key
-  static constexpr int kFactorsAt = kTokenAt + kLatentWidth * 4;                 // of the splits; sum; token's factor
+  static constexpr int kSideAt = kBarriersAt + 2 * kSlots * 8;  // barriers: routed, token, chosen; the Route
+  static constexpr int kRopeAt = kSideAt + (32 + 8 * kTopK + 15) / 16 * 16;  // (cos, sin) of every pair
+  static constexpr int kHeadQueryAt = kRopeAt + kLatentRope / 2 * 8;         // this CTA's head: q
+  static constexpr int kHeadKeyAt = kHeadQueryAt + kHeadQuery * 4;           //   q absorbed | q rotated
+  static constexpr int kTokenAt = kHeadKeyAt + kLatentWidth * 4;             // the current token's key
+  static constexpr int kFactorsAt = kTokenAt + kLatentWidth * 4;  // of the splits; sum; token's factor
   static constexpr int kShared = kFactorsAt + (kMaxSplits + 4) * 4;
   static_assert(kShared <= 227 * 1024);
   static_assert(kSlotKeys * kKeyPitch <= kSlotBytes);
@@ -72,13 +76,20 @@ struct LatentCta {
   const LatentStep& step;
   int vocab, layers, cta, ctas;
 
-  __device__ uint32_t slot(int i) const { return SmemAddress(shared) + static_cast<uint32_t>(i * S::kSlotBytes); }
-  __device__ uint32_t full(int i) const { return SmemAddress(shared) + static_cast<uint32_t>(S::kBarriersAt + 8 * i); }
+  __device__ uint32_t slot(int i) const {
+    return SmemAddress(shared) + static_cast<uint32_t>(i * S::kSlotBytes);
+  }
+  __device__ uint32_t full(int i) const {
+    return SmemAddress(shared) + static_cast<uint32_t>(S::kBarriersAt + 8 * i);
+  }
   __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
   __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
   __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kSideAt); }
   __device__ uint32_t token_ready() const { return routed() + 8; }
-  __device__ Route<S::kTopK>* route() const { return reinterpret_cast<Route<S::kTopK>*>(shared + S::kSideAt + 16); }
+  __device__ uint32_t chosen() const { return routed() + 16; }  // the experts; routed: their weights too
+  __device__ Route<S::kTopK>* route() const {
+    return reinterpret_cast<Route<S::kTopK>*>(shared + S::kSideAt + 32);
+  }
   __device__ float2* rope() const { return reinterpret_cast<float2*>(shared + S::kRopeAt); }
 
   __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
@@ -89,15 +100,16 @@ struct LatentCta {
   __device__ bool appends() const { return cta == ctas - 1; }  // the current token to the cache; it has no head
 };
 
-// How many heads a CTA attends with: up to kShortKeys keys few, so that every CTA has a range and partial results are
-// small; then more, because each group of heads fetches all keys.
+// How many heads a CTA attends with: up to kShortKeys keys few, so that every CTA has a range and partial
+// results are small; then more, because each group of heads fetches all keys.
 inline constexpr int kFewHeads = 16, kShortKeys = 2048;
 template <typename S>
 __device__ __forceinline__ bool FewHeads(int keys) {
   return S::kAttentionHeads == kFewHeads || keys <= kShortKeys;
 }
 
-// The cached keys of one CTA: a group of heads, and a range of whole blocks. CTAs beyond groups x splits have none.
+// The cached keys of one CTA: a group of heads, and a range of whole blocks. CTAs beyond groups x splits have
+// none.
 template <typename S>
 struct KeyRange {
   int splits, group, split, first, end;  // keys [first, end)
@@ -125,8 +137,8 @@ enum class LatentPart { kDown, kQUp, kOut, kUp, kExpertsUp, kDenseDown, kHead };
 
 template <typename S, LatentPart kP>
 struct LatentPartOf {
-  static constexpr int kColumns = kP == LatentPart::kQUp        ? S::kQRank
-                                  : kP == LatentPart::kOut      ? S::kValues
+  static constexpr int kColumns = kP == LatentPart::kQUp         ? S::kQRank
+                                  : kP == LatentPart::kOut       ? S::kValues
                                   : kP == LatentPart::kDenseDown ? S::kDenseInner
                                                                  : S::kHidden;
 };

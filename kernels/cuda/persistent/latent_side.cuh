@@ -1,5 +1,6 @@
-// latent_side.cuh - the warp beside producer and consumers of the latent step: it marks the next step's activations
-// unwritten, makes and stores the current token's key, and chooses the experts, all while the consumers multiply.
+// latent_side.cuh - the warp beside producer and consumers of the latent step: it marks the next step's
+// activations unwritten, makes and stores the current token's key, and chooses the experts, all while the
+// consumers multiply.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_SIDE_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_SIDE_CUH_
 
@@ -8,39 +9,35 @@
 namespace dsopt_cuda::persistent {
 
 template <typename S>
-__device__ void AwaitPhase(const LatentCta<S>& my, int phase) {
-  const uint32_t target = (my.step.step + 1) * static_cast<uint32_t>(my.ctas);
+__device__ void AwaitPhase(const LatentCta<S>& my, int phase, int writers) {
+  const uint32_t target = (my.step.step + 1) * static_cast<uint32_t>(writers);
   while (static_cast<int32_t>(LoadRelaxed(my.step.counters + phase * 32) - target) < 0) __nanosleep(100);
 }
 
-// Every CTA chooses for itself, all from the same logits and so with the same result. Lane i has experts i n .. i n + n - 1, n = experts / 32, so that groups are whole lanes.
+// Every CTA chooses for itself, all from the same logits and so with the same result; the producer learns the
+// experts before their weights are known. Lane i has experts i n .. i n + n - 1, n = experts / 32, so that
+// groups are whole lanes.
 template <typename S>
 __device__ void ChooseExperts(const LatentCta<S>& my, const float* logits) {
   constexpr int kPerLane = S::kExperts / 32, kGroupLanes = 32 / S::kGroups;
   static_assert(S::kExperts % 32 == 0 && 32 % S::kGroups == 0);
   const int lane = threadIdx.x % 32;
-  float p[kPerLane], top = -INFINITY, sum = 0;
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    uint32_t v;
-    do v = LoadRelaxed(reinterpret_cast<const uint32_t*>(logits) + lane * kPerLane + i);
-    while (v == kUnwritten);
-    p[i] = __uint_as_float(v);
-    top = fmaxf(top, p[i]);
-  }
-  top = WarpMax(top);
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    p[i] = __expf(p[i] - top);
-    sum += p[i];
-  }
-  sum = WarpSum(sum);
-  // Probabilities are not negative, so their bits are in order; 0 stands for what may not be chosen.
+  // Logits in the order of unsigned numbers; 0 stands for what may not be chosen.
   uint32_t key[kPerLane];
+  float logit[kPerLane];
+  bool again;
+  do {
+    again = false;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i)
+      key[i] = LoadRelaxed(reinterpret_cast<const uint32_t*>(logits) + lane * kPerLane + i);
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) again |= key[i] == kUnwritten;
+  } while (__any_sync(~0u, again));
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
-    p[i] /= sum;
-    key[i] = __float_as_uint(p[i]) + 1;
+    logit[i] = __uint_as_float(key[i]);
+    key[i] ^= static_cast<int32_t>(key[i]) < 0 ? ~0u : 0x80000000u;
   }
   if constexpr (S::kGroups > 1 && S::kTopGroups < S::kGroups) {
     uint32_t best = 0;
@@ -62,7 +59,7 @@ __device__ void ChooseExperts(const LatentCta<S>& my, const float* logits) {
     for (int i = 0; i < kPerLane; ++i) key[i] = open ? key[i] : 0;
   }
   Route<S::kTopK>* route = my.route();
-  float chosen = 0, mine = 0;
+  float mine = 0;
 #pragma unroll 1
   for (int k = 0; k < S::kTopK; ++k) {
     uint32_t best = 0;
@@ -78,18 +75,28 @@ __device__ void ChooseExperts(const LatentCta<S>& my, const float* logits) {
       for (int i = 0; i < kPerLane; ++i) key[i] = i == id ? 0 : key[i];
       route->expert[k] = owner * kPerLane + id;
     }
-    const float weight = __uint_as_float(most - 1);
-    chosen += weight;
-    mine = lane == k ? weight : mine;
+    const float chosen = __uint_as_float(most ^ (static_cast<int32_t>(most) < 0 ? 0x80000000u : ~0u));
+    mine = lane == k ? chosen : mine;
   }
-  const float factor = my.step.renormalise != 0 ? my.step.route_scale / chosen : my.step.route_scale;
-  if (lane < S::kTopK) route->weight[lane] = mine * factor;
+  __syncwarp();
+  if (lane == 0) BarrierArrive(my.chosen());
+  // Softmax over all experts, those of closed groups too.
+  float all = -INFINITY, sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) all = fmaxf(all, logit[i]);
+  all = WarpMax(all);
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) sum += __expf(logit[i] - all);
+  sum = WarpSum(sum);
+  const float weight = lane < S::kTopK ? __expf(mine - all) / sum : 0.0f;
+  const float factor = my.step.renormalise != 0 ? my.step.route_scale / WarpSum(weight) : my.step.route_scale;
+  if (lane < S::kTopK) route->weight[lane] = weight * factor;
   __syncwarp();
   if (lane == 0) BarrierArrive(my.routed());
 }
 
-// The current token's key: normalised latent | rotated rope part, rounded as in the cache, for the head of this CTA or for
-// the cache. turn: of rotary pair `lane`.
+// The current token's key: normalised latent | rotated rope part, rounded as in the cache, for the head of this
+// CTA or for the cache. turn: of rotary pair `lane`.
 template <typename S>
 __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, float2 turn) {
   constexpr int kQuads = kLatent / 4 / 32;
@@ -98,8 +105,9 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
   const float* from = my.layer_activations(layer) + S::kDown + S::kQPart;
   float4 gain[kQuads], v[kQuads], rope;
 #pragma unroll
-  for (int i = 0; i < kQuads; ++i) gain[i] = __ldg(reinterpret_cast<const float4*>(weights.latent_norm) + lane + 32 * i);
-  AwaitPhase(my, layer * 6);
+  for (int i = 0; i < kQuads; ++i)
+    gain[i] = __ldg(reinterpret_cast<const float4*>(weights.latent_norm) + lane + 32 * i);
+  AwaitPhase(my, layer * 6, my.ctas);
   bool again;
   do {
     again = false;
@@ -112,13 +120,15 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
   } while (again);
   float sum = 0;
 #pragma unroll
-  for (int i = 0; i < kQuads; ++i) sum += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
+  for (int i = 0; i < kQuads; ++i)
+    sum += v[i].x * v[i].x + v[i].y * v[i].y + (v[i].z * v[i].z + v[i].w * v[i].w);
   const float scale = rsqrtf(WarpSum(sum) / kLatent + my.step.latent_eps);
   float* token = my.floats(S::kTokenAt);
 #pragma unroll
   for (int i = 0; i < kQuads; ++i)
-    reinterpret_cast<float4*>(token)[lane + 32 * i] = {Rounded(v[i].x * scale * gain[i].x), Rounded(v[i].y * scale * gain[i].y),
-                                                       Rounded(v[i].z * scale * gain[i].z), Rounded(v[i].w * scale * gain[i].w)};
+    reinterpret_cast<float4*>(token)[lane + 32 * i] = {
+        Rounded(v[i].x * scale * gain[i].x), Rounded(v[i].y * scale * gain[i].y),
+        Rounded(v[i].z * scale * gain[i].z), Rounded(v[i].w * scale * gain[i].w)};
   if (lane < 16) reinterpret_cast<float4*>(token + kLatent)[lane] = rope;
   __syncwarp();
   const bool interleaved = my.step.interleaved != 0;
@@ -139,17 +149,19 @@ template <typename S>
 __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
   const int lane = threadIdx.x % 32;
   const size_t count = LatentCta<S>::step_floats(my.layers) / 4;
-  uint4* p = reinterpret_cast<uint4*>(my.step.activations + (~my.step.step & 1) * LatentCta<S>::step_floats(my.layers));
+  uint4* p = reinterpret_cast<uint4*>(my.step.activations +
+                                      (~my.step.step & 1) * LatentCta<S>::step_floats(my.layers));
   const float2 turn = RopeTurn(my.step, position, lane);
   const auto mark = [&](size_t from, size_t to) {
-    for (size_t i = from + static_cast<size_t>(my.cta) * 32 + lane; i < to; i += static_cast<size_t>(my.ctas) * 32)
+    for (size_t i = from + static_cast<size_t>(my.cta) * 32 + lane; i < to;
+         i += static_cast<size_t>(my.ctas) * 32)
       p[i] = make_uint4(kUnwritten, kUnwritten, kUnwritten, kUnwritten);
   };
   for (int l = 0; l < my.layers; ++l) {
     if (my.has_head() || my.appends()) MakeTokenKey(my, l, position, turn);
     mark(count / my.layers * l, l + 1 < my.layers ? count / my.layers * (l + 1) : count);
     if (my.step.layers[l].router == nullptr) continue;
-    AwaitPhase(my, l * 6 + 3);  // nothing to look for before
+    AwaitPhase(my, l * 6 + 2, S::kHeads);  // nothing to look for before
     ChooseExperts<S>(my, my.layer_activations(l) + S::kRouting);
   }
 }

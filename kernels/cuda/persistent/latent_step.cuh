@@ -1,5 +1,5 @@
-// latent_step.cuh - the kernel of one decode step with latent attention, and its launch. Products: LatentRows or
-// LatentPacked.
+// latent_step.cuh - the kernel of one decode step with latent attention, and its launch. Products: LatentRows
+// or LatentPacked.
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_STEP_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_STEP_CUH_
 
@@ -21,7 +21,8 @@ struct LatentConsume {
   __device__ static constexpr int phase_of(int layer, int step) { return layer * 6 + step; }
 
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
-  __device__ float NormedInput(int layer, bool middle, const float* gains, float eps, float (&a)[kHiddenValues]) {
+  __device__ float NormedInput(int layer, bool middle, const float* gains, float eps,
+                               float (&a)[kHiddenValues]) {
     float gain[kHiddenValues];
     at.template LoadGains<kHidden>(gains, gain);
     if (middle) {
@@ -42,9 +43,10 @@ struct LatentConsume {
   __device__ void Down(int layer, const LatentLayer& weights, float* acts) {
     float a[kHiddenValues];
     const float scale = NormedInput(layer, false, weights.attention_norm, at.my.step.attention_eps, a);
-    at.template Multiply<LatentPart::kDown>(weights.down, S::kDownRows, layer, a, [&](int row, float y, bool valid) {
-      if (valid) StoreRelaxed(acts + S::kDown + row, y * scale);
-    });
+    at.template Multiply<LatentPart::kDown>(weights.down, S::kDownRows, layer, a,
+                                            [&](int row, float y, bool valid) {
+                                              if (valid) StoreRelaxed(acts + S::kDown + row, y * scale);
+                                            });
     at.Hint(phase_of(layer, 0));
   }
   // This CTA's head: its query, absorbed into the space of the latents.
@@ -80,7 +82,8 @@ struct LatentConsume {
     if (at.tid < kVectors) {
       const uint4 v = Pack8(key + 8 * at.tid);
       float* to = acts + S::kQuery + static_cast<size_t>(at.my.cta) * (kLatentWidth / 2) + 4 * at.tid;
-      StoreRelaxedWord(to, v.x), StoreRelaxedWord(to + 1, v.y), StoreRelaxedWord(to + 2, v.z), StoreRelaxedWord(to + 3, v.w);
+      StoreRelaxedWord(to, v.x), StoreRelaxedWord(to + 1, v.y), StoreRelaxedWord(to + 2, v.z),
+          StoreRelaxedWord(to + 3, v.w);
     }
     at.Hint(phase_of(layer, 1));
     if (at.tid / 32 == kConsumerWarps - 1) at.ScoreToken(layer);
@@ -94,9 +97,12 @@ struct LatentConsume {
   }
   __device__ void Out(int layer, const LatentLayer& weights, float* acts) {
     at.WaitHint(phase_of(layer, 2), S::kHeads);
-    at.template MultiplyPairs<LatentPart::kOut>(weights.out, layer, acts + S::kAttended, [&](int row, float y, int part, bool valid) {
-      if (valid) StoreRelaxed(acts + S::kMiddle + part * kHidden + row, y + (part == 0 ? at.LayerInput(layer, row) : 0.0f));
-    });
+    at.template MultiplyPairs<LatentPart::kOut>(
+        weights.out, layer, acts + S::kAttended, [&](int row, float y, int part, bool valid) {
+          if (valid)
+            StoreRelaxed(acts + S::kMiddle + part * kHidden + row,
+                         y + (part == 0 ? at.LayerInput(layer, row) : 0.0f));
+        });
     at.Hint(phase_of(layer, 3));
   }
   __device__ void FeedForward(int layer, const LatentLayer& weights, float* acts) {
@@ -109,14 +115,18 @@ struct LatentConsume {
       const auto up = [&](float* to) {
         return [=, this](int row, float y, bool valid) { at.StoreGated(to, row, y * scale, valid); };
       };
-      at.template Multiply<LatentPart::kUp>(weights.shared_gate_up, 2 * (mixture ? S::kSharedInner : S::kDenseInner), layer, a, up(gated));
+      at.template Multiply<LatentPart::kUp>(
+          weights.shared_gate_up, 2 * (mixture ? S::kSharedInner : S::kDenseInner), layer, a, up(gated));
       if (mixture)
-        at.template Multiply<LatentPart::kExpertsUp>(weights.expert_gate_up, 2 * S::kInner * S::kTopK, layer, a, up(gated + S::kSharedInner / 2));
+        at.template Multiply<LatentPart::kExpertsUp>(weights.expert_gate_up, 2 * S::kInner * S::kTopK, layer, a,
+                                                     up(gated + S::kSharedInner / 2));
     }
     at.Hint(phase_of(layer, 4));
     at.WaitHint(phase_of(layer, 4), all());
     const auto store = [&](int row, float y, int part, bool valid) {
-      if (valid) StoreRelaxed(acts + S::kOut + part * kHidden + row, y + (part == 0 ? at.MiddleInput(layer, row) : 0.0f));
+      if (valid)
+        StoreRelaxed(acts + S::kOut + part * kHidden + row,
+                     y + (part == 0 ? at.MiddleInput(layer, row) : 0.0f));
     };
     if (mixture) {
       BarrierWait(at.my.routed(), static_cast<uint32_t>(mixtures++ & 1));
@@ -129,9 +139,10 @@ struct LatentConsume {
   __device__ void Head() {
     float a[kHiddenValues];
     const float scale = NormedInput(at.my.layers, false, at.my.step.final_norm, at.my.step.head_eps, a);
-    at.template Multiply<LatentPart::kHead>(at.my.step.head, at.my.vocab, at.my.layers, a, [&](int row, float y, bool valid) {
-      if (valid) at.my.step.logits[row] = y * scale;
-    });
+    at.template Multiply<LatentPart::kHead>(at.my.step.head, at.my.vocab, at.my.layers, a,
+                                            [&](int row, float y, bool valid) {
+                                              if (valid) at.my.step.logits[row] = y * scale;
+                                            });
   }
   __device__ void Run() {
     at.PrepareRope(position);
@@ -151,7 +162,8 @@ struct LatentConsume {
 };
 
 template <typename S, typename Products>
-__global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_constant__ LatentStep step, int vocab, int layers) {
+__global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_constant__ LatentStep step,
+                                                                int vocab, int layers) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) char shared[];
   const int tid = threadIdx.x;
@@ -163,6 +175,7 @@ __global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_con
     }
     BarrierInit(my.routed(), 1);
     BarrierInit(my.token_ready(), 1);
+    BarrierInit(my.chosen(), 1);
     BarrierInitFence();
   }
   __syncthreads();
@@ -180,15 +193,17 @@ __global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_con
 
 template <typename S>
 bool LatentMatches(const LatentShape& s) {
-  return s.hidden == S::kHidden && s.heads == S::kHeads && s.q_rank == S::kQRank && s.latent == kLatent && s.nope == kNope &&
-         s.rope == kLatentRope && s.v_dim == kHeadValues && s.inner == S::kInner && s.shared_inner == S::kSharedInner &&
-         s.dense_inner == S::kDenseInner && s.experts == S::kExperts && s.top_k == S::kTopK &&
-         (s.groups > 1 ? s.groups : 1) == S::kGroups && (S::kGroups == 1 || s.top_groups == S::kTopGroups);
+  return s.hidden == S::kHidden && s.heads == S::kHeads && s.q_rank == S::kQRank && s.latent == kLatent &&
+         s.nope == kNope && s.rope == kLatentRope && s.v_dim == kHeadValues && s.inner == S::kInner &&
+         s.shared_inner == S::kSharedInner && s.dense_inner == S::kDenseInner && s.experts == S::kExperts &&
+         s.top_k == S::kTopK && (s.groups > 1 ? s.groups : 1) == S::kGroups &&
+         (S::kGroups == 1 || s.top_groups == S::kTopGroups);
 }
 
 template <typename S, typename Products>
 cudaError_t RunLatentStep(const Launch& launch, const LatentShape& shape, const LatentStep& step) {
-  const cudaError_t error = cudaFuncSetAttribute(LatentPersistent<S, Products>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
+  const cudaError_t error = cudaFuncSetAttribute(LatentPersistent<S, Products>,
+                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));

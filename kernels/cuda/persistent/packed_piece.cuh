@@ -1,5 +1,6 @@
-// packed_piece.cuh - one piece of encoded weights out of the ring: codes become the A operand of mma.m16n8k16, all eight
-// columns of B are the same input, so any of D's is the sum. The eight warps share the columns of a piece.
+// packed_piece.cuh - one piece of encoded weights out of the ring: codes become the A operand of mma.m16n8k16,
+// all eight columns of B are the same input, so any of D's is the sum. The eight warps share the columns of a
+// piece.
 #ifndef DSOPT_CUDA_PERSISTENT_PACKED_PIECE_CUH_
 #define DSOPT_CUDA_PERSISTENT_PACKED_PIECE_CUH_
 
@@ -15,16 +16,19 @@ struct PackedFormat {
   static constexpr bool kByRow = F::kPacking == Packing::kInt8 || F::kPacking == Packing::kFp8;
   static constexpr int kTileBytes = F::kVectors * 512, kUnitSide = kBlockRows + 4 * kEscapeSlots;
   static constexpr int Side() {
-    if constexpr (kLossless) return 2 * kUnitSide;
-    else if constexpr (kByRow) return 0;
-    else return kChunkColumns / F::kGroup * kBlockRows * 2;
+    if constexpr (kLossless)
+      return 2 * kUnitSide;
+    else if constexpr (kByRow)
+      return 0;
+    else
+      return kChunkColumns / F::kGroup * kBlockRows * 2;
   }
   static constexpr int kSide = Side();
   static constexpr int kChunkBytes = kChunkTiles * kTileBytes + kSide;
 };
 
-// How a row block goes through the ring: in pieces of the most chunks that fill a slot, divide the row evenly and give
-// every warp the same number of tiles.
+// How a row block goes through the ring: in pieces of the most chunks that fill a slot, divide the row evenly
+// and give every warp the same number of tiles.
 constexpr int PieceChunks(int row_chunks, int chunk_bytes, int slot_bytes) {
   for (int c = 16; c > 2; c -= 2)
     if (c * chunk_bytes <= slot_bytes && row_chunks % c == 0) return c;
@@ -36,8 +40,9 @@ template <typename Base>
 struct PackedPiece : Base {
   using Base::my, Base::tid, Base::slot, Base::parity, Base::NextSlot;
 
-  // Adds this warp's tiles of the piece in the next slot; with scales by row, acc[i] takes its i-th tile. Tiles go kStep at
-  // a time, instruction by instruction, so that none waits for the other. x: shared address of the piece's first input.
+  // Adds this warp's tiles of the piece in the next slot; with scales by row, acc[i] takes its i-th tile. Tiles
+  // go kStep at a time, instruction by instruction, so that none waits for the other. x: shared address of the
+  // piece's first input.
   template <typename G, int kTiles, int kSums>
   __device__ __forceinline__ void Piece(uint32_t x, float (&acc)[kSums][4]) {
     using Layout = PackedFormat<G>;
@@ -53,8 +58,10 @@ struct PackedPiece : Base {
       for (int j = 0; j < kStep; ++j) {
         if (first + j >= kTiles) continue;
         const int tile = warp * kTiles + first + j, in_chunk = tile % kChunkTiles;
-        const uint32_t chunk = piece + tile / kChunkTiles * Layout::kChunkBytes, side = chunk + kChunkTiles * Layout::kTileBytes;
-        const uint32_t at = chunk + in_chunk * Layout::kTileBytes + lane * 16, from = x + tile * 128 + lane % 4 * 16;
+        const uint32_t chunk = piece + tile / kChunkTiles * Layout::kChunkBytes,
+                       side = chunk + kChunkTiles * Layout::kTileBytes;
+        const uint32_t at = chunk + in_chunk * Layout::kTileBytes + lane * 16,
+                       from = x + tile * 128 + lane % 4 * 16;
 #pragma unroll
         for (int v = 0; v < G::kVectors; ++v) q[j][v] = LoadShared16(at + v * 512);
         low[j] = LoadShared16(from);
