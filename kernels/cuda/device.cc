@@ -152,7 +152,7 @@ void dsopt_be_device::WriteReport() {
   const bool persistent = limits.has_sm90a;
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
-                "decode, batch 1, dense bf16 models: %s\n"
+                "decode, batch 1, shapes of known models: %s\n"
                 "linear, one row: registers straight from memory; few rows: mma.sync with weights as A; from %s\n"
                 "attention: split over the GPU and merged in the kernel (decode), mma.sync tiles (prefill)\n"
                 "reference precision: f32 kernels",

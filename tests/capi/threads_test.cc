@@ -231,7 +231,7 @@ TEST_CASE("a release never makes the only serial call of a session busy", "[thre
 TEST_CASE("a session released by another thread during a poll lives to its end", "[threads]") {
   RuntimePtr runtime = NewRuntime(2);
   ModelPtr model = OpenModel(runtime.get());
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 10; ++round) {
     dsopt_session* session = NewSession(model.get()).release();
     dsopt_stream* stream = NewStream(session, "Released meanwhile").release();
     struct Shared {
