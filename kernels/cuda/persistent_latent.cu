@@ -35,9 +35,9 @@ using persistent::LatentRows;
 
 // hidden, heads, q rank, inner, shared, dense, experts, top k, groups, top groups, heads that attend together,
 // parts of outputs, copies in flight near a hand-over and inside a phase
-using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 1, 3, 5>;
-using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 2, 3, 5>;
-using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 16, 1, 3, 5>;
+using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 1, 2, 5>;
+using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 2, 2, 4>;
+using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 16, 1, 2, 4>;
 
 using RowsV2 = LatentRows<V2>;
 using PackedV2 = LatentPacked<V2Int4, Int4, Int8>;
