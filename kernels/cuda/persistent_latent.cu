@@ -21,7 +21,7 @@
 //
 // bytes   weights of the step once, the cache once per group of heads (from DRAM once), activations through L2
 // grid    SMs x 320 threads (8 consumer warps, 1 producer, 1 that marks and routes)
-// bound   DRAM inside the phases; between them about 2 us a hand-over, of which what the ring holds is hidden
+// bound   DRAM inside the phases; between them 1 to 4 us a hand-over, of which what the ring holds is hidden
 #include "persistent/latent_packed.cuh"
 #include "persistent/latent_rows.cuh"
 #include "persistent/latent_step.cuh"
