@@ -11,8 +11,7 @@
 //   attend          a group of heads over a range of cached keys          partial results
 //   values (head)   merge, the current token, v_up
 //   out (all)       + residual
-//   up (all)        router rows; gate and up of the shared experts, meanwhile a warp of every CTA chooses
-//   experts;
+//   up (all)        router rows; gate and up of the shared experts, while a warp of every CTA chooses experts;
 //                   gate and up of those
 //   down (all)      chosen and shared experts + residual
 //
