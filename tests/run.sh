@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds dsopt and runs every test: release, ASan+UBSan, TSan, fuzz targets, and, where nvcc is, the CUDA plugin
-# (GPU tests report themselves skipped without a GPU). Needs packaging/setup.sh once. About 25 minutes on 2 cores.
+# (GPU tests report themselves skipped without a GPU). Needs packaging/setup.sh once. About 31 minutes on 2 cores.
 #   tests/run.sh [release|asan|tsan|fuzz|cuda]...      default: all
 set -euo pipefail
 cd "$(dirname "$0")/.."
