@@ -168,7 +168,7 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   const int64_t work = static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
   float* partial = a.partial + (work * splits + split) * G::kPartial;
   const auto store = [&](int head, int d, float v) {
-    const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head0 + head) * kDim + d;
+    const int64_t at = a.out_layout.At(row, (head0 + head) * kDim + d);
     if (a.out_bf16) static_cast<bf16*>(a.out)[at] = __float2bfloat16(v);
     else static_cast<float*>(a.out)[at] = v;
   };

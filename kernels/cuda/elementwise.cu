@@ -74,7 +74,7 @@ __global__ __launch_bounds__(kNormThreads) void rmsnorm_rows(NormArgs a) {
     const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.cols) + a.eps);
     for (int i = threadIdx.x; i < a.cols; i += kNormThreads) {
       const float v = in[i] * rstd * a.gain[i];
-      StoreAs(a.out, base + i, v, a.out_bf16);
+      StoreAs(a.out, a.out_layout.At(row, i), v, a.out_bf16);
       if (a.out_f32 != nullptr) a.out_f32[base + i] = v;
     }
     return;
@@ -97,8 +97,9 @@ __global__ __launch_bounds__(kNormThreads) void rmsnorm_rows(NormArgs a) {
     if (4 * i >= a.cols) continue;
     const float4 y = {x[j].x * rstd * gain[j].x, x[j].y * rstd * gain[j].y, x[j].z * rstd * gain[j].z,
                       x[j].w * rstd * gain[j].w};
-    if (a.out_bf16) *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + base + 4 * i) = {PackBf16(y.x, y.y), PackBf16(y.z, y.w)};
-    else reinterpret_cast<float4*>(static_cast<float*>(a.out) + base)[i] = y;
+    const int64_t at = a.out_layout.At(row, 4 * i);
+    if (a.out_bf16) *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + at) = {PackBf16(y.x, y.y), PackBf16(y.z, y.w)};
+    else *reinterpret_cast<float4*>(static_cast<float*>(a.out) + at) = y;
     if (a.out_f32 != nullptr) reinterpret_cast<float4*>(a.out_f32 + base)[i] = y;
   }
 }

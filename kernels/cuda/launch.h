@@ -34,6 +34,26 @@ cudaError_t ReadMemory(const Launch& launch, int variant, const void* data, uint
 // ---- element-wise (elementwise.cu) ------------------------------------------------------------------
 cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int* tokens, int rows, int hidden,
                   float scale, float* x);
+// Rows as a row image, for kernels that take all rows of some columns in one copy: chunks of 256 columns one after the
+// other, each with the rows rounded up to 8, kImagePitch elements apart (what lies between and behind is anything).
+// Element (row, column) of either layout: row * row_stride + column / 256 * chunk_stride + column % 256; row-major rows
+// have a chunk stride of 256.
+inline constexpr int kImageColumns = 256, kImagePitch = kImageColumns + 32;  // 64 bytes mod 128: no bank conflicts
+constexpr int64_t ImageChunk(int rows) { return static_cast<int64_t>((rows + 7) / 8 * 8) * kImagePitch; }
+constexpr int64_t ImageElements(int rows, int columns) {
+  return ImageChunk(rows) * ((columns + kImageColumns - 1) / kImageColumns);
+}
+struct RowLayout {
+  int64_t row_stride, chunk_stride;
+  static RowLayout Plain(int64_t columns) { return {columns, kImageColumns}; }
+  static RowLayout Image(int rows) { return {kImagePitch, ImageChunk(rows)}; }
+#ifdef __CUDACC__
+  __device__ __forceinline__ int64_t At(int64_t row, int column) const {
+    return row * row_stride + column / kImageColumns * chunk_stride + column % kImageColumns;
+  }
+#endif
+};
+
 struct NormArgs {
   const float* in;
   int64_t in_stride;
@@ -42,8 +62,9 @@ struct NormArgs {
   float eps;
   int rows, cols;
   void* out;             // [rows, cols], T
+  RowLayout out_layout;
   bool out_bf16;
-  float* out_f32;        // second copy in f32, or null
+  float* out_f32;        // second copy in f32, row-major, or null
 };
 cudaError_t RmsNorm(const Launch& launch, const NormArgs& args);
 // out[r, i] = act(in[r, 2 i]) * in[r, 2 i + 1], bf16 both.
@@ -113,8 +134,10 @@ struct LinearArgs {
   int64_t weight_stride;      // elements, per batch entry or expert
   const void* in;             // T
   int64_t in_row_stride, in_batch_stride;
+  bool in_image;              // LinearPacked of 2 to kSkinnyRows rows, no mixture: `in` is RowLayout::Image(rows)
   void* out;
   int64_t out_row_stride, out_batch_stride;
+  int64_t out_chunk_stride = kImageColumns;  // LinearPacked's bf16 outputs; others are row-major
   const float* bias;          // [n] in stored (interleaved) order, or null
   int rows, batch;
   Epilogue epilogue;
@@ -153,6 +176,7 @@ struct AttentionArgs {
   bool q_bf16;
   void* out;                // [rows, q_heads, v_dim]
   bool out_bf16;
+  RowLayout out_layout;     // AttentionDecode; others write row-major
   int rows, q_heads, kv_heads, q_dim, v_dim;
   int window;
   float scale;

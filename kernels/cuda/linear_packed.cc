@@ -4,20 +4,20 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kMostRows = 64, kPanelFloats = kPanelRows;
+constexpr int kMostRows = 64, kPanelRows = 64;  // of the launch with most shared memory: see Stream
 
 }  // namespace
 
-// Two slots of a panel beside 64 input rows must fit into shared memory (linear_packed.cuh); fp8 and bf16
-// arithmetic exist everywhere from sm_80 on.
+// Two slots of a panel beside 64 input rows must fit into shared memory (linear_packed.cuh; the larger panels for 32
+// rows are used where they fit); fp8 and bf16 arithmetic exist everywhere from sm_80 on.
 bool PackedSupported(const Limits& limits, const PackedLayout& layout) {
   const int slot = 4 * layout.chunk_bytes(kChunkTiles) + kMostRows * (kChunkColumns * 2 + 64);
-  const int sums = 512 + 2 * kMostRows * (kPanelFloats + 4) * 4;
+  const int sums = 512 + 2 * kMostRows * (kPanelRows + 4) * 4;
   return layout.packing != Packing::kNone && layout.k % 8 == 0 && sums + 2 * slot <= limits.shared_bytes;
 }
 
 uint64_t PackedPartialFloats(const Limits& limits) {
-  return static_cast<uint64_t>(limits.sms) * kMostRows * kPanelFloats;  // 2 CTAs per SM have at most 32 rows
+  return static_cast<uint64_t>(limits.sms) * kMostRows * kPanelRows;  // no CTAs of an SM together have more: see Stream
 }
 
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {

@@ -10,18 +10,20 @@ namespace dsopt_cuda {
 // kC: chunks of a unit, that is columns / 256 of a slot.
 template <int kM, int kC>
 struct PackedShared {
-  static constexpr int kPitch =
-      kC * kChunkColumns * 2 + 64;  // bytes of an input row in a slot: 64 mod 128, no conflicts
+  // Row by row, bytes of an input row in a slot: 64 mod 128, no conflicts. A row image has less between its rows, but
+  // that once per chunk.
+  static constexpr int kPitch = kC * kChunkColumns * 2 + 64;
   static int Slot(const PackedLayout& l) {
-    return kPanelBlocks * kC * l.chunk_bytes(kChunkTiles) + kM * kPitch;
+    return Stream<kM>::kBlocks * kC * l.chunk_bytes(kChunkTiles) + kM * kC * kImagePitch * 2;
   }
 };
 
 template <int kM, int kC>
-struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns, PackedShared<kM, kC>::kPitch> {
-  using Base = StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns, PackedShared<kM, kC>::kPitch>;
+struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns> {
+  using Base = StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns>;
+  static constexpr int kPanelBlocks = Stream<kM>::kBlocks;
   using Base::p, Base::ring, Base::lane, Base::policy;
-  const uint8_t* weights = nullptr;  // lane i < 4: of block i of the panel, from its first chunk on
+  const uint8_t* weights = nullptr;  // lane i < kPanelBlocks: of block i of the panel, from its first chunk on
   int blocks = 0;
 
   __device__ void WeightsOf(const StreamCursor& at, int matrix) {
@@ -49,7 +51,7 @@ struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkCo
 template <typename F, int kFlush, int kM, int kC>
 struct PackedConsumer {
   static constexpr int kGroups = kM / 8, kVectors = F::kVectors, kTileBytes = kVectors * 512;
-  static constexpr int kPitch = PackedShared<kM, kC>::kPitch;
+  static constexpr int kSumPitch = Stream<kM>::kSumPitch;
   static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
   static constexpr int kUnitSide = kBlockRows + 4 * kEscapeSlots;
   const StreamLinear& p;
@@ -69,7 +71,7 @@ struct PackedConsumer {
   __device__ void SetRows(int count) {
     rows = count;
 #pragma unroll
-    for (int nb = 0; nb < kGroups; ++nb) input[nb] = min(nb * 8 + lane / 4, count - 1) * kPitch + lane % 4 * 16;
+    for (int nb = 0; nb < kGroups; ++nb) input[nb] = min(nb * 8 + lane / 4, count - 1) * p.geometry.input_pitch + lane % 4 * 16;
   }
 
   // Scales (and offsets) of rows g and g + 8 for columns from 64 tile + 32 half of a chunk on. side: shared
@@ -189,7 +191,7 @@ struct PackedConsumer {
       for (int nb = 0; nb < kGroups; ++nb)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const float v = LoadSharedBf16(at + min(nb * 8 + lane % 4 * 2 + j, rows - 1) * kPitch);
+          const float v = LoadSharedBf16(at + min(nb * 8 + lane % 4 * 2 + j, rows - 1) * p.geometry.input_pitch);
           acc[nb][j] = fmaf(low, v, acc[nb][j]);
           acc[nb][2 + j] = fmaf(high, v, acc[nb][2 + j]);
         }
@@ -206,7 +208,7 @@ struct PackedConsumer {
   __device__ __forceinline__ void WholeUnit(uint32_t chunk, uint32_t x) {
 #pragma unroll
     for (int c = 0; c < kC; ++c) {
-      const uint32_t at = chunk + c * p.geometry.chunk_bytes, columns = x + c * kChunkColumns * 2;
+      const uint32_t at = chunk + c * p.geometry.chunk_bytes, columns = x + c * p.geometry.input_chunk;
 #pragma unroll
       for (int i = 0; i < 2; ++i) Tile<false>(at, columns, kChunkTiles, 2 * wk + i, 0);
       if constexpr (kLossless) Escapes(at + kChunkTiles * kTileBytes, columns);
@@ -216,7 +218,7 @@ struct PackedConsumer {
   __device__ void LastUnit(uint32_t chunk, uint32_t x, int columns) {
 #pragma unroll 1
     for (int c = 0; c * kChunkColumns < columns; ++c) {
-      const uint32_t at = chunk + c * p.geometry.chunk_bytes, from = x + c * kChunkColumns * 2;
+      const uint32_t at = chunk + c * p.geometry.chunk_bytes, from = x + c * p.geometry.input_chunk;
       const int left = columns - c * kChunkColumns,
                 tiles = min((left + kTileColumns - 1) / kTileColumns, kChunkTiles);
 #pragma unroll 1
@@ -255,43 +257,51 @@ struct PackedConsumer {
 
 // out[r, n] (+)= in[r, :] . decoded W[n, :] + bias[n], or act(gate) up of row pairs; also one row per slot, or sorted slots
 // in [rows, k] bf16   W packed.h   k % 8 == 0   sums f32; scales applied in f32 after the products of their group
-// bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM up to 16 rows, then latency
-// grid   2 CTAs per SM (1 from 33 rows on) x 288 threads (8 consumer warps: 4 row blocks x 2 tiles each; 1 producer),
+// bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM up to 16 rows, then L2
+// grid   see Stream: two consumer warps per row block of a panel, each with 2 tiles of a chunk, and 1 producer warp;
 //        equal ranges of units; a group cut by a range's end is finished by the CTA with its first unit, in fixed order
 // when   encoded weights; rows beyond kM take several items that follow each other on the same panel (L2)
 template <typename F, int kFlush, int kM, int kC>
-__global__ __launch_bounds__(kStreamThreads,
-                             StreamCtas(kM)) void linear_packed(const __grid_constant__ StreamLinear p) {
+__global__ __launch_bounds__(Stream<kM>::kThreads, Stream<kM>::kCtas) void linear_packed(const __grid_constant__ StreamLinear p) {
   extern __shared__ __align__(128) char shared[];
+  using S = Stream<kM>;
   LetNextStart();
   const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
-  float* sums = reinterpret_cast<float*>(shared + 512);
-  Ring ring(SmemAddress(shared), SmemAddress(shared) + StreamSums<kM>::kBytes, p.slots, p.slot_bytes);
-  if (tid == 0) ring.Init(kStreamWarps);
+  float* sums = reinterpret_cast<float*>(shared + S::kSumsAt);
+  Ring ring(SmemAddress(shared), SmemAddress(shared) + S::kRingAt, p.slots, p.slot_bytes);
+  if (tid == 0) ring.Init(S::kWarps);
   __syncthreads();
   if (p.args.slot_expert != nullptr) WaitForPrevious();  // the items are the router's result
   const StreamGeometry& g = p.geometry;
   const StreamWork work(g, StreamItems(p.args, kM));
   const int64_t begin = work.StartOf(work.cta), end = work.StartOf(work.cta + 1);
-  if (warp == kStreamWarps) {
+  if (warp == S::kWarps) {
     PackedProducer<kM, kC>{p, work, ring, lane}.Run(begin, end);
     return;
   }
   WaitForPrevious();
   if (begin >= end) return;
-  PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / kPanelBlocks, warp % kPanelBlocks};
+  PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / S::kBlocks, warp % S::kBlocks};
   my.offsets = p.weight.layout.offsets || p.weight.row_offsets != nullptr;
   my.wide = p.weight.layout.group == 128;
   ConsumeUnits<kM>(p, work, ring, sums, my, begin, end);
 }
 
+template <int kM, int kC>
+int PackedSlots(const Limits& limits, const PackedLayout& l) {
+  using S = Stream<kM>;
+  const int room = limits.shared_bytes / S::kCtas - (S::kCtas - 1) * 1024 - S::kRingAt;
+  const int slots = room / PackedShared<kM, kC>::Slot(l);
+  return slots < 16 ? slots : 16;
+}
+
 template <typename F, int kFlush, int kM, int kC>
 cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
-  constexpr int kCtas = StreamCtas(kM);
+  using S = Stream<kM>;
   const PackedLayout& l = p.weight.layout;
   StreamGeometry& g = p.geometry;
   g.blocks = l.blocks();
-  g.panels = (g.blocks + kPanelBlocks - 1) / kPanelBlocks;
+  g.panels = (g.blocks + S::kBlocks - 1) / S::kBlocks;
   g.units_per_group = (l.chunks() + kC - 1) / kC;
   g.chunk_bytes = static_cast<uint32_t>(l.chunk_bytes(kChunkTiles));
   g.unit_bytes = kC * g.chunk_bytes;
@@ -300,16 +310,23 @@ cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
   g.last_columns = l.k - (g.units_per_group - 1) * kC * kChunkColumns;
   g.last_unit_bytes =
       static_cast<uint32_t>(g.block_bytes - static_cast<int64_t>(g.units_per_group - 1) * g.unit_bytes);
-  g.last_input_bytes = static_cast<uint32_t>(g.last_columns * 2);
-  g.inputs_at = kPanelBlocks * g.unit_bytes;
+  g.inputs_at = S::kBlocks * g.unit_bytes;
+  if (p.args.in_image) {
+    g.input_pitch = kImagePitch * 2;
+    g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows) * 2);
+    g.last_input_bytes =
+        static_cast<uint32_t>((g.last_columns + kChunkColumns - 1) / kChunkColumns) * g.input_chunk;
+  } else {
+    g.input_pitch = PackedShared<kM, kC>::kPitch;
+    g.input_chunk = kChunkColumns * 2;
+    g.last_input_bytes = static_cast<uint32_t>(g.last_columns * 2);
+  }
   p.slot_bytes = PackedShared<kM, kC>::Slot(l);
-  p.slots =
-      (launch.limits->shared_bytes / kCtas - (kCtas - 1) * 1024 - StreamSums<kM>::kBytes) / p.slot_bytes;
-  if (p.slots > 16) p.slots = 16;
+  p.slots = PackedSlots<kM, kC>(*launch.limits, l);
   if (p.slots < 2) return cudaErrorInvalidConfiguration;
-  const int bytes = StreamSums<kM>::kBytes + p.slots * p.slot_bytes;
+  const int bytes = S::kRingAt + p.slots * p.slot_bytes;
   return StartLarge(launch, linear_packed<F, kFlush, kM, kC>,
-                    dim3(static_cast<unsigned>(kCtas * launch.limits->sms)), dim3(kStreamThreads), bytes, p);
+                    dim3(static_cast<unsigned>(S::kCtas * launch.limits->sms)), dim3(S::kThreads), bytes, p);
 }
 
 template <typename F, int kFlush>
@@ -319,7 +336,8 @@ cudaError_t StartPackedRows(const Launch& launch, const StreamLinear& p) {
   const int rows = a.sorted_slots != nullptr ? kGroupRows : a.slot_expert != nullptr ? 1 : a.rows;
   if (rows <= 8) return StartPacked<F, kFlush, 8, kC>(launch, p);
   if (rows <= 16) return StartPacked<F, kFlush, 16, kC>(launch, p);
-  if (rows <= 32) return StartPacked<F, kFlush, 32, 1>(launch, p);
+  if (rows <= 32 && PackedSlots<32, 1>(*launch.limits, p.weight.layout) >= 2)
+    return StartPacked<F, kFlush, 32, 1>(launch, p);
   return StartPacked<F, kFlush, 64, 1>(launch, p);
 }
 

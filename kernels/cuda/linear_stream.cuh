@@ -11,17 +11,24 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kStreamWarps = 8, kStreamConsumers = kStreamWarps * 32,
-                     kStreamThreads = kStreamConsumers + 32;
 inline constexpr int kFlagStride = 32;
-inline constexpr int kSumPitch = kPanelRows + 4;  // floats of a column of sums
 
-// CTAs that fit on a multiprocessor beside each other.
-constexpr int StreamCtas(int rows) { return rows <= 32 ? 2 : 1; }
+// How a CTA is made for up to kM_ input rows: kBlocks blocks of 16 weight rows are a panel, and two consumer warps share
+// a block. Many input rows want large panels (all of them are read again for each), few rows many CTAs.
+template <int kM_>
+struct Stream {
+  static constexpr int kM = kM_;
+  static constexpr int kBlocks = kM == 32 ? 8 : 4, kRows = kBlocks * kBlockRows;
+  static constexpr int kCtas = kM <= 16 ? 2 : 1;  // that fit on a multiprocessor beside each other
+  static constexpr int kWarps = 2 * kBlocks, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
+  // Sums of a group: [2 warps that share columns][input rows][weight rows, padded], behind the ring's barriers.
+  static constexpr int kSumPitch = kRows + 4;
+  static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = 2 * kM * kSumPitch;
+  static constexpr int kSumsAt = 512, kRingAt = kSumsAt + kBuffers * kFloats * 4;
+};
 
-// What a CTA works through: equal contiguous ranges of units. A unit is kC chunks of one panel (64 weight rows)
-// for one item (up to kM input rows that share a matrix); the units of a group (panel and item) follow each
-// other.
+// What a CTA works through: equal contiguous ranges of units. A unit is kC chunks of one panel for one item (up
+// to kM input rows that share a matrix); the units of a group (panel and item) follow each other.
 struct StreamWork {
   int items, per_group, cta, ctas;
   int64_t total, base;
@@ -94,18 +101,12 @@ __device__ __forceinline__ int StreamItems(const LinearArgs& a, int m) {
   return low;
 }
 
-// Sums of a group: [2 warps that share columns][input rows][64 weight rows, padded].
-template <int kM>
-struct StreamSums {
-  static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = 2 * kM * kSumPitch;
-  static constexpr int kBytes = 512 + kBuffers * kFloats * 4;  // after the ring's barriers
-};
-
 // ---- producer ------------------------------------------------------------------------------------------
 
-// One warp. Self copies the weights of a unit; here is the order of units, and the input rows: kColumns of each unit,
-// kPitch bytes apart, from geometry.inputs_at on. Pointers are made once per group, so that a unit costs few instructions.
-template <typename Self, int kM, int kColumns, int kPitch>
+// One warp. Self copies the weights of a unit; here is the order of units, and the input rows, kColumns of each unit:
+// from a row image in one piece, else row by row, input_pitch bytes apart, from geometry.inputs_at on. Pointers are made
+// once per group, so that a unit costs few instructions.
+template <typename Self, int kM, int kColumns>
 struct StreamProducer {
   const StreamLinear& p;
   const StreamWork& work;
@@ -117,21 +118,30 @@ struct StreamProducer {
 
   __device__ Self& self() { return static_cast<Self&>(*this); }
   __device__ void InputsOf(const StreamItem& item) {
+    if (p.args.in_image) return;
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
       if (lane + 32 * j < item.rows) input[j] = item.Input(p.args, lane + 32 * j);
   }
+  // Of one row, or of all rows of an image.
+  __device__ uint32_t InputBytes(int unit) const {
+    if (unit + 1 == p.geometry.units_per_group) return p.geometry.last_input_bytes;
+    return p.args.in_image ? kColumns / kImageColumns * p.geometry.input_chunk : kColumns * 2;
+  }
   __device__ void CopyInputs(int unit) {
-    const bool last = unit + 1 == p.geometry.units_per_group;
-    const uint32_t bytes = last ? p.geometry.last_input_bytes : kColumns * 2, to = p.geometry.inputs_at;
+    const uint32_t bytes = InputBytes(unit), to = p.geometry.inputs_at, pitch = p.geometry.input_pitch;
+    if (p.args.in_image) {
+      const char* from = static_cast<const char*>(p.args.in) +
+                         static_cast<int64_t>(unit) * (kColumns / kImageColumns) * p.geometry.input_chunk;
+      ring.CopyFrom(0, to, from, bytes, lane);
+      return;
+    }
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
-      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * kPitch, kPitch, min(rows - 32 * j, 32), input[j] + unit * kColumns,
+      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * pitch, pitch, min(rows - 32 * j, 32), input[j] + unit * kColumns,
                     bytes, lane);
   }
-  __device__ uint32_t UnitInputBytes(int unit) const {
-    return (unit + 1 == p.geometry.units_per_group ? p.geometry.last_input_bytes : kColumns * 2) * rows;
-  }
+  __device__ uint32_t UnitInputBytes(int unit) const { return InputBytes(unit) * (p.args.in_image ? 1 : rows); }
   // Weights never change: the first ones are requested before the previous kernel has finished, where the
   // matrix is known by then.
   __device__ void Run(int64_t begin, int64_t end) {
@@ -190,6 +200,8 @@ struct StreamProducer {
 // Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes the output.
 template <int kM>
 struct StreamFinish {
+  static constexpr int kPanelRows = Stream<kM>::kRows, kSumPitch = Stream<kM>::kSumPitch;
+  static constexpr int kConsumers = Stream<kM>::kConsumers;
   const StreamLinear& p;
   const StreamWork& work;
   const StreamItem& item;
@@ -228,16 +240,16 @@ struct StreamFinish {
   }
   // One thread per flag, each in a line of its own; it rearms the flag for the next launch.
   __device__ void WaitForOthers(int tid) const {
-    for (int i = tid; i < others; i += kStreamConsumers) {
+    for (int i = tid; i < others; i += kConsumers) {
       uint32_t* flag = p.arrived + (work.cta + 1 + i) * kFlagStride;
       while (LoadAcquire(flag) == 0) {
       }
       *flag = 0;
     }
-    NamedBarrier<1>(kStreamConsumers);
+    NamedBarrier<1>(kConsumers);
   }
   __device__ void Leave(int tid) const {
-    for (int e = tid; e < kM * kPanelRows; e += kStreamConsumers) {
+    for (int e = tid; e < kM * kPanelRows; e += kConsumers) {
       const int column = e / kPanelRows, row = e % kPanelRows;
       p.partial[static_cast<int64_t>(work.cta) * kM * kPanelRows + e] =
           sums[column * kSumPitch + row] + sums[(kM + column) * kSumPitch + row];
@@ -246,18 +258,18 @@ struct StreamFinish {
   __device__ void Write(int tid) const {
     const LinearArgs& a = p.args;
     if (a.epilogue == Epilogue::kGateUp) {
-      for (int e = tid; e < item.rows * (kPanelRows / 2); e += kStreamConsumers) {
+      for (int e = tid; e < item.rows * (kPanelRows / 2); e += kConsumers) {
         const int column = e / (kPanelRows / 2), pair = e % (kPanelRows / 2),
                   i = panel * (kPanelRows / 2) + pair;
         if (2 * i >= a.n) continue;
         const float gate = Total(column, 2 * pair) + (a.bias != nullptr ? a.bias[i] : 0.0f);
         const float up = Total(column, 2 * pair + 1) + (a.bias != nullptr ? a.bias[a.n / 2 + i] : 0.0f);
-        static_cast<bf16*>(a.out)[static_cast<int64_t>(item.Slot(a, column)) * a.out_row_stride + i] =
+        static_cast<bf16*>(a.out)[Layout().At(item.Slot(a, column), i)] =
             __float2bfloat16(GatedActivation(gate, up, a.gelu));
       }
       return;
     }
-    for (int e = tid; e < item.rows * kPanelRows; e += kStreamConsumers) {
+    for (int e = tid; e < item.rows * kPanelRows; e += kConsumers) {
       const int column = e / kPanelRows, row = e % kPanelRows, n = panel * kPanelRows + row;
       if (n >= a.n) continue;
       const float y = Total(column, row) + (a.bias != nullptr ? a.bias[n] : 0.0f);
@@ -267,9 +279,10 @@ struct StreamFinish {
       else if (a.out_f32)
         static_cast<float*>(a.out)[at] = y;
       else
-        static_cast<bf16*>(a.out)[at] = __float2bfloat16(y);
+        static_cast<bf16*>(a.out)[Layout().At(item.Slot(a, column), n)] = __float2bfloat16(y);
     }
   }
+  __device__ RowLayout Layout() const { return {p.args.out_row_stride, p.args.out_chunk_stride}; }  // of bf16 outputs
 };
 
 // The consumer warps' walk over [begin, end). Consumer: Clear, SetRows(rows), Unit(slot, last), EndGroup(matrix, block),
@@ -277,7 +290,7 @@ struct StreamFinish {
 template <int kM, typename Consumer>
 __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring ring, float* sums, Consumer& my,
                              int64_t begin, int64_t end) {
-  using Sums = StreamSums<kM>;
+  using S = Stream<kM>;
   const int tid = threadIdx.x, lane = tid % 32;
   my.Clear();
   StreamCursor at(work, begin);
@@ -287,16 +300,16 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
   int buffer = 0;
   for (int64_t unit = begin; unit < end; ++unit) {
     ring.WaitFull();
-    const bool last = at.unit + 1 == work.per_group, mine = at.panel * kPanelBlocks + my.wr < p.geometry.blocks;
+    const bool last = at.unit + 1 == work.per_group, mine = at.panel * S::kBlocks + my.wr < p.geometry.blocks;
     if (mine) my.Unit(ring.Slot(), last);
     ring.Release(lane);
     ring.Advance();
     if (last || unit + 1 == end) {
-      if (mine) my.EndGroup(item.matrix, at.panel * kPanelBlocks + my.wr);
-      float* table = sums + buffer * Sums::kFloats;
+      if (mine) my.EndGroup(item.matrix, at.panel * S::kBlocks + my.wr);
+      float* table = sums + buffer * S::kFloats;
       my.Store(table);
       my.Clear();
-      NamedBarrier<1>(kStreamConsumers);
+      NamedBarrier<1>(S::kConsumers);
       StreamFinish<kM> finish{
           p, work, item, table, at.panel, unit + 1, unit + 1 + (work.per_group - 1 - at.unit)};
       if (owner) {
@@ -308,12 +321,12 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
       } else {
         finish.Leave(tid);
       }
-      if (!owner || Sums::kBuffers == 1) NamedBarrier<1>(kStreamConsumers);
+      if (!owner || S::kBuffers == 1) NamedBarrier<1>(S::kConsumers);
       if (tid == 0 && !owner) {
         __threadfence();
         StoreRelease(p.arrived + work.cta * kFlagStride, 1);
       }
-      buffer = (buffer + 1) % Sums::kBuffers;
+      buffer = (buffer + 1) % S::kBuffers;
       owner = true;
     }
     if (at.Next(work) && unit + 1 < end) {

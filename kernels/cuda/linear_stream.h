@@ -8,15 +8,13 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kPanelBlocks = 4,
-                     kPanelRows = kPanelBlocks * kBlockRows;  // rows that a CTA works on at a time
-
 // Sizes that a launch derives from the layout once. A unit is a slot's columns of a panel; the last one of a
 // row may be shorter.
 struct StreamGeometry {
   int blocks, panels, units_per_group, last_columns;
   uint32_t chunk_bytes, unit_bytes, last_unit_bytes, last_input_bytes;
-  uint32_t inputs_at;  // of the input rows in a slot
+  uint32_t inputs_at;                  // of the input rows in a slot
+  uint32_t input_pitch, input_chunk;  // bytes from a row to the next there, and from a chunk's columns to the next's
   int64_t block_bytes, matrix_bytes;
 };
 

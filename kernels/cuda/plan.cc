@@ -154,23 +154,28 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
   Bump bump(base);
   BlockBuffers b;
   const uint64_t rows = d.max_rows, element = fast ? 2 : 4;
+  // Elements of `count` rows that may also stand as a row image.
+  const auto either = [](uint64_t count, uint64_t columns) {
+    const int few = static_cast<int>(std::min<uint64_t>(count, kSkinnyRows));
+    return std::max(count * columns, static_cast<uint64_t>(ImageElements(few, static_cast<int>(columns))));
+  };
   switch (block.kind) {
     case DSOPT_BLOCK_ATTENTION: {
       const dsopt_attention_block& k = block.u.attention;
       const uint64_t q = uint64_t{k.q_heads} * k.head_dim;
-      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.h, either(rows, d.hidden), element);
       bump.Take(&b.a, rows * (q + 2 * uint64_t{k.kv_heads} * k.head_dim), 4);
       bump.Take(&b.q, rows * q, FastAttention(d, k, fast) ? 2 : 4);
-      bump.Take(&b.attended, rows * q, element);
+      bump.Take(&b.attended, either(rows, q), element);
       break;
     }
     case DSOPT_BLOCK_MLA: {
       const dsopt_mla_block& k = block.u.mla;
       const uint64_t q = uint64_t{k.heads} * (k.nope + k.rope_dim);
-      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.h, either(rows, d.hidden), element);
       bump.Take(&b.a, rows * ((k.q_rank != 0 ? k.q_rank : q) + k.latent + k.rope_dim), 4);
       if (k.q_rank != 0) {
-        bump.Take(&b.q_low, rows * k.q_rank, element);
+        bump.Take(&b.q_low, either(rows, k.q_rank), element);
         bump.Take(&b.q, rows * q, 4);
       }
       bump.Take(&b.q_nope, rows * k.heads * k.nope, element);
@@ -180,14 +185,14 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
       break;
     }
     case DSOPT_BLOCK_MLP:
-      bump.Take(&b.h, rows * d.hidden, element);
-      bump.Take(&b.mid, rows * block.u.mlp.inner, element);
+      bump.Take(&b.h, either(rows, d.hidden), element);
+      bump.Take(&b.mid, either(rows, block.u.mlp.inner), element);
       if (fast) bump.Take(&b.wide, rows * 2 * block.u.mlp.inner, 2);
       break;
     case DSOPT_BLOCK_MOE: {
       const dsopt_moe_block& k = block.u.moe;
       const uint64_t slots = rows * k.top_k;
-      bump.Take(&b.h, rows * d.hidden, element);
+      bump.Take(&b.h, either(rows, d.hidden), element);
       bump.Take(&b.h32, rows * d.hidden, 4);
       bump.Take(&b.mid, slots * k.inner + rows * k.shared_inner, element);
       if (fast) bump.Take(&b.wide, rows * 2 * k.shared_inner, 2);
@@ -201,7 +206,7 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
       break;
     }
     case DSOPT_BLOCK_HEAD:
-      bump.Take(&b.h, uint64_t{d.max_logit_rows} * d.hidden, element);
+      bump.Take(&b.h, either(d.max_logit_rows, d.hidden), element);
       break;
     default:
       break;

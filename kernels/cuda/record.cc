@@ -54,6 +54,9 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block
   attention.q_bf16 = fast;
   attention.out = b.attended;
   attention.out_bf16 = plan.fast;
+  LinearArgs out = LinearOf(block.out, b.attended, x, rows);
+  out.in_image = WantsImage(out) && fast && batch_.tile_count == 0;
+  attention.out_layout = out.in_image ? RowLayout::Image(rows) : RowLayout::Plain(out.k);
   attention.rows = rows;
   attention.q_heads = append.q_heads;
   attention.kv_heads = append.kv_heads;
@@ -75,7 +78,6 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
   if (fast && batch_.tile_count > 0) RETURN_IF_CUDA_ERROR(AttentionPrefill(launch_, attention));
 
-  LinearArgs out = LinearOf(block.out, b.attended, x, rows);
   out.bias = VectorOf(block.out_bias);
   out.epilogue = Epilogue::kAdd;
   return Linear(out, nullptr);
@@ -172,9 +174,12 @@ cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const Bloc
   up.bias = VectorOf(block.gate_up_bias);
   up.epilogue = Epilogue::kGateUp;
   up.gelu = block.activation == DSOPT_ACT_GELU_TANH;
-  up.out_row_stride = up.n / 2;
-  RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   LinearArgs down = LinearOf(block.down, b.mid, x, rows);
+  down.in_image = WantsImage(down) && up.packed != nullptr;
+  const RowLayout mid = down.in_image ? RowLayout::Image(rows) : RowLayout::Plain(down.k);
+  up.out_row_stride = mid.row_stride;
+  up.out_chunk_stride = mid.chunk_stride;
+  RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   down.bias = VectorOf(block.down_bias);
   down.epilogue = Epilogue::kAdd;
   return Linear(down, nullptr);
@@ -227,7 +232,7 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
     RETURN_IF_CUDA_ERROR(Route(launch_, route));
     return MoeDecode(launch_, one);
   }
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32));
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32, false));
   RETURN_IF_CUDA_ERROR(Route(launch_, route));
   const bool sorted = plan.fast && slots > kUnsortedSlots;
   if (sorted)

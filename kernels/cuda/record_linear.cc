@@ -32,6 +32,11 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
   return a;
 }
 
+// Whether a product's input shall be a row image.
+bool dsopt_be_program::WantsImage(const LinearArgs& args) const {
+  return plan.fast && args.packed != nullptr && args.rows > 1 && args.rows <= kSkinnyRows;
+}
+
 cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
   if (args.packed != nullptr) {
     if (!plan.fast) return LinearPackedReference(launch_, args, *args.packed);
@@ -89,7 +94,7 @@ cudaError_t dsopt_be_program::LinearUnpacked(const LinearArgs& args, void* wide)
 }
 
 cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain,
-                                   float eps, int rows, void* out, float* out_f32) {
+                                   float eps, int rows, void* out, float* out_f32, bool image) {
   NormArgs a{};
   a.in = in;
   a.in_stride = stride;
@@ -99,6 +104,7 @@ cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* r
   a.rows = rows;
   a.cols = static_cast<int>(gain->count);
   a.out = out;
+  a.out_layout = image ? RowLayout::Image(rows) : RowLayout::Plain(a.cols);
   a.out_bf16 = plan.fast;
   a.out_f32 = out_f32;
   return RmsNorm(launch_, a);
@@ -114,6 +120,7 @@ cudaError_t dsopt_be_program::NormLinear(LinearArgs args, const float* x, int64_
   folded.norm_eps = eps;
   if (plan.fast && args.rows == 1 && rows_list == nullptr && GemvSupported(device->limits, folded))
     return LinearGemv(launch_, folded);
-  RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr));
+  args.in_image = WantsImage(args);
+  RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr, args.in_image));
   return Linear(args, wide);
 }

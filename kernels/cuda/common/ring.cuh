@@ -64,6 +64,14 @@ struct Ring {
     for (uint32_t i = lane * 16; i < bytes; i += 512) CopyAsync16(Slot() + offset + i, source + i, true);
 #endif
   }
+  // The same for what is read again soon.
+  __device__ void CopyFrom(int owner, uint32_t offset, const void* from, uint32_t bytes, int lane) const {
+#if __CUDA_ARCH__ >= 900
+    if (lane == owner) BulkLoad(Slot() + offset, from, bytes, Full());
+#else
+    CopyFrom(owner, offset, from, bytes, 0, lane);
+#endif
+  }
   // Producer warp: each lane that `has` one copies its row to offset + lane * pitch; rows of them in all.
   __device__ void CopyEach(bool has, uint32_t offset, uint32_t pitch, int rows, const void* from, uint32_t bytes,
                            int lane) const {

@@ -173,6 +173,7 @@ cudaError_t RunDecode(const OpContext& c, const OpAttentionArgs& t, float* parti
   d.q_bf16 = true;
   d.out = t.out;
   d.out_bf16 = t.out_bf16;
+  d.out_layout = RowLayout::Plain(int64_t{t.q_heads} * t.head_dim);
   d.rows = t.tokens;
   d.q_heads = t.q_heads;
   d.kv_heads = t.kv_heads;

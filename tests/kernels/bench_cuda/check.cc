@@ -24,7 +24,7 @@ bool Check(const Shape& shape, const Encoding& encoding) {
     rows_of_prefill.push_back(RelativeError(fast.Logits(i), exact.Logits(i)));
   prefill = *std::max_element(rows_of_prefill.begin(), rows_of_prefill.end());
   for (uint32_t at = 0; at < kPrompt;) {  // chunks that take the kernels for few rows
-    const uint32_t rows = std::min(kPrompt - at, at == 0 ? 40u : at < 100 ? 7u : 33u);
+    const uint32_t rows = std::min(kPrompt - at, at == 0 ? 40u : at < 60 ? 7u : at < 100 ? 15u : 29u);
     std::vector<int32_t> both(tokens.begin() + at, tokens.begin() + at + rows);
     both.insert(both.end(), tokens.begin() + at, tokens.begin() + at + rows);
     pair.Run(2, at, rows, both, rows);
