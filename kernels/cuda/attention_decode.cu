@@ -251,8 +251,10 @@ cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args, dim3 gr
 
 bool AttentionSupported(int head_dim) { return head_dim == 64 || head_dim == 128; }
 
-uint64_t DecodeCounters(int max_rows, int q_heads, int kv_heads) {
-  return static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(kv_heads * HeadParts(q_heads, kv_heads));
+uint64_t DecodeCounters(const Limits& limits, int max_rows, int q_heads, int kv_heads) {
+  const uint64_t works = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(kv_heads * HeadParts(q_heads, kv_heads));
+  const uint64_t ring = DecodeRingCounters(limits);
+  return works > ring ? works : ring;
 }
 
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim) {
@@ -263,6 +265,7 @@ uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, in
 }
 
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
+  if (DecodeRingSupported(*launch.limits, args.cache.code)) return AttentionDecodeRing(launch, args);
   const int parts = HeadParts(args.q_heads, args.kv_heads);
   const int works = args.kv_heads * parts * args.decode_count;
   const int splits = Splits(*launch.limits, works, args.longest_decode);

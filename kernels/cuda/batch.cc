@@ -17,9 +17,6 @@ uint64_t NowNs() {
   return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-// Sequences with at most so many rows go row by row through the decode kernel.
-constexpr int kDecodeRows = 4;
-
 }  // namespace
 
 // Lays the batch out in pinned memory, with the work lists of attention, and queues one copy.

@@ -188,18 +188,23 @@ struct AttentionArgs {
   const int* decode_rows;   // rows to be done one by one
   int decode_count;
   int longest_decode;       // most keys of any of them
+  int fresh;                // the previous kernel may be writing q and the keys of so many last tokens of a row, and
+                            // nothing else that is read; 0: anything
   const int4* tiles;        // first row, rows, first position; one sequence each
   int tile_count;
   float* partial;           // scratch of DecodePartialFloats
-  uint32_t* arrived;        // zero between launches, one per (decode row, KV head group)
+  uint32_t* arrived;        // DecodeCounters, zero between launches
 };
 inline constexpr int kPrefillRows = 128;
 cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args);
 bool AttentionSupported(int head_dim);
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
+bool DecodeRingSupported(const Limits& limits, CacheCode code);
+cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args);
+uint64_t DecodeRingCounters(const Limits& limits);
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);
-uint64_t DecodeCounters(int max_rows, int q_heads, int kv_heads);
+uint64_t DecodeCounters(const Limits& limits, int max_rows, int q_heads, int kv_heads);
 // Latent attention, bf16: 64 (row, head) pairs per tile.
 bool MlaSupported(const Limits& limits, int heads, int latent, int rope_dim);
 cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args);

@@ -10,8 +10,8 @@ namespace dsopt_cuda {
 // kC: chunks of a unit, that is columns / 256 of a slot.
 template <int kM, int kC>
 struct PackedShared {
-  // Row by row, bytes of an input row in a slot: 64 mod 128, no conflicts. A row image has less between its rows, but
-  // that once per chunk.
+  // Row by row, bytes of an input row in a slot: 64 mod 128, no conflicts. A row image has less between its
+  // rows, but that once per chunk.
   static constexpr int kPitch = kC * kChunkColumns * 2 + 64;
   static int Slot(const PackedLayout& l) {
     return Stream<kM>::kBlocks * kC * l.chunk_bytes(kChunkTiles) + kM * kC * kImagePitch * 2;
@@ -50,32 +50,45 @@ struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkCo
 // kFlush: columns after which sums are multiplied by their scale: 0 never (scales by row), 64, 32 or 16.
 template <typename F, int kFlush, int kM, int kC>
 struct PackedConsumer {
+  using S = Stream<kM>;
   static constexpr int kGroups = kM / 8, kVectors = F::kVectors, kTileBytes = kVectors * 512;
-  static constexpr int kSumPitch = Stream<kM>::kSumPitch;
+  static constexpr int kPer = S::kPerWarp;  // row blocks of this warp
+  static constexpr int kBatch =
+      kGroups < 2 ? kGroups : 2;  // groups of 8 input rows whose products run side by side
   static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
+  static constexpr bool kMayOffset = F::kPacking == Packing::kInt4 || F::kPacking == Packing::kInt8;
   static constexpr int kUnitSide = kBlockRows + 4 * kEscapeSlots;
   const StreamLinear& p;
-  int lane, wk, wr;    // this warp: tiles 2 wk, 2 wk + 1 of a chunk, row block wr of a panel
+  int lane, wk, wr;    // this warp: tiles 2 wk, 2 wk + 1 of a chunk, row blocks wr .. wr + kPer - 1 of a panel
   bool offsets, wide;  // wide: groups of 128
   int rows = 1;
   uint32_t input[kGroups];  // of the lane's input rows in a slot
-  float acc[kGroups][4];
-  float ones[kGroups][4];  // sums of the inputs, where there are offsets by row
+  float acc[kPer][kGroups][4];
+  float ones[kFlush == 0 ? kGroups : 1][4];  // sums of the inputs, where there are offsets by row
 
   __device__ void Clear() {
 #pragma unroll
-    for (int i = 0; i < kGroups; ++i)
+    for (int b = 0; b < kPer; ++b)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) acc[i][j] = ones[i][j] = 0;
+      for (int i = 0; i < kGroups; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) acc[b][i][j] = 0;
+    if constexpr (kFlush == 0)
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) ones[i][j] = 0;
   }
   __device__ void SetRows(int count) {
     rows = count;
 #pragma unroll
-    for (int nb = 0; nb < kGroups; ++nb) input[nb] = min(nb * 8 + lane / 4, count - 1) * p.geometry.input_pitch + lane % 4 * 16;
+    for (int nb = 0; nb < kGroups; ++nb)
+      input[nb] = min(nb * 8 + lane / 4, count - 1) * p.geometry.input_pitch + lane % 4 * 16;
   }
 
   // Scales (and offsets) of rows g and g + 8 for columns from 64 tile + 32 half of a chunk on. side: shared
   // address.
+  template <bool kOffsets>
   __device__ __forceinline__ void Scales(uint32_t side, int tiles, int tile, int half, float (&scale)[2],
                                          float (&offset)[2]) const {
     const int row = lane / 4;
@@ -93,88 +106,135 @@ struct PackedConsumer {
     } else {
       uint32_t from = side + (group * kBlockRows + row) * 2;
       scale[0] = LoadSharedHalf(from), scale[1] = LoadSharedHalf(from + 16);
-      if (offsets) {
+      if constexpr (kOffsets) {
         from += p.weight.layout.groups_of(tiles) * kBlockRows * 2;
         offset[0] = LoadSharedHalf(from), offset[1] = LoadSharedHalf(from + 16);
       }
     }
   }
 
-  __device__ __forceinline__ void Flush(int nb, const float (&part)[4], const float (&sum)[4],
-                                        const float (&scale)[2], const float (&offset)[2]) {
+  template <bool kOffsets>
+  __device__ __forceinline__ static void Flush(float (&to)[4], const float (&part)[4], const float (&sum)[4],
+                                               const float (&scale)[2], const float (&offset)[2]) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      acc[nb][j] = fmaf(part[j], scale[j / 2], acc[nb][j]);
-      if (!kLossless && offsets) acc[nb][j] = fmaf(sum[j], offset[j / 2], acc[nb][j]);
+      to[j] = fmaf(part[j], scale[j / 2], to[j]);
+      if (kOffsets) to[j] = fmaf(sum[j], offset[j / 2], to[j]);
     }
   }
 
-  // One tile. chunk, x: shared addresses of the chunk and of its columns in the input rows. left: columns of
-  // the row from the tile on; what lies behind them is anything.
-  template <bool kTail>
+  // One tile of each block. chunk, x: shared addresses of the first block's chunk and of its columns in the
+  // input rows. left: columns of the row from the tile on; what lies behind them is anything.
+  template <bool kTail, bool kOffsets>
   __device__ __forceinline__ void Tile(uint32_t chunk, uint32_t x, int tiles, int tile, int left) {
-    const uint32_t side = chunk + tiles * kTileBytes;
-    uint4 q[kVectors];
-#pragma unroll
-    for (int v = 0; v < kVectors; ++v) q[v] = LoadShared16(chunk + tile * kTileBytes + v * 512 + lane * 16);
-    uint32_t a[4][4];
-#pragma unroll
-    for (int s = 0; s < 4; ++s) F::Step(q, s, a[s]);
     constexpr int kParts = kFlush == 32 || kFlush == 16 ? 2 : 1;
-    float scale[kParts][2], offset[kParts][2];
-    if (kFlush != 0)
+    uint32_t a[kPer][4][4];
+    float scale[kPer][kParts][2], offset[kPer][kParts][2];
 #pragma unroll
-      for (int h = 0; h < kParts; ++h) Scales(side, tiles, tile, h, scale[h], offset[h]);
+    for (int b = 0; b < kPer; ++b) {
+      const uint32_t at = chunk + b * p.geometry.unit_bytes;
+      uint4 q[kVectors];
 #pragma unroll
-    for (int nb = 0; nb < kGroups; ++nb) {
-      uint4 v[2] = {LoadShared16(x + input[nb] + tile * 128), LoadShared16(x + input[nb] + tile * 128 + 64)};
-      if (kTail) {
-        if (lane % 4 * 8 >= left) v[0] = uint4{0, 0, 0, 0};
-        if (32 + lane % 4 * 8 >= left) v[1] = uint4{0, 0, 0, 0};
+      for (int v = 0; v < kVectors; ++v) q[v] = LoadShared16(at + tile * kTileBytes + v * 512 + lane * 16);
+#pragma unroll
+      for (int s = 0; s < 4; ++s) F::Step(q, s, a[b][s]);
+      if (kFlush != 0)
+#pragma unroll
+        for (int h = 0; h < kParts; ++h)
+          Scales<kOffsets>(at + tiles * kTileBytes, tiles, tile, h, scale[b][h], offset[b][h]);
+    }
+#pragma unroll
+    for (int n0 = 0; n0 < kGroups; n0 += kBatch) {
+      uint4 v[kBatch][2];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const uint32_t from = x + input[n0 + i] + tile * 128;
+        v[i][0] = LoadShared16(from), v[i][1] = LoadShared16(from + 64);
+        if (kTail) {
+          if (lane % 4 * 8 >= left) v[i][0] = uint4{0, 0, 0, 0};
+          if (32 + lane % 4 * 8 >= left) v[i][1] = uint4{0, 0, 0, 0};
+        }
       }
       if constexpr (kFlush == 0) {
-        Steps(acc[nb], ones[nb], a, v, 0, 4, offsets);
+        Steps<0, 4>(n0, a, v);
+        if constexpr (kMayOffset)
+          if (offsets)
+#pragma unroll
+            for (int i = 0; i < kBatch; ++i) SumInputs<0, 4>(ones[n0 + i], v[i]);
       } else if constexpr (kFlush == 16) {
         // Columns 16 apart lie in lanes t < 2 and t >= 2: two passes with the other half of the inputs zero.
         // The scale of a pass stands in any lane of its half.
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
+        for (int which = 0; which < 2; ++which) {
+          uint4 only[kBatch][2];
 #pragma unroll
-          for (int which = 0; which < 2; ++which) {
-            uint4 only[2] = {v[0], v[1]};
-            if (lane % 4 / 2 != which) only[0] = only[1] = uint4{0, 0, 0, 0};
-            float part[4] = {}, sum[4] = {}, sc[2], of[2];
+          for (int i = 0; i < kBatch; ++i)
 #pragma unroll
-            for (int j = 0; j < 2; ++j) {
-              sc[j] = __shfl_sync(~0u, scale[h][j], (lane & ~3) + 2 * which);
-              of[j] = __shfl_sync(~0u, offset[h][j], (lane & ~3) + 2 * which);
-            }
-            Steps(part, sum, a, only, 2 * h, 2 * h + 2, offsets);
-            Flush(nb, part, sum, sc, of);
-          }
-      } else {
+            for (int h = 0; h < 2; ++h) only[i][h] = lane % 4 / 2 == which ? v[i][h] : uint4{0, 0, 0, 0};
+          float sc[kPer][2][2], of[kPer][2][2];
 #pragma unroll
-        for (int h = 0; h < kParts; ++h) {
-          float part[4] = {}, sum[4] = {};
-          Steps(part, sum, a, v, h * (4 / kParts), (h + 1) * (4 / kParts), offsets);
-          Flush(nb, part, sum, scale[h], offset[h]);
+          for (int b = 0; b < kPer; ++b)
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+#pragma unroll
+              for (int j = 0; j < 2; ++j) {
+                sc[b][h][j] = __shfl_sync(~0u, scale[b][h][j], (lane & ~3) + 2 * which);
+                of[b][h][j] = __shfl_sync(~0u, offset[b][h][j], (lane & ~3) + 2 * which);
+              }
+          Part<kOffsets, 0, 2>(n0, a, only, 0, sc, of);
+          Part<kOffsets, 2, 4>(n0, a, only, 1, sc, of);
         }
+      } else if constexpr (kParts == 2) {
+        Part<kOffsets, 0, 2>(n0, a, v, 0, scale, offset);
+        Part<kOffsets, 2, 4>(n0, a, v, 1, scale, offset);
+      } else {
+        Part<kOffsets, 0, 4>(n0, a, v, 0, scale, offset);
       }
     }
   }
-  __device__ __forceinline__ static void Steps(float (&sum)[4], float (&input_sum)[4],
-                                               const uint32_t (&a)[4][4], const uint4 (&v)[2], int first,
-                                               int end, bool offsets) {
+  // Steps kFirst .. kEnd - 1, which have scale h.
+  template <bool kOffsets, int kFirst, int kEnd, int kParts>
+  __device__ __forceinline__ void Part(int n0, const uint32_t (&a)[kPer][4][4], const uint4 (&v)[kBatch][2],
+                                       int h, const float (&scale)[kPer][kParts][2],
+                                       const float (&offset)[kPer][kParts][2]) {
+    float part[kPer][kBatch][4] = {}, sum[kBatch][4] = {};
 #pragma unroll
-    for (int s = first; s < end; ++s) {
-      const uint32_t b0 = WordOf(v[s / 2], s % 2 * 2), b1 = WordOf(v[s / 2], s % 2 * 2 + 1);
-      Mma(sum, a[s][0], a[s][1], a[s][2], a[s][3], b0, b1);
-      if (offsets) Mma(input_sum, 0x3F803F80u, 0x3F803F80u, 0x3F803F80u, 0x3F803F80u, b0, b1);
-    }
+    for (int s = kFirst; s < kEnd; ++s)
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+        for (int b = 0; b < kPer; ++b) Step(part[b][i], a[b][s], v[i], s);
+    if constexpr (kOffsets)
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) SumInputs<kFirst, kEnd>(sum[i], v[i]);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+      for (int b = 0; b < kPer; ++b)
+        Flush<kOffsets>(acc[b][n0 + i], part[b][i], sum[i], scale[b][h], offset[b][h]);
+  }
+  template <int kFirst, int kEnd>
+  __device__ __forceinline__ void Steps(int n0, const uint32_t (&a)[kPer][4][4], const uint4 (&v)[kBatch][2]) {
+#pragma unroll
+    for (int s = kFirst; s < kEnd; ++s)
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i)
+#pragma unroll
+        for (int b = 0; b < kPer; ++b) Step(acc[b][n0 + i], a[b][s], v[i], s);
+  }
+  __device__ __forceinline__ static void Step(float (&sum)[4], const uint32_t (&a)[4], const uint4 (&v)[2],
+                                              int s) {
+    Mma(sum, a[0], a[1], a[2], a[3], WordOf(v[s / 2], s % 2 * 2), WordOf(v[s / 2], s % 2 * 2 + 1));
+  }
+  template <int kFirst, int kEnd>
+  __device__ __forceinline__ static void SumInputs(float (&sum)[4], const uint4 (&v)[2]) {
+    constexpr uint32_t kOnes[4] = {0x3F803F80u, 0x3F803F80u, 0x3F803F80u, 0x3F803F80u};
+#pragma unroll
+    for (int s = kFirst; s < kEnd; ++s) Step(sum, kOnes, v, s);
   }
 
-  // Weights of this warp's 16 x 128 that have no code: (exact - stand-in) times the input.
-  __device__ void Escapes(uint32_t side, uint32_t x) {
+  // Weights of this warp's 16 x 128 of a block that have no code: (exact - stand-in) times the input.
+  __device__ void Escapes(float (&to)[kGroups][4], uint32_t side, uint32_t x) {
     const uint32_t base = side + wk * kUnitSide;
     const uint4 slots = LoadShared16(base + kBlockRows);
     if ((slots.x | slots.y | slots.z | slots.w) == 0) return;
@@ -191,30 +251,46 @@ struct PackedConsumer {
       for (int nb = 0; nb < kGroups; ++nb)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          const float v = LoadSharedBf16(at + min(nb * 8 + lane % 4 * 2 + j, rows - 1) * p.geometry.input_pitch);
-          acc[nb][j] = fmaf(low, v, acc[nb][j]);
-          acc[nb][2 + j] = fmaf(high, v, acc[nb][2 + j]);
+          const float v =
+              LoadSharedBf16(at + min(nb * 8 + lane % 4 * 2 + j, rows - 1) * p.geometry.input_pitch);
+          to[nb][j] = fmaf(low, v, to[nb][j]);
+          to[nb][2 + j] = fmaf(high, v, to[nb][2 + j]);
         }
     }
+  }
+  __device__ __forceinline__ void AllEscapes(uint32_t chunk, uint32_t x, int tiles) {
+#pragma unroll
+    for (int b = 0; b < kPer; ++b) Escapes(acc[b], chunk + b * p.geometry.unit_bytes + tiles * kTileBytes, x);
   }
 
   __device__ void Unit(uint32_t slot, bool last) {
     const StreamGeometry& g = p.geometry;
     const uint32_t chunk = slot + wr * g.unit_bytes, x = slot + g.inputs_at;
-    if (!last || g.last_columns == kC * kChunkColumns) WholeUnit(chunk, x);
-    else LastUnit(chunk, x, g.last_columns);
+    if (last && g.last_columns != kC * kChunkColumns) {
+      if (kMayOffset && offsets)
+        LastUnit<true>(chunk, x, g.last_columns);
+      else
+        LastUnit<false>(chunk, x, g.last_columns);
+    } else {
+      if (kMayOffset && offsets)
+        WholeUnit<true>(chunk, x);
+      else
+        WholeUnit<false>(chunk, x);
+    }
   }
   // kC whole chunks at `chunk`.
+  template <bool kOffsets>
   __device__ __forceinline__ void WholeUnit(uint32_t chunk, uint32_t x) {
 #pragma unroll
     for (int c = 0; c < kC; ++c) {
       const uint32_t at = chunk + c * p.geometry.chunk_bytes, columns = x + c * p.geometry.input_chunk;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) Tile<false>(at, columns, kChunkTiles, 2 * wk + i, 0);
-      if constexpr (kLossless) Escapes(at + kChunkTiles * kTileBytes, columns);
+      for (int i = 0; i < 2; ++i) Tile<false, kOffsets>(at, columns, kChunkTiles, 2 * wk + i, 0);
+      if constexpr (kLossless) AllEscapes(at, columns, kChunkTiles);
     }
   }
   // The last unit of a row: any number of columns.
+  template <bool kOffsets>
   __device__ void LastUnit(uint32_t chunk, uint32_t x, int columns) {
 #pragma unroll 1
     for (int c = 0; c * kChunkColumns < columns; ++c) {
@@ -223,46 +299,54 @@ struct PackedConsumer {
                 tiles = min((left + kTileColumns - 1) / kTileColumns, kChunkTiles);
 #pragma unroll 1
       for (int tile = 2 * wk; tile < min(2 * wk + 2, tiles); ++tile)
-        Tile<true>(at, from, tiles, tile, left - tile * kTileColumns);
+        Tile<true, kOffsets>(at, from, tiles, tile, left - tile * kTileColumns);
       if constexpr (kLossless) {
-        if (2 * wk < tiles) Escapes(at + tiles * kTileBytes, from);
+        if (2 * wk < tiles) AllEscapes(at, from, tiles);
       }
     }
   }
 
   // One scale per row: applied once.
   __device__ void EndGroup(int matrix, int block) {
-    if (kFlush != 0) return;
-    const int row = block * kBlockRows + lane / 4;
+    if constexpr (kFlush == 0)
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int64_t at = static_cast<int64_t>(matrix) * p.args.n + min(row + 8 * h, p.args.n - 1);
-      const float scale = __ldg(p.weight.row_scales + at);
-      const float offset = p.weight.row_offsets != nullptr ? __ldg(p.weight.row_offsets + at) : 0.0f;
+      for (int b = 0; b < kPer; ++b)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int row = (block + b) * kBlockRows + lane / 4;
+          const int64_t at = static_cast<int64_t>(matrix) * p.args.n + min(row + 8 * h, p.args.n - 1);
+          const float scale = __ldg(p.weight.row_scales + at);
+          const float offset = p.weight.row_offsets != nullptr ? __ldg(p.weight.row_offsets + at) : 0.0f;
+#pragma unroll
+          for (int nb = 0; nb < kGroups; ++nb)
+#pragma unroll
+            for (int j = 0; j < 2; ++j)
+              acc[b][nb][2 * h + j] = acc[b][nb][2 * h + j] * scale + ones[nb][2 * h + j] * offset;
+        }
+  }
+  __device__ void Store(float* sums) const {
+#pragma unroll
+    for (int b = 0; b < kPer; ++b) {
+      float* to = sums + wk * kM * S::kSumPitch + (wr + b) * kBlockRows + lane / 4;
 #pragma unroll
       for (int nb = 0; nb < kGroups; ++nb)
 #pragma unroll
-        for (int j = 0; j < 2; ++j)
-          acc[nb][2 * h + j] = acc[nb][2 * h + j] * scale + ones[nb][2 * h + j] * offset;
+        for (int j = 0; j < 4; ++j)
+          to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8] = acc[b][nb][j];
     }
-  }
-  __device__ void Store(float* sums) const {
-    float* to = sums + wk * kM * kSumPitch + wr * kBlockRows + lane / 4;
-#pragma unroll
-    for (int nb = 0; nb < kGroups; ++nb)
-#pragma unroll
-      for (int j = 0; j < 4; ++j) to[(nb * 8 + lane % 4 * 2 + j % 2) * kSumPitch + j / 2 * 8] = acc[nb][j];
   }
 };
 
-// out[r, n] (+)= in[r, :] . decoded W[n, :] + bias[n], or act(gate) up of row pairs; also one row per slot, or sorted slots
-// in [rows, k] bf16   W packed.h   k % 8 == 0   sums f32; scales applied in f32 after the products of their group
-// bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM up to 16 rows, then L2
-// grid   see Stream: two consumer warps per row block of a panel, each with 2 tiles of a chunk, and 1 producer warp;
-//        equal ranges of units; a group cut by a range's end is finished by the CTA with its first unit, in fixed order
+// out[r, n] (+)= in[r, :] . decoded W[n, :] + bias[n], or act(gate) up of row pairs; also one row per slot, or
+// sorted slots in [rows, k] bf16   W packed.h   k % 8 == 0   sums f32; scales applied in f32 after the products
+// of their group bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM up to 16
+// rows, then L2 grid   see Stream: 8 consumer warps, each with 2 tiles of a chunk of its row blocks, and 1
+// producer warp; equal ranges of
+//        units; a group cut by a range's end is finished by the CTA with its first unit, in fixed order
 // when   encoded weights; rows beyond kM take several items that follow each other on the same panel (L2)
 template <typename F, int kFlush, int kM, int kC>
-__global__ __launch_bounds__(Stream<kM>::kThreads, Stream<kM>::kCtas) void linear_packed(const __grid_constant__ StreamLinear p) {
+__global__ __launch_bounds__(Stream<kM>::kThreads,
+                             Stream<kM>::kCtas) void linear_packed(const __grid_constant__ StreamLinear p) {
   extern __shared__ __align__(128) char shared[];
   using S = Stream<kM>;
   LetNextStart();
@@ -281,7 +365,8 @@ __global__ __launch_bounds__(Stream<kM>::kThreads, Stream<kM>::kCtas) void linea
   }
   WaitForPrevious();
   if (begin >= end) return;
-  PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / S::kBlocks, warp % S::kBlocks};
+  constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a chunk's columns
+  PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / kSides, warp % kSides * S::kPerWarp};
   my.offsets = p.weight.layout.offsets || p.weight.row_offsets != nullptr;
   my.wide = p.weight.layout.group == 128;
   ConsumeUnits<kM>(p, work, ring, sums, my, begin, end);

@@ -1,5 +1,6 @@
-// linear_stream.cuh - what products share whose weights stream through a ring in shared memory: how work is cut over the
-// CTAs, the producer warp, the loop of the consumer warps, and how a group that several CTAs share is finished.
+// linear_stream.cuh - what products share whose weights stream through a ring in shared memory: how work is cut
+// over the CTAs, the producer warp, the loop of the consumer warps, and how a group that several CTAs share is
+// finished.
 #ifndef DSOPT_CUDA_LINEAR_STREAM_CUH_
 #define DSOPT_CUDA_LINEAR_STREAM_CUH_
 
@@ -13,14 +14,17 @@ namespace dsopt_cuda {
 
 inline constexpr int kFlagStride = 32;
 
-// How a CTA is made for up to kM_ input rows: kBlocks blocks of 16 weight rows are a panel, and two consumer warps share
-// a block. Many input rows want large panels (all of them are read again for each), few rows many CTAs.
+// How a CTA is made for up to kM_ input rows: kBlocks blocks of 16 weight rows are a panel; of 8 consumer
+// warps, one half has the first half of a chunk's columns, and a warp has kPerWarp blocks. Many input rows want
+// large panels (all of them are read again for each) and warps with two blocks (they read their inputs once for
+// both), few rows many CTAs.
 template <int kM_>
 struct Stream {
   static constexpr int kM = kM_;
   static constexpr int kBlocks = kM == 32 ? 8 : 4, kRows = kBlocks * kBlockRows;
   static constexpr int kCtas = kM <= 16 ? 2 : 1;  // that fit on a multiprocessor beside each other
-  static constexpr int kWarps = 2 * kBlocks, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
+  static constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
+  static constexpr int kPerWarp = 2 * kBlocks / kWarps;
   // Sums of a group: [2 warps that share columns][input rows][weight rows, padded], behind the ring's barriers.
   static constexpr int kSumPitch = kRows + 4;
   static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = 2 * kM * kSumPitch;
@@ -103,9 +107,9 @@ __device__ __forceinline__ int StreamItems(const LinearArgs& a, int m) {
 
 // ---- producer ------------------------------------------------------------------------------------------
 
-// One warp. Self copies the weights of a unit; here is the order of units, and the input rows, kColumns of each unit:
-// from a row image in one piece, else row by row, input_pitch bytes apart, from geometry.inputs_at on. Pointers are made
-// once per group, so that a unit costs few instructions.
+// One warp. Self copies the weights of a unit; here is the order of units, and the input rows, kColumns of each
+// unit: from a row image in one piece, else row by row, input_pitch bytes apart, from geometry.inputs_at on.
+// Pointers are made once per group, so that a unit costs few instructions.
 template <typename Self, int kM, int kColumns>
 struct StreamProducer {
   const StreamLinear& p;
@@ -138,8 +142,8 @@ struct StreamProducer {
     }
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
-      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * pitch, pitch, min(rows - 32 * j, 32), input[j] + unit * kColumns,
-                    bytes, lane);
+      ring.CopyEach(lane + 32 * j < rows, to + 32 * j * pitch, pitch, min(rows - 32 * j, 32),
+                    input[j] + unit * kColumns, bytes, lane);
   }
   __device__ uint32_t UnitInputBytes(int unit) const { return InputBytes(unit) * (p.args.in_image ? 1 : rows); }
   // Weights never change: the first ones are requested before the previous kernel has finished, where the
@@ -197,11 +201,13 @@ struct StreamProducer {
   }
 };
 
-// Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes the output.
+// Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes
+// the output. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way
+// together.
 template <int kM>
 struct StreamFinish {
-  static constexpr int kPanelRows = Stream<kM>::kRows, kSumPitch = Stream<kM>::kSumPitch;
-  static constexpr int kConsumers = Stream<kM>::kConsumers;
+  using S = Stream<kM>;
+  static constexpr int kQuads = S::kRows / 4, kStep = S::kConsumers / kQuads, kPer = (kM + kStep - 1) / kStep;
   const StreamLinear& p;
   const StreamWork& work;
   const StreamItem& item;
@@ -209,89 +215,168 @@ struct StreamFinish {
   int panel;
   int64_t done, group_end;  // this CTA's last unit + 1; the group's
 
-  int others = 0;  // CTAs after this one that have parts of the group
+  int quad = threadIdx.x % kQuads,
+      first = threadIdx.x / kQuads;  // of this thread: rows 4 quad .. + 3; first column
+  int others = 0;                    // CTAs after this one that have parts of the group
 
-  __device__ bool Alone() const { return done >= group_end; }
   __device__ void CountOthers() {
     int64_t covered = done;
     while (covered < group_end) covered = work.StartOf(work.cta + 1 + ++others);
   }
-  __device__ float Total(int column, int row) const {
-    float s = sums[column * kSumPitch + row] + sums[(kM + column) * kSumPitch + row];
-    const float* left = p.partial + (static_cast<int64_t>(work.cta + 1) * kM + column) * kPanelRows + row;
-#pragma unroll 4
-    for (int i = 0; i < others; ++i) s += __ldcg(left + i * kM * kPanelRows);
-    return s + OverflowSum(column, row);
+  __device__ float4 Own(int column) const {
+    const float4 a = *reinterpret_cast<const float4*>(sums + column * S::kSumPitch + 4 * quad);
+    const float4 b = *reinterpret_cast<const float4*>(sums + (kM + column) * S::kSumPitch + 4 * quad);
+    return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
   }
-  __device__ float OverflowSum(int column, int row) const {
-    if (p.weight.overflow_first == nullptr) return 0.0f;
-    const int n = panel * kPanelRows + row, blocks = p.geometry.blocks, block = n / kBlockRows;
-    if (block >= blocks) return 0.0f;
-    const int* first = p.weight.overflow_first + item.matrix * blocks + block;
-    float s = 0;
-    for (int i = __ldg(first), end = __ldg(first + 1); i < end; ++i) {
-      const Overflow o = p.weight.overflow[i];
-      if (static_cast<int>(o.row) != n) continue;
-      const float delta = __uint_as_float(static_cast<uint32_t>(o.bits) << 16) -
-                          Lossless12::Scale(o.base) * Lossless12::kStandIn;
-      s = fmaf(delta, __bfloat162float(item.Input(p.args, column)[o.column]), s);
-    }
-    return s;
+  __device__ float* Partial(int cta, int column) const {
+    return p.partial + (static_cast<int64_t>(cta) * kM + column) * S::kRows + 4 * quad;
   }
   // One thread per flag, each in a line of its own; it rearms the flag for the next launch.
-  __device__ void WaitForOthers(int tid) const {
-    for (int i = tid; i < others; i += kConsumers) {
+  __device__ void WaitForOthers() const {
+    for (int i = threadIdx.x; i < others; i += S::kConsumers) {
       uint32_t* flag = p.arrived + (work.cta + 1 + i) * kFlagStride;
       while (LoadAcquire(flag) == 0) {
       }
       *flag = 0;
     }
-    NamedBarrier<1>(kConsumers);
+    NamedBarrier<1>(S::kConsumers);
   }
-  __device__ void Leave(int tid) const {
-    for (int e = tid; e < kM * kPanelRows; e += kConsumers) {
-      const int column = e / kPanelRows, row = e % kPanelRows;
-      p.partial[static_cast<int64_t>(work.cta) * kM * kPanelRows + e] =
-          sums[column * kSumPitch + row] + sums[(kM + column) * kSumPitch + row];
+  __device__ void Leave() const {
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int column = first + j * kStep;
+      if (column < item.rows) *reinterpret_cast<float4*>(Partial(work.cta, column)) = Own(column);
     }
   }
-  __device__ void Write(int tid) const {
-    const LinearArgs& a = p.args;
-    if (a.epilogue == Epilogue::kGateUp) {
-      for (int e = tid; e < item.rows * (kPanelRows / 2); e += kConsumers) {
-        const int column = e / (kPanelRows / 2), pair = e % (kPanelRows / 2),
-                  i = panel * (kPanelRows / 2) + pair;
-        if (2 * i >= a.n) continue;
-        const float gate = Total(column, 2 * pair) + (a.bias != nullptr ? a.bias[i] : 0.0f);
-        const float up = Total(column, 2 * pair + 1) + (a.bias != nullptr ? a.bias[a.n / 2 + i] : 0.0f);
-        static_cast<bf16*>(a.out)[Layout().At(item.Slot(a, column), i)] =
-            __float2bfloat16(GatedActivation(gate, up, a.gelu));
+  // Escapes that found no place beside their codes: (exact - stand-in) times the input.
+  __device__ void AddOverflow(float4 (&y)[kPer]) const {
+    const int blocks = p.geometry.blocks, n = panel * S::kRows + 4 * quad, block = n / kBlockRows;
+    if (p.weight.overflow_first == nullptr || block >= blocks) return;
+    const int* range = p.weight.overflow_first + item.matrix * blocks + block;
+    for (int i = __ldg(range), end = __ldg(range + 1); i < end; ++i) {
+      const Overflow o = p.weight.overflow[i];
+      const int r = static_cast<int>(o.row) - n;
+      if (r < 0 || r > 3) continue;
+      const float delta = __uint_as_float(static_cast<uint32_t>(o.bits) << 16) -
+                          Lossless12::Scale(o.base) * Lossless12::kStandIn;
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) {
+        const int column = first + j * kStep;
+        if (column >= item.rows) continue;
+        const float v = delta * __bfloat162float(InputValue(column, static_cast<int>(o.column)));
+        y[j].x += r == 0 ? v : 0.0f, y[j].y += r == 1 ? v : 0.0f;
+        y[j].z += r == 2 ? v : 0.0f, y[j].w += r == 3 ? v : 0.0f;
       }
+    }
+  }
+  __device__ bf16 InputValue(int row, int column) const {
+    if (!p.args.in_image) return item.Input(p.args, row)[column];
+    return static_cast<const bf16*>(
+        p.args.in)[RowLayout{kImagePitch, p.geometry.input_chunk / 2}.At(row, column)];
+  }
+
+  __device__ void Write() {
+    const LinearArgs& a = p.args;
+    const int n = panel * S::kRows + 4 * quad;
+    const bool here = n < a.n, whole = n + 4 <= a.n && a.out_row_stride % 4 == 0;
+    const bool add = a.epilogue == Epilogue::kAdd;
+    float4 y[kPer], old[kPer];
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int column = first + j * kStep;
+      y[j] = column < item.rows ? Own(column) : float4{0, 0, 0, 0};
+      old[j] = float4{0, 0, 0, 0};
+      if (add && whole && column < item.rows) old[j] = *reinterpret_cast<const float4*>(OutFloat(column, n));
+    }
+    if (done < group_end) {
+      CountOthers();
+      WaitForOthers();
+#pragma unroll 2
+      for (int i = 0; i < others; ++i)
+#pragma unroll
+        for (int j = 0; j < kPer; ++j) {
+          const int column = first + j * kStep;
+          if (column >= item.rows) continue;
+          const float4 v = __ldcg(reinterpret_cast<const float4*>(Partial(work.cta + 1 + i, column)));
+          y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
+        }
+    }
+    if (!here) return;
+    AddOverflow(y);
+    if (a.epilogue == Epilogue::kGateUp) {
+      WritePairs(y, n / 2);
       return;
     }
-    for (int e = tid; e < item.rows * kPanelRows; e += kConsumers) {
-      const int column = e / kPanelRows, row = e % kPanelRows, n = panel * kPanelRows + row;
-      if (n >= a.n) continue;
-      const float y = Total(column, row) + (a.bias != nullptr ? a.bias[n] : 0.0f);
-      const int64_t at = static_cast<int64_t>(item.Slot(a, column)) * a.out_row_stride + n;
-      if (a.epilogue == Epilogue::kAdd)
-        static_cast<float*>(a.out)[at] += y;
-      else if (a.out_f32)
-        static_cast<float*>(a.out)[at] = y;
-      else
-        static_cast<bf16*>(a.out)[Layout().At(item.Slot(a, column), n)] = __float2bfloat16(y);
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int column = first + j * kStep;
+      if (column >= item.rows) continue;
+      float v[4] = {y[j].x, y[j].y, y[j].z, y[j].w};
+      if (a.bias != nullptr)
+#pragma unroll
+        for (int r = 0; r < 4; ++r) v[r] += n + r < a.n ? a.bias[n + r] : 0.0f;
+      if (add || a.out_f32) {
+        float* to = OutFloat(column, n);
+        if (whole) {
+          *reinterpret_cast<float4*>(to) = {v[0] + old[j].x, v[1] + old[j].y, v[2] + old[j].z, v[3] + old[j].w};
+        } else {
+#pragma unroll
+          for (int r = 0; r < 4; ++r)
+            if (n + r < a.n) to[r] = v[r] + (add ? to[r] : 0.0f);
+        }
+      } else {
+        bf16* to = OutHalf(column, n);
+        if (whole) {
+          *reinterpret_cast<uint2*>(to) = {PackBf16(v[0], v[1]), PackBf16(v[2], v[3])};
+        } else {
+#pragma unroll
+          for (int r = 0; r < 4; ++r)
+            if (n + r < a.n) to[r] = __float2bfloat16(v[r]);
+        }
+      }
     }
   }
-  __device__ RowLayout Layout() const { return {p.args.out_row_stride, p.args.out_chunk_stride}; }  // of bf16 outputs
+  // Outputs i and i + 1; a.n is even.
+  __device__ void WritePairs(const float4 (&y)[kPer], int i) const {
+    const LinearArgs& a = p.args;
+    const int inner = a.n / 2;
+    float gate[2] = {0, 0}, up[2] = {0, 0};
+    if (a.bias != nullptr)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        if (i + r < inner) gate[r] = a.bias[i + r], up[r] = a.bias[inner + i + r];
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int column = first + j * kStep;
+      if (column >= item.rows) continue;
+      const float v0 = GatedActivation(y[j].x + gate[0], y[j].y + up[0], a.gelu);
+      const float v1 = GatedActivation(y[j].z + gate[1], y[j].w + up[1], a.gelu);
+      bf16* to = OutHalf(column, i);
+      if (i + 1 < inner && a.out_row_stride % 2 == 0) {
+        *reinterpret_cast<uint32_t*>(to) = PackBf16(v0, v1);
+      } else {
+        to[0] = __float2bfloat16(v0);
+        if (i + 1 < inner) to[1] = __float2bfloat16(v1);
+      }
+    }
+  }
+  __device__ float* OutFloat(int column, int n) const {
+    return static_cast<float*>(p.args.out) +
+           static_cast<int64_t>(item.Slot(p.args, column)) * p.args.out_row_stride + n;
+  }
+  __device__ bf16* OutHalf(int column, int n) const {
+    const RowLayout layout = {p.args.out_row_stride, p.args.out_chunk_stride};
+    return static_cast<bf16*>(p.args.out) + layout.At(item.Slot(p.args, column), n);
+  }
 };
 
-// The consumer warps' walk over [begin, end). Consumer: Clear, SetRows(rows), Unit(slot, last), EndGroup(matrix, block),
-// Store(sums), and wr, its row block of a panel.
+// The consumer warps' walk over [begin, end). Consumer: Clear, SetRows(rows), Unit(slot, last),
+// EndGroup(matrix, block), Store(sums), and wr, its first row block of a panel.
 template <int kM, typename Consumer>
-__device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring ring, float* sums, Consumer& my,
-                             int64_t begin, int64_t end) {
+__device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring ring, float* sums,
+                             Consumer& my, int64_t begin, int64_t end) {
   using S = Stream<kM>;
-  const int tid = threadIdx.x, lane = tid % 32;
+  const int lane = threadIdx.x % 32;
   my.Clear();
   StreamCursor at(work, begin);
   StreamItem item = StreamItem::Of(p.args, at.item, kM);
@@ -312,17 +397,12 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
       NamedBarrier<1>(S::kConsumers);
       StreamFinish<kM> finish{
           p, work, item, table, at.panel, unit + 1, unit + 1 + (work.per_group - 1 - at.unit)};
-      if (owner) {
-        if (!finish.Alone()) {
-          finish.CountOthers();
-          finish.WaitForOthers(tid);
-        }
-        finish.Write(tid);
-      } else {
-        finish.Leave(tid);
-      }
+      if (owner)
+        finish.Write();
+      else
+        finish.Leave();
       if (!owner || S::kBuffers == 1) NamedBarrier<1>(S::kConsumers);
-      if (tid == 0 && !owner) {
+      if (threadIdx.x == 0 && !owner) {
         __threadfence();
         StoreRelease(p.arrived + work.cta * kFlagStride, 1);
       }

@@ -237,7 +237,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
       const int rows = static_cast<int>(d.max_rows);
       partial = std::max(partial, DecodePartialFloats(device.limits, rows, q, kv,
                                                       static_cast<int>(block.u.attention.head_dim)));
-      counters = std::max(counters, DecodeCounters(rows, q, kv));
+      counters = std::max(counters, DecodeCounters(device.limits, rows, q, kv));
     }
     if (block.kind == DSOPT_BLOCK_MLA)
       partial = std::max(partial, MlaPartialFloats(device.limits, static_cast<int>(block.u.mla.heads),

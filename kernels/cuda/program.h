@@ -92,6 +92,9 @@ inline CacheCode CacheCodeOf(const dsopt_program_desc& desc) {
 bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast);
 bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast);
 
+// Sequences with at most so many rows go row by row through the decode kernel.
+inline constexpr int kDecodeRows = 4;
+
 // The batch in flight: counts, and where its inputs are on the device.
 struct BatchState {
   int rows = 0, seqs = 0, logit_rows = 0;

@@ -70,6 +70,7 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block
   attention.decode_rows = batch_.decode_rows;
   attention.decode_count = batch_.decode_count;
   attention.longest_decode = batch_.longest_decode;
+  attention.fresh = kDecodeRows;
   attention.tiles = batch_.tiles;
   attention.tile_count = batch_.tile_count;
   attention.partial = At<float>(plan.partial);

@@ -215,15 +215,16 @@ dsopt_status OpAttention(OpContext* c, const dsopt_attention_args& a) {
     t.tiles = c->arena.Take<int4>(static_cast<uint64_t>(t.max_tiles));
   }
   if (variant == Variant::kDecode) {
-    const uint64_t counters = DecodeCounters(t.tokens, t.q_heads, t.kv_heads);
+    const uint64_t counters = DecodeCounters(c->device->limits, t.tokens, t.q_heads, t.kv_heads);
     t.counters = static_cast<int64_t>(counters);
     t.arrived = c->arena.Take<uint32_t>(counters);
     partial = c->arena.Take<float>(
         DecodePartialFloats(c->device->limits, t.tokens, t.q_heads, t.kv_heads, t.head_dim));
   }
-  c->kernel = variant == Variant::kRows    ? "attention_rows"
-              : variant == Variant::kTiles ? "attention_tiles"
-                                           : "attention_decode_paged";
+  c->kernel = variant == Variant::kRows                                        ? "attention_rows"
+              : variant == Variant::kTiles                                     ? "attention_tiles"
+              : DecodeRingSupported(c->device->limits, CacheCode::kPlain) ? "attention_decode_ring"
+                                                                               : "attention_decode_paged";
   if (c->arena.counting()) return DSOPT_OK;
   const auto run = [&] {
     RETURN_IF_CUDA_ERROR(PrepareAttention(c->launch, t));

@@ -7,7 +7,7 @@
 namespace dsopt::bench {
 
 // Two layers of a shape: prefill, decode alone (persistent where there is one), decode beside another sequence,
-// all against the f32 program.
+// all against the f32 program; and decoding far into caches of the same random pages.
 bool Check(const Shape& shape, const Encoding& encoding) {
   Model model(shape, encoding);
   model.Build(2);
@@ -47,13 +47,31 @@ bool Check(const Shape& shape, const Encoding& encoding) {
   exact.Run(1, 0, 1, one, 1);
   fast.Run(1, 0, 1, one, 1);
   const double empty = RelativeError(fast.Logits(0), exact.Logits(0));
+  double far = 0;
+  {
+    constexpr uint32_t kFar = 5003;
+    Program exact_far(&model, DSOPT_PRECISION_REFERENCE, DSOPT_BF16, 1, kFar + 1, 1, 1);
+    Program one_far(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, kFar + 1, 1, 1);
+    Program three_far(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 3, kFar + 1, 3, 3);
+    for (Program* program : {&exact_far, &one_far, &three_far}) program->FillCache();
+    const std::vector<int32_t> three(3, one[0]);
+    for (const uint32_t position : {uint32_t{700}, kFar}) {
+      exact_far.Run(1, position, 1, one, 1);
+      one_far.Run(1, position, 1, one, 1);
+      three_far.Run(3, position, 1, three, 3);
+      const std::vector<float> e = exact_far.Logits(0);
+      far = std::max({far, RelativeError(one_far.Logits(0), e), RelativeError(three_far.Logits(0), e),
+                      RelativeError(three_far.Logits(2), e)});
+    }
+  }
   // Where a router's choice is a near tie, bf16 and f32 may choose differently: then the median row decides.
-  const double worst =
-      shape.experts != 0 ? Median(rows_of_prefill) : std::max({prefill, chunk, single, beside, between, empty});
+  const double worst = shape.experts != 0 ? Median(rows_of_prefill)
+                                          : std::max({prefill, chunk, single, beside, between, empty, far});
   std::printf(
-      "check %-18s prefill %.1e chunks %.1e decode %.1e pair %.1e decode-pair %.1e empty %.1e  median %.1e "
+      "check %-18s prefill %.1e chunks %.1e decode %.1e pair %.1e decode-pair %.1e empty %.1e far %.1e  median "
+      "%.1e "
       "%s\n",
-      shape.name, prefill, chunk, single, beside, between, empty, Median(rows_of_prefill),
+      shape.name, prefill, chunk, single, beside, between, empty, far, Median(rows_of_prefill),
       worst < 1e-2 ? "ok" : "WRONG");
   std::fflush(stdout);
   return worst < 1e-2;
