@@ -17,12 +17,15 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kThreads = 3 * kWarpgroup, kKeys = 2 * kPageTokens, kStages = 2;
+constexpr int kThreads = 3 * kWarpgroup, kGroupRows = kPrefillRows / 2, kKeys = 2 * kPageTokens, kStages = 2;
+static_assert(kStages == 2, "a producer warp per stage");
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 
 // The two warpgroups issue their products in turns, so that one computes softmax while the other's products
 // run.
 constexpr bool kTurns = true;
+// One CTA per multiprocessor goes through many items, so that pages of the next load while one is finished.
+constexpr bool kPersistent = true;
 
 // Offsets in shared memory. A tile is 128 lines (of queries or keys) in the order WgmmaAt says.
 template <int kDim>
@@ -45,22 +48,29 @@ struct Shared {
 
 #ifdef DSOPT_CUDA_WGMMA
 
-// What a CTA does: rows of one head, and the pages they see, two at a time and the latest first.
-struct Work {
-  int first_row, rows, p0, head, kv_head, page_first, page_last, tiles;
+// Items are pairs of a row tile and a head, the longest first and the heads of a tile next to each other. A CTA
+// takes one of each round; every other round goes backwards, so that all get about as many keys.
+__device__ __forceinline__ int ItemOf(int round) {
+  const int place = round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x;
+  return round * static_cast<int>(gridDim.x) + place;
+}
+
+// Rows of one head and the pages they see, two at a time (a step) and the latest first.
+struct Item {
+  int first_row, rows, p0, head, kv_head, page_first, page_last, steps;
   const int* pages;
 
-  __device__ explicit Work(const AttentionArgs& a) {
-    const int4 tile = a.tiles[gridDim.y - 1 - blockIdx.y];
+  __device__ Item(const AttentionArgs& a, int index) {
+    const int4 tile = a.tiles[a.tile_count - 1 - index / a.q_heads];
     first_row = tile.x, rows = tile.y, p0 = tile.z;
-    head = blockIdx.x, kv_head = head / (a.q_heads / a.kv_heads);
-    pages = a.cache.page_table + a.cache.row_seq[first_row] * a.cache.page_stride;
+    head = index % a.q_heads, kv_head = head / (a.q_heads / a.kv_heads);
+    pages = a.cache.page_table + static_cast<int64_t>(a.cache.row_seq[first_row]) * a.cache.page_stride;
     const int lowest = a.window > 0 && p0 + 1 > a.window ? p0 + 1 - a.window : 0;
     page_first = lowest / kPageTokens, page_last = (p0 + rows - 1) / kPageTokens;
-    tiles = (page_last - page_first) / 2 + 1;
+    steps = (page_last - page_first) / 2 + 1;
   }
-  __device__ int FirstPage(int t) const { return page_first + 2 * (tiles - 1 - t); }
-  __device__ bool Both() const { return rows > kPrefillRows / 2; }
+  __device__ int FirstPage(int step) const { return page_first + 2 * (steps - 1 - step); }
+  __device__ bool Both() const { return rows > kGroupRows; }
 };
 
 // ---- producer: a warp per stage of keys and per stage of values -----------------------------------------
@@ -77,38 +87,50 @@ struct LaneCopies {
     for (int j = 0; j < kCount; ++j)
       to[j] = WgmmaAt<kKeys>(tile, first_line + j * (8 / kCount), lane % (kDim / 8));
   }
-  // Half 0 or 1 of the tile becomes the page, `known` tokens of it and then zeros.
-  __device__ __forceinline__ void Copy(int half, const char* page, int known) const {
+  // The tile becomes two pages, `known` tokens of them and then zeros.
+  __device__ __forceinline__ void Copy(const char* page0, const char* page1, int known) const {
     known -= first_line;
-    page += from;
+    int offset = 0;
 #pragma unroll 1
-    for (int i = 0; i < kPageTokens / 8; ++i)
+    for (int half = 0; half < 2; ++half) {
+      const char* source = (half == 0 ? page0 : page1) + from;
+#pragma unroll 1
+      for (int i = 0; i < kPageTokens / 8; ++i) {
 #pragma unroll
-      for (int j = 0; j < kCount; ++j)
-        CopyAsync16(to[j] + (half * (kPageTokens / 8) + i) * kAtomBytes, page + i * 8 * kLineBytes + j * 512,
-                    i * 8 + j * (8 / kCount) < known);
+        for (int j = 0; j < kCount; ++j)
+          CopyAsync16(to[j] + offset, source + j * 512, j * (8 / kCount) < known);
+        offset += kAtomBytes;
+        source += 8 * kLineBytes;
+        known -= 8;
+      }
+    }
   }
 };
 
 template <int kDim>
-__device__ __forceinline__ void Produce(const AttentionArgs& a, const Work& work, Shared<kDim> shared) {
+__device__ __forceinline__ void Produce(const AttentionArgs& a, Shared<kDim> shared) {
   const int lane = threadIdx.x % 32, part = threadIdx.x / 32 / kStages, stage = threadIdx.x / 32 % kStages;
-  const char* base =
-      a.cache.base + static_cast<int64_t>(part * a.kv_heads + work.kv_head) * kPageTokens * kDim * 2;
   const LaneCopies<kDim> copies(shared.Tile(part, stage), lane);
+  const int items = a.q_heads * a.tile_count;
   uint32_t parity = 1;  // of the empty barrier: nothing to wait for at first
-  for (int t = stage; t < work.tiles; t += kStages, parity ^= 1) {
-    const int page = work.FirstPage(t);
-    const int64_t id0 = work.pages[page], id1 = work.pages[min(page + 1, work.page_last)];
-    const int known = work.p0 + work.rows - page * kPageTokens;  // what lies behind may be anything, NaNs too
-    BarrierWait(shared.Empty(part, stage), parity);
-    copies.Copy(0, base + id0 * static_cast<int64_t>(a.cache.page_bytes), known);
-    copies.Copy(1, base + id1 * static_cast<int64_t>(a.cache.page_bytes), known - kPageTokens);
-    CopyAsyncCommit();
-    CopyAsyncWait<0>();
-    WgmmaPublish();
-    __syncwarp();
-    if (lane == 0) BarrierArrive(shared.Full(part, stage));
+  for (int round = 0, done = 0; ItemOf(round) < items; ++round) {
+    const Item item(a, ItemOf(round));
+    const char* base =
+        a.cache.base + static_cast<int64_t>(part * a.kv_heads + item.kv_head) * kPageTokens * kDim * 2;
+    for (int step = (done + stage) % kStages; step < item.steps; step += kStages, parity ^= 1) {
+      const int page = item.FirstPage(step);
+      const int64_t id0 = item.pages[page], id1 = item.pages[min(page + 1, item.page_last)];
+      const int known = item.p0 + item.rows - page * kPageTokens;  // what lies behind may be anything, NaNs too
+      BarrierWait(shared.Empty(part, stage), parity);
+      copies.Copy(base + id0 * static_cast<int64_t>(a.cache.page_bytes),
+                  base + id1 * static_cast<int64_t>(a.cache.page_bytes), known);
+      CopyAsyncCommit();
+      CopyAsyncWait<0>();
+      WgmmaPublish();
+      __syncwarp();
+      if (lane == 0) BarrierArrive(shared.Full(part, stage));
+    }
+    done += item.steps;
   }
 }
 
@@ -129,6 +151,17 @@ struct Rows {
   uint32_t p[16][2];
   float c;  // scale in units of log2(e)
 
+  __device__ __forceinline__ void Init(float scale) {
+    c = scale * 1.4426950408889634f;
+#pragma unroll
+    for (int i = 0; i < 64; ++i) score[i] = 0;
+  }
+  __device__ __forceinline__ void Reset() {
+    m[0] = m[1] = -INFINITY;
+    l[0] = l[1] = 0;
+#pragma unroll
+    for (int i = 0; i < kDim / 2; ++i) out[i] = 0;
+  }
   // q, k, v: descriptors.
   __device__ __forceinline__ void Scores(uint64_t q, uint64_t k) {
     Wgmma<false>(score, q, k);
@@ -199,107 +232,155 @@ struct Rows {
   }
 };
 
+// Step `step` of an item is number done + step of the CTA: that says its stage and the parity of its barriers.
 template <int kDim>
-__device__ __forceinline__ void Consume(const AttentionArgs& a, const Work& work, Shared<kDim> shared,
-                                        int group) {
-  constexpr int kGroupRows = kPrefillRows / 2, kChunks = kDim / 8;
-  const int tid = threadIdx.x % kWarpgroup, lane = tid % 32;
-  // The group's queries, 64 lines of the tile.
-  const uint32_t queries = shared.base + Shared<kDim>::kQueries + group * kGroupRows * 128;
-  const bf16* q = static_cast<const bf16*>(a.q);
-#pragma unroll
-  for (int j = 0; j < kGroupRows * kChunks / kWarpgroup; ++j) {
-    const int i = tid + j * kWarpgroup, r = i / kChunks, c = i % kChunks;
-    const bool valid = group * kGroupRows + r < work.rows;
-    const int64_t row = work.first_row + (valid ? group * kGroupRows + r : 0);
-    CopyAsync16(WgmmaAt<kPrefillRows>(queries, r, c), q + (row * a.q_heads + work.head) * kDim + c * 8, valid);
-  }
-  CopyAsyncCommit();
-  CopyAsyncWait<0>();
-  WgmmaPublish();
-  SyncNamed(kQueryBarrier + group, kWarpgroup);
-
-  const auto release = [&](int part, int stage) {
-    if (lane == 0) BarrierArrive(shared.Empty(part, stage));
-  };
-  // First position of the group and of this lane's rows.
-  const int p_group = work.p0 + group * kGroupRows, p_lane = p_group + tid / 32 * 16 + lane / 4;
+struct Consumer {
+  const AttentionArgs& a;
+  const Shared<kDim> shared;
+  const int group, tid = threadIdx.x % kWarpgroup, lane = tid % 32;
+  int done = 0;
   Rows<kDim> state;
-  state.c = a.scale * 1.4426950408889634f;
-  state.m[0] = state.m[1] = -INFINITY;
-  state.l[0] = state.l[1] = 0;
-#pragma unroll
-  for (int i = 0; i < kDim / 2; ++i) state.out[i] = 0;
-#pragma unroll
-  for (int i = 0; i < 64; ++i) state.score[i] = 0;
-  const auto mask = [&](int t) {
-    const int key0 = work.FirstPage(t) * kPageTokens;
-    if (key0 + kKeys - 1 > p_group || (a.window > 0 && key0 <= p_group + kGroupRows - 1 - a.window))
-      state.Mask(p_lane - key0, a.window, lane);
-  };
-  const uint64_t at_q = WgmmaKMajor(queries);
-  const auto keys = [&](int t) { return WgmmaKMajor(shared.Tile(0, t % kStages)); };
-  const auto values = [&](int t) { return WgmmaMnMajor<kKeys>(shared.Tile(1, t % kStages)); };
-  const auto wait = [&](int part, int t) { BarrierWait(shared.Full(part, t % kStages), t / kStages & 1); };
 
-  wait(0, 0);
-  WgmmaTouch(state.score);
-  WgmmaFence();
-  state.Scores(at_q, keys(0));
-  WgmmaWait<0>();
-  WgmmaTouch(state.score);
-  release(0, 0);
-  mask(0);
-  state.Softmax();
-  state.Round();
-
-  const bool turns = kTurns && work.Both();
-  if (turns && group == 1 && work.tiles > 1) ArriveNamed(kTurnBarrier, 2 * kWarpgroup);
-  if (work.tiles > 1) wait(0, 1);
-  for (int t = 1; t < work.tiles; ++t) {
-    wait(1, t - 1);
-    if (turns) SyncNamed(kTurnBarrier + group, 2 * kWarpgroup);
+  __device__ __forceinline__ uint32_t Queries() const {  // the group's 64 lines
+    return shared.base + Shared<kDim>::kQueries + group * kGroupRows * 128;
+  }
+  __device__ __forceinline__ void SyncGroup() const { SyncNamed(kQueryBarrier + group, kWarpgroup); }
+  __device__ __forceinline__ void LoadQueries(const Item& item) const {
+    constexpr int kChunks = kDim / 8;
+    const bf16* q = static_cast<const bf16*>(a.q);
+#pragma unroll
+    for (int j = 0; j < kGroupRows * kChunks / kWarpgroup; ++j) {
+      const int i = tid + j * kWarpgroup, r = i / kChunks, c = i % kChunks;
+      const bool valid = group * kGroupRows + r < item.rows;
+      const int64_t row = item.first_row + (valid ? group * kGroupRows + r : 0);
+      CopyAsync16(WgmmaAt<kPrefillRows>(Queries(), r, c), q + (row * a.q_heads + item.head) * kDim + c * 8,
+                  valid);
+    }
+    CopyAsyncCommit();
+  }
+  // part: 0 keys, 1 values.
+  __device__ __forceinline__ void Wait(int part, int step) const {
+    BarrierWait(shared.Full(part, (done + step) % kStages), (done + step) / kStages & 1);
+  }
+  __device__ __forceinline__ void Release(int part, int step) const {
+    if (lane == 0) BarrierArrive(shared.Empty(part, (done + step) % kStages));
+  }
+  __device__ __forceinline__ void Scores(int step) {
+    state.Scores(WgmmaKMajor(Queries()), WgmmaKMajor(shared.Tile(0, (done + step) % kStages)));
+  }
+  __device__ __forceinline__ void Outputs(int step) {
+    state.Outputs(WgmmaMnMajor<kKeys>(shared.Tile(1, (done + step) % kStages)));
+  }
+  // The scores of a step are there.
+  __device__ __forceinline__ void Scored(const Item& item, int step, bool more, const Item& next) {
+    Release(0, step);
+    if (more && step + 1 == item.steps) {
+      SyncGroup();  // all four warps' products have read the queries
+      LoadQueries(next);
+    }
+    const int key0 = item.FirstPage(step) * kPageTokens, p = item.p0 + group * kGroupRows;
+    if (key0 + kKeys - 1 > p || (a.window > 0 && key0 <= p + kGroupRows - 1 - a.window))
+      state.Mask(p + tid / 32 * 16 + lane / 4 - key0, a.window, lane);
+    state.Softmax();
+  }
+  __device__ __forceinline__ void Store(const Item& item) {
+    float inverse[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float l = state.l[h];
+      l += __shfl_xor_sync(~0u, l, 1);
+      l += __shfl_xor_sync(~0u, l, 2);
+      inverse[h] = 1.0f / l;
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int r = group * kGroupRows + tid / 32 * 16 + lane / 4 + 8 * h;
+      if (r >= item.rows) continue;
+      bf16* to =
+          static_cast<bf16*>(a.out) + (static_cast<int64_t>(item.first_row + r) * a.q_heads + item.head) * kDim;
+#pragma unroll
+      for (int j = 0; j < kDim / 8; ++j)
+        *reinterpret_cast<uint32_t*>(to + 8 * j + lane % 4 * 2) =
+            PackBf16(state.out[4 * j + 2 * h] * inverse[h], state.out[4 * j + 2 * h + 1] * inverse[h]);
+    }
+  }
+  // The group has no rows: the other one works alone.
+  __device__ __forceinline__ void Skip(const Item& item, bool more, const Item& next) const {
+    for (int step = 0; step < item.steps; ++step) {
+      for (int part = 0; part < 2; ++part) {
+        Wait(part, step);
+        Release(part, step);
+      }
+    }
+    if (more) LoadQueries(next);
+  }
+  __device__ __forceinline__ void Run(const Item& item, bool more, const Item& next) {
+    state.Reset();
+    Wait(0, 0);
     WgmmaTouch(state.score);
+    WgmmaFence();
+    Scores(0);
+    WgmmaWait<0>();
+    WgmmaTouch(state.score);
+    Scored(item, 0, more, next);
+    state.Round();
+
+    const bool turns = kTurns && item.Both();
+    if (turns && group == 1 && item.steps > 1) ArriveNamed(kTurnBarrier, 2 * kWarpgroup);
+    if (item.steps > 1) Wait(0, 1);
+    for (int step = 1; step < item.steps; ++step) {
+      Wait(1, step - 1);
+      if (turns) SyncNamed(kTurnBarrier + group, 2 * kWarpgroup);
+      WgmmaTouch(state.score);
+      WgmmaTouch(state.out);
+      WgmmaFence();
+      Scores(step);
+      Outputs(step - 1);
+      if (turns && (group == 0 || step + 1 < item.steps))
+        ArriveNamed(kTurnBarrier + (group ^ 1), 2 * kWarpgroup);
+      WgmmaWait<1>();
+      WgmmaTouch(state.score);
+      Scored(item, step, more, next);
+      WgmmaTouch(state.score);
+      // A loop between softmax and the wait: without it ptxas moves the wait up, and nothing overlaps.
+      if (step + 1 < item.steps) Wait(0, step + 1);
+      WgmmaWait<0>();
+      WgmmaTouch(state.out);
+      Release(1, step - 1);
+      state.Fade();
+      state.Round();
+    }
+    Wait(1, item.steps - 1);
     WgmmaTouch(state.out);
     WgmmaFence();
-    state.Scores(at_q, keys(t));
-    state.Outputs(values(t - 1));
-    if (turns && (group == 0 || t + 1 < work.tiles)) ArriveNamed(kTurnBarrier + (group ^ 1), 2 * kWarpgroup);
-    WgmmaWait<1>();
-    WgmmaTouch(state.score);
-    release(0, t % kStages);
-    mask(t);
-    state.Softmax();
-    WgmmaTouch(state.score);
-    // A loop between softmax and the wait: without it ptxas moves the wait up, and nothing overlaps.
-    if (t + 1 < work.tiles) wait(0, t + 1);
+    Outputs(item.steps - 1);
     WgmmaWait<0>();
     WgmmaTouch(state.out);
-    release(1, (t - 1) % kStages);
-    state.Fade();
-    state.Round();
+    Release(1, item.steps - 1);
+    Store(item);
   }
-  wait(1, work.tiles - 1);
-  WgmmaTouch(state.out);
-  WgmmaFence();
-  state.Outputs(values(work.tiles - 1));
-  WgmmaWait<0>();
-  WgmmaTouch(state.out);
+};
 
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float l = state.l[h];
-    l += __shfl_xor_sync(~0u, l, 1);
-    l += __shfl_xor_sync(~0u, l, 2);
-    const int r = p_lane - work.p0 + 8 * h;
-    if (r >= work.rows) continue;
-    const float inverse = 1.0f / l;
-    bf16* to =
-        static_cast<bf16*>(a.out) + (static_cast<int64_t>(work.first_row + r) * a.q_heads + work.head) * kDim;
-#pragma unroll
-    for (int j = 0; j < kDim / 8; ++j)
-      *reinterpret_cast<uint32_t*>(to + 8 * j + lane % 4 * 2) =
-          PackBf16(state.out[4 * j + 2 * h] * inverse, state.out[4 * j + 2 * h + 1] * inverse);
+template <int kDim>
+__device__ __forceinline__ void Consume(const AttentionArgs& a, Shared<kDim> shared, int group) {
+  const int items = a.q_heads * a.tile_count;
+  Consumer<kDim> my{a, shared, group};
+  my.state.Init(a.scale);
+  Item item(a, ItemOf(0));
+  my.LoadQueries(item);
+  for (int round = 0;; ++round) {
+    const bool more = ItemOf(round + 1) < items;
+    const Item next(a, more ? ItemOf(round + 1) : ItemOf(round));
+    CopyAsyncWait<0>();
+    WgmmaPublish();
+    my.SyncGroup();
+    if (group == 0 || item.Both())
+      my.Run(item, more, next);
+    else
+      my.Skip(item, more, next);
+    if (!more) return;
+    my.done += item.steps;
+    item = next;
   }
 }
 
@@ -307,7 +388,7 @@ __device__ __forceinline__ void Consume(const AttentionArgs& a, const Work& work
 
 // out[row, h] = softmax(scale q . K) V over keys max(0, p - window + 1) .. p
 // q, out [rows, q_heads, kDim] bf16   cache pages [kv_heads, 64, kDim] K then V, bf16
-// grid   (q_heads, row tiles of one sequence, longest first) x 384 threads: a warpgroup that copies pages with
+// grid   a CTA per multiprocessor x 384 threads: a warpgroup that copies pages with
 //        cp.async, two that compute 64 rows each; 161 KiB (128) or 81 KiB (64) of shared memory
 //        of a step's products, the scores of the next keys go before the outputs of these: softmax runs beside
 //        the second product and the other warpgroup's          bound: tensor cores (wgmma)
@@ -318,11 +399,10 @@ __global__ __launch_bounds__(kThreads, 1) void attention_prefill_paged_sm90(Atte
   LetNextStart();
   WaitForPrevious();
   const Shared<kDim> shared{(SmemAddress(smem) + kAtomBytes - 1) & ~static_cast<uint32_t>(kAtomBytes - 1)};
-  const Work work(a);
   if (threadIdx.x == 0) {
     for (int i = 0; i < 2 * kStages; ++i) {
       BarrierInit(shared.Full(i / kStages, i % kStages), 1);
-      BarrierInit(shared.Empty(i / kStages, i % kStages), work.Both() ? 8 : 4);  // warps
+      BarrierInit(shared.Empty(i / kStages, i % kStages), 2 * kWarpgroup / 32);
     }
     BarrierInitFence();
   }
@@ -330,10 +410,10 @@ __global__ __launch_bounds__(kThreads, 1) void attention_prefill_paged_sm90(Atte
   const int group = __shfl_sync(~0u, threadIdx.x / kWarpgroup, 0);
   if (group == 0) {
     GiveRegisters<kProducerRegisters>();
-    Produce<kDim>(a, work, shared);
+    Produce<kDim>(a, shared);
   } else {
     TakeRegisters<kConsumerRegisters>();
-    if (group == 1 || work.Both()) Consume<kDim>(a, work, shared, group - 1);
+    Consume<kDim>(a, shared, group - 1);
   }
 #endif
 }
@@ -345,7 +425,9 @@ bool PrefillWgmmaSupported(const Limits& limits) {
 }
 
 cudaError_t AttentionPrefillWgmma(const Launch& launch, const AttentionArgs& args) {
-  const dim3 grid(static_cast<unsigned>(args.q_heads), static_cast<unsigned>(args.tile_count));
+  const int items = args.q_heads * args.tile_count;
+  const dim3 grid(
+      static_cast<unsigned>(kPersistent && items > launch.limits->sms ? launch.limits->sms : items));
   if (args.q_dim == 64)
     return StartLarge(launch, attention_prefill_paged_sm90<64>, grid, dim3(kThreads), Shared<64>::kBytes, args);
   return StartLarge(launch, attention_prefill_paged_sm90<128>, grid, dim3(kThreads), Shared<128>::kBytes, args);
