@@ -3,13 +3,11 @@
 // GPU and for coded caches.
 //
 // Hierarchy of tiles, with the bytes each level moves per query head and tile of 128 rows over `keys` keys:
-//   registers     64 query rows per warpgroup: scores and outputs in f32, probabilities in bf16, for the whole
-//   pass shared        two pages of K and V (128 keys), read once per warpgroup, with the queries once per
-//   warpgroup and
-//                 128 keys: 2 * keys * kDim * 4 + 2 * keys * kDim
-//   L2            the query heads of a KV head run next to each other and share the pages: keys * kDim * 4 per
-//   head DRAM          a page comes in once per tile of rows and KV head: keys * kDim * 4 / (query heads per KV
-//   head)
+//   registers   64 query rows per warpgroup: scores and outputs, for the whole pass over the keys
+//   shared      two pages of K and V (128 keys), read once per warpgroup: 2 * keys * kDim * 4; the queries of a
+//               warpgroup, read once per 128 keys: keys * kDim * 2
+//   L2          the query heads of a KV head run side by side and share the pages: keys * kDim * 4 per head
+//   DRAM        a page comes in once per tile of rows and KV head: keys * kDim * 4 / (query heads per KV head)
 #include "attention_prefill.h"
 #include "common/launch.cuh"
 #include "common/wgmma.cuh"
@@ -17,12 +15,10 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kThreads = 3 * kWarpgroup, kGroupRows = kPrefillRows / 2, kKeys = 2 * kPageTokens, kStages = 2;
-static_assert(kStages == 2, "a producer warp per stage");
+constexpr int kThreads = 3 * kWarpgroup, kGroupRows = kPrefillRows / 2, kKeys = 2 * kPageTokens, kStages = 3;
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 
-// The two warpgroups issue their products in turns, so that one computes softmax while the other's products
-// run.
+// The two warpgroups issue their products in turns: softmax of one runs beside products of the other.
 constexpr bool kTurns = true;
 // One CTA per multiprocessor goes through many items, so that pages of the next load while one is finished.
 constexpr bool kPersistent = true;
@@ -73,7 +69,7 @@ struct Item {
   __device__ bool Both() const { return rows > kGroupRows; }
 };
 
-// ---- producer: a warp per stage of keys and per stage of values -----------------------------------------
+// ---- producer: two warps for the keys, two for the values, in turns -------------------------------------
 
 // Where a lane's chunks of 8 lines of a page come from and go to; the next 8 lines lie kAtomBytes on.
 template <int kDim>
@@ -87,10 +83,9 @@ struct LaneCopies {
     for (int j = 0; j < kCount; ++j)
       to[j] = WgmmaAt<kKeys>(tile, first_line + j * (8 / kCount), lane % (kDim / 8));
   }
-  // The tile becomes two pages, `known` tokens of them and then zeros.
-  __device__ __forceinline__ void Copy(const char* page0, const char* page1, int known) const {
+  // The tile at `offset` becomes two pages, `known` tokens of them and then zeros.
+  __device__ __forceinline__ void Copy(int offset, const char* page0, const char* page1, int known) const {
     known -= first_line;
-    int offset = 0;
 #pragma unroll 1
     for (int half = 0; half < 2; ++half) {
       const char* source = (half == 0 ? page0 : page1) + from;
@@ -109,20 +104,19 @@ struct LaneCopies {
 
 template <int kDim>
 __device__ __forceinline__ void Produce(const AttentionArgs& a, Shared<kDim> shared) {
-  const int lane = threadIdx.x % 32, part = threadIdx.x / 32 / kStages, stage = threadIdx.x / 32 % kStages;
-  const LaneCopies<kDim> copies(shared.Tile(part, stage), lane);
+  const int lane = threadIdx.x % 32, part = threadIdx.x / 64, turn = threadIdx.x / 32 % 2;
+  const LaneCopies<kDim> copies(shared.Tile(part, 0), lane);
   const int items = a.q_heads * a.tile_count;
-  uint32_t parity = 1;  // of the empty barrier: nothing to wait for at first
   for (int round = 0, done = 0; ItemOf(round) < items; ++round) {
     const Item item(a, ItemOf(round));
     const char* base =
         a.cache.base + static_cast<int64_t>(part * a.kv_heads + item.kv_head) * kPageTokens * kDim * 2;
-    for (int step = (done + stage) % kStages; step < item.steps; step += kStages, parity ^= 1) {
-      const int page = item.FirstPage(step);
+    for (int step = (done + turn) % 2; step < item.steps; step += 2) {
+      const int page = item.FirstPage(step), stage = (done + step) % kStages;
       const int64_t id0 = item.pages[page], id1 = item.pages[min(page + 1, item.page_last)];
       const int known = item.p0 + item.rows - page * kPageTokens;  // what lies behind may be anything, NaNs too
-      BarrierWait(shared.Empty(part, stage), parity);
-      copies.Copy(base + id0 * static_cast<int64_t>(a.cache.page_bytes),
+      BarrierWait(shared.Empty(part, stage), (done + step) / kStages % 2 ^ 1);  // passes for the first ones
+      copies.Copy(stage * Shared<kDim>::kTileBytes, base + id0 * static_cast<int64_t>(a.cache.page_bytes),
                   base + id1 * static_cast<int64_t>(a.cache.page_bytes), known);
       CopyAsyncCommit();
       CopyAsyncWait<0>();
@@ -260,7 +254,7 @@ struct Consumer {
   }
   // part: 0 keys, 1 values.
   __device__ __forceinline__ void Wait(int part, int step) const {
-    BarrierWait(shared.Full(part, (done + step) % kStages), (done + step) / kStages & 1);
+    BarrierWait(shared.Full(part, (done + step) % kStages), (done + step) / kStages % 2);
   }
   __device__ __forceinline__ void Release(int part, int step) const {
     if (lane == 0) BarrierArrive(shared.Empty(part, (done + step) % kStages));
@@ -388,10 +382,10 @@ __device__ __forceinline__ void Consume(const AttentionArgs& a, Shared<kDim> sha
 
 // out[row, h] = softmax(scale q . K) V over keys max(0, p - window + 1) .. p
 // q, out [rows, q_heads, kDim] bf16   cache pages [kv_heads, 64, kDim] K then V, bf16
-// grid   a CTA per multiprocessor x 384 threads: a warpgroup that copies pages with
-//        cp.async, two that compute 64 rows each; 161 KiB (128) or 81 KiB (64) of shared memory
-//        of a step's products, the scores of the next keys go before the outputs of these: softmax runs beside
-//        the second product and the other warpgroup's          bound: tensor cores (wgmma)
+// grid   a CTA per multiprocessor x 384 threads: a warpgroup that copies pages with cp.async and two that
+// compute
+//        64 rows each. 225 KiB (128) or 113 KiB (64) of shared memory. Scores of the next keys are asked for
+//        before the outputs of these, so that softmax runs beside products        bound: tensor cores (wgmma)
 template <int kDim>
 __global__ __launch_bounds__(kThreads, 1) void attention_prefill_paged_sm90(AttentionArgs a) {
 #ifdef DSOPT_CUDA_WGMMA

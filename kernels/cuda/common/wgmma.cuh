@@ -1,17 +1,17 @@
 // wgmma.cuh - products of a warpgroup (4 warps, the first a multiple of 4) on the tensor cores of sm_90a: d +=
-// a b with b, and a or not, read from shared memory through descriptors. Facts are those of the PTX ISA,
-// "Asynchronous Warpgroup Level Matrix Instructions". Elsewhere than in sm_90a code the functions do nothing.
+// a b, b and perhaps a read from shared memory through descriptors. Facts are those of the PTX ISA,
+// "Asynchronous Warpgroup Level Matrix Instructions". Only sm_90a code has these functions: DSOPT_CUDA_WGMMA.
 //
 // Matrices in shared memory, 128-byte swizzle. The unit is an atom: 8 lines of 128 bytes (64 bf16), 1024-byte
 // aligned; 16-byte chunk c of line r lies at chunk c ^ r. A tile is columns of atoms; WgmmaAt gives addresses.
-//   K-major   a line is a row of A or of B^T (an m or n), 64 of its k. Products take 16 k: the descriptor's
-//   address
-//             advances by 32 bytes within the line, 4 times, then goes on to the next column of atoms.
-//             stride offset: from 8 lines to the next 8. The leading offset is not used.
-//   MN-major  a line is a k with 64 of its n. Products take 16 k, two atoms: the address advances by 2048
+//   K-major    a line is 64 k of one m (of A) or n (of B). A product takes 16 k: the descriptor's address goes
+//   on
+//              by 32 bytes within the line, 4 times, then to the next column of atoms.
+//              stride offset: from 8 lines to the next 8. leading offset: not used.
+//   MN-major   a line is 64 n of one k (of B). A product takes 16 k, two atoms: the address goes on by 2048
 //   bytes.
-//             stride offset: from 8 k to the next 8. leading offset: from 64 n to the next 64.
-// The swizzle is a function of address bits (4..6 xor 7..9), so starting inside of an atom's line is fine.
+//              stride offset: from 8 k to the next 8. leading offset: from 64 n to the next 64.
+// The swizzle is a function of address bits (4-6 xor 7-9), so starting inside of an atom's line is fine.
 //
 // Registers: of the 16 rows of warp w % 4, thread `lane` holds rows lane / 4 and + 8. d[4 j + 2 h + e] is row
 // lane / 4 + 8 h, column 8 j + 2 (lane % 4) + e. A from registers is four pairs: row +0 and +8 of columns
@@ -65,8 +65,7 @@ template <int kPending>
 __device__ __forceinline__ void WgmmaWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
-// Keeps the compiler from moving what uses d to the other side of this line: it does not know that products run
-// on.
+// Keeps what uses d on its side of this line: the compiler does not know that products run on.
 template <int kCount>
 __device__ __forceinline__ void WgmmaTouch(float (&d)[kCount]) {
 #pragma unroll
