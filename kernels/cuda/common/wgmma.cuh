@@ -1,15 +1,13 @@
-// wgmma.cuh - products of a warpgroup (4 warps, the first a multiple of 4) on the tensor cores of sm_90a: d +=
-// a b, b and perhaps a read from shared memory through descriptors. Facts are those of the PTX ISA,
+// wgmma.cuh - products of a warpgroup (4 warps, the first a multiple of 4) on the tensor cores of sm_90a,
+// d += a b, with b and perhaps a from shared memory through descriptors. Facts are those of the PTX ISA,
 // "Asynchronous Warpgroup Level Matrix Instructions". Only sm_90a code has these functions: DSOPT_CUDA_WGMMA.
 //
 // Matrices in shared memory, 128-byte swizzle. The unit is an atom: 8 lines of 128 bytes (64 bf16), 1024-byte
 // aligned; 16-byte chunk c of line r lies at chunk c ^ r. A tile is columns of atoms; WgmmaAt gives addresses.
-//   K-major    a line is 64 k of one m (of A) or n (of B). A product takes 16 k: the descriptor's address goes
-//   on
-//              by 32 bytes within the line, 4 times, then to the next column of atoms.
+//   K-major    a line is 64 k of one m (of A) or n (of B). A product takes 16 k: the address goes on by 32
+//              bytes within the line, 4 times, then to the next column of atoms.
 //              stride offset: from 8 lines to the next 8. leading offset: not used.
-//   MN-major   a line is 64 n of one k (of B). A product takes 16 k, two atoms: the address goes on by 2048
-//   bytes.
+//   MN-major   a line is 64 n of one k (of B). A product takes 16 k, two atoms: the address goes on by 2048.
 //              stride offset: from 8 k to the next 8. leading offset: from 64 n to the next 64.
 // The swizzle is a function of address bits (4-6 xor 7-9), so starting inside of an atom's line is fine.
 //
