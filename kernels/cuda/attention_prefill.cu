@@ -1,11 +1,13 @@
 // attention_prefill.cu - causal attention of many rows of one sequence over the paged cache (bf16, fp8, int8), on
-// mma.sync (sm_80 and newer). Head dimensions 64 and 128; sliding window.
+// mma.sync (sm_80 and newer). Head dimensions 64 and 128; sliding window. Plain caches on sm_90a:
+// attention_prefill_wgmma.cu.
 //
 // Hierarchy of tiles, with the bytes each level moves per query head and tile of 128 rows over `keys` keys:
 //   registers     16 query rows per warp, their scores and outputs, for the whole pass over the keys
 //   shared        one page of K and V (64 keys), read once per warp: 8 * keys * kDim * 4
 //   L2            the query heads of a KV head run next to each other and share the pages: keys * kDim * 4 per head
 //   DRAM          a page comes in once per tile of rows and KV head: keys * kDim * 4 / (query heads per KV head)
+#include "attention_prefill.h"
 #include "common/attention_tile.cuh"
 #include "common/cache_codes.cuh"
 #include "common/convert.cuh"
@@ -126,6 +128,8 @@ cudaError_t StartPrefill(const Launch& launch, const AttentionArgs& args, dim3 g
 }  // namespace
 
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args) {
+  if (args.cache.code == CacheCode::kPlain && PrefillWgmmaSupported(*launch.limits))
+    return AttentionPrefillWgmma(launch, args);
   const dim3 grid(static_cast<unsigned>(args.q_heads), static_cast<unsigned>(args.tile_count));
   switch (args.cache.code) {
     case CacheCode::kFp8: return StartPrefill<CacheCode::kFp8>(launch, args, grid);

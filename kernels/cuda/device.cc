@@ -154,9 +154,10 @@ void dsopt_be_device::WriteReport() {
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
                 "linear, one row: registers straight from memory; few rows: mma.sync with weights as A; from %s\n"
-                "attention: split over the GPU and merged in the kernel (decode), mma.sync tiles (prefill)\n"
+                "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token" : "kernel by kernel (no sm_90a)",
-                cublas_lt != nullptr ? "5 rows on: cublasLt" : "65 rows on: mma.sync tiles (cublasLt not found)");
+                cublas_lt != nullptr ? "5 rows on: cublasLt" : "65 rows on: mma.sync tiles (cublasLt not found)",
+                limits.has_sm90a ? "wgmma" : "mma.sync");
 }

@@ -264,4 +264,48 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
   }
 }
 
+void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype) {
+  Random random(Seed() + 4);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  CAPTURE(kv_dtype);
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  const std::vector<int32_t> tokens[2] = {RandomTokens(&random, shape.vocab, 517),
+                                          RandomTokens(&random, shape.vocab, 389)};
+  ProgramOptions options;
+  options.precision = DSOPT_PRECISION_FAST;
+  options.kv_dtype = kv_dtype;
+  options.max_rows = 640;
+  options.max_pages_per_seq = 9;
+  options.page_count = 20;
+  // Whole row tiles and parts of them, one row more and less, few rows; then whatever comes.
+  std::vector<size_t> chunks[2][2] = {{{300, 77, 128, 12}, {129, 5, 64, 191}}, {}};
+  for (std::vector<size_t>& some : chunks[1])
+    while (some.size() < 12) some.push_back(1 + random() % (some.size() % 2 == 0 ? 150 : 20));
+  for (const auto& schedule : chunks) {
+    TestProgram program(&model, options, &random);
+    std::vector<std::vector<float>> found[2];
+    for (size_t step = 0; found[0].size() < tokens[0].size() || found[1].size() < tokens[1].size(); ++step) {
+      std::vector<TestProgram::Part> parts;
+      for (uint32_t s = 0; s < 2; ++s) {
+        const size_t done = found[s].size(), left = tokens[s].size() - done;
+        const size_t rows = std::min(left, step < schedule[s].size() ? schedule[s][step] : left);
+        const auto from = tokens[s].begin() + static_cast<long>(done);
+        if (rows > 0) parts.push_back({s, {from, from + static_cast<long>(rows)}});
+      }
+      size_t row = 0;
+      const auto logits = program.Run(parts);
+      for (const TestProgram::Part& part : parts)
+        for (size_t i = 0; i < part.tokens.size(); ++i) found[part.sequence].push_back(logits[row++]);
+    }
+    for (uint32_t s = 0; s < 2; ++s) {
+      CAPTURE(s);
+      const bool coded = kv_dtype != DSOPT_F32 && kv_dtype != DSOPT_BF16;
+      const CacheImage cache = coded ? ReadCache(program, s) : CacheImage();
+      const ReferenceResult reference = RunReference(model, tokens[s], coded ? &cache : nullptr);
+      Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
+    }
+  }
+}
+
 }  // namespace dsopt::kernel_test

@@ -21,6 +21,10 @@ void CheckBatchInvariance(const Target& target, const ModelShape& shape, dsopt_p
 // A long context (several spans and waves), chunked differently and against the reference.
 void CheckLongContext(const Target& target, uint32_t window, uint32_t length, dsopt_dtype kv_dtype = DSOPT_F32);
 
+// Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
+// at once.
+void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype);
+
 // A cache of F8_E4M3, I8 or I4: what is in it, and what attention makes of that.
 std::vector<ModelShape> CacheShapes();
 void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precision precision,

@@ -55,6 +55,14 @@ TEST_CASE("a long context gives the same bits however it was read", "[cpu]") {
 
 constexpr dsopt_dtype kCacheTypes[] = {DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4};
 
+TEST_CASE("long prompts in chunks of any size give the same logits as float64", "[cpu][prefill]") {
+  const ModelShape shape{"long 128, window of an odd length", 64, 40, {Block(AttentionShape{4, 2, 128, 201})}};
+  ForEach([&](const Target& target) {
+    CheckLongPrefill(target, shape, DSOPT_BF16);
+    CheckLongPrefill(target, shape, DSOPT_F8_E4M3);
+  });
+}
+
 TEST_CASE("a coded cache holds the nearest codes, and attention reads what they say", "[cpu][cache]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CacheShapes()) {

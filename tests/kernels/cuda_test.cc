@@ -88,6 +88,23 @@ TEST_CASE("a coded cache on the GPU holds the nearest codes, and attention reads
   }
 }
 
+// Plain caches take the kernel of the GPU (wgmma or mma.sync), coded ones mma.sync.
+TEST_CASE("long prompts in chunks of any size give the same logits as float64", "[cuda][prefill]") {
+  const ModelShape shapes[] = {
+      {"long 64, grouped", 64, 40, {Block(AttentionShape{8, 2, 64})}},
+      {"long 128, groups of 4", 64, 40, {Block(AttentionShape{4, 1, 128})}},
+      {"long 128, one head each, window of a page", 64, 40, {Block(AttentionShape{2, 2, 128, 64})}},
+      {"long 128, window of an odd length", 64, 40, {Block(AttentionShape{4, 2, 128, 201})}},
+      {"long 64, short window", 64, 40, {Block(AttentionShape{4, 2, 64, 37})}},
+      {"long 64, window of two pages and one", 64, 40, {Block(AttentionShape{2, 1, 64, 129})}},
+  };
+  for (const ModelShape& shape : shapes) {
+    for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3}) {
+      DYNAMIC_SECTION(shape.name << ", type " << type) { CheckLongPrefill(Gpu(), shape, type); }
+    }
+  }
+}
+
 TEST_CASE("weight_fill on the GPU follows its recipe", "[cuda]") { CheckFill(Gpu()); }
 TEST_CASE("a token drawn on the GPU is the one a float64 sampler draws", "[cuda]") {
   CheckSamplingSteps(Gpu());

@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kHidden = 64, kVocab = 256, kWarmup = 5, kRuns = 30;
 
-Shape AttentionShape(uint32_t layers, uint32_t window) {
+Shape AttentionShape(uint32_t layers, uint32_t window, uint32_t head_dim = 128) {
   Shape s = {};
   s.name = "attention";
   s.hidden = kHidden;
@@ -22,7 +22,7 @@ Shape AttentionShape(uint32_t layers, uint32_t window) {
   s.vocab = kVocab;
   s.q_heads = 32;
   s.kv_heads = 8;
-  s.head_dim = 128;
+  s.head_dim = head_dim;
   s.window = window;
   return s;
 }
@@ -59,22 +59,22 @@ void DecodeAttention(uint32_t context) {
 }
 
 // `rows` rows at once, causal; the other program sees a window of one page only.
-void PrefillAttention(uint32_t rows) {
+void PrefillAttention(uint32_t rows, uint32_t head_dim) {
   constexpr uint32_t kLayers = 4;
   double seconds[2];
   for (int windowed = 0; windowed < 2; ++windowed) {
-    Model model(AttentionShape(kLayers, windowed != 0 ? 64 : 0));
+    Model model(AttentionShape(kLayers, windowed != 0 ? 64 : 0, head_dim));
     model.Build(kLayers);
     Program program(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, rows, rows, 1);
     seconds[windowed] = LayerSeconds(&program, 0, rows);
   }
-  const double n = rows, flops = 2 * 2 * 32 * 128 * (n * (n + 1) / 2),
-               windowed_flops = 2 * 2 * 32 * 128 * 64 * n;
+  const double n = rows, flops = 2 * 2 * 32 * head_dim * (n * (n + 1) / 2),
+               windowed_flops = 2 * 2 * 32 * head_dim * 64 * n;
   std::printf(
-      "attention prefill 32/8 x 128, %6u rows: layer %.3f ms = %.0f TFLOP/s gross (projections of hidden 64, "
+      "attention prefill 32/8 x %u, %6u rows: layer %.3f ms = %.0f TFLOP/s gross (projections of hidden 64, "
       "rope, append "
       "in it); net of a window of 64 %.3f ms = %.0f TFLOP/s\n",
-      rows, seconds[0] * 1e3, flops / seconds[0] * 1e-12, (seconds[0] - seconds[1]) * 1e3,
+      head_dim, rows, seconds[0] * 1e3, flops / seconds[0] * 1e-12, (seconds[0] - seconds[1]) * 1e3,
       (flops - windowed_flops) / (seconds[0] - seconds[1]) * 1e-12);
   std::fflush(stdout);
 }

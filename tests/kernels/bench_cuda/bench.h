@@ -112,7 +112,7 @@ void Jitter(Model* model);
 void Beside(Model* model);
 // attention.cc
 void DecodeAttention(uint32_t context);
-void PrefillAttention(uint32_t rows);
+void PrefillAttention(uint32_t rows, uint32_t head_dim);
 void LatentAttention(uint32_t context);
 
 }  // namespace dsopt::bench

@@ -58,7 +58,10 @@ void RunShape(const Shape& shape, const Encoding& encoding, const std::vector<st
 void RunAttention() {
   DecodeAttention(32768);
   DecodeAttention(131072);
-  PrefillAttention(16384);
+  for (const uint32_t head_dim : {128u, 64u}) {
+    PrefillAttention(2048, head_dim);
+    PrefillAttention(16384, head_dim);
+  }
   LatentAttention(32768);
 }
 
