@@ -1,14 +1,17 @@
-// attention_coded.cuh - AttentionWarp over a cache of codes (F8_E4M3, I8), straight from the codes in shared memory.
+// attention_coded.cuh - AttentionWarp over a cache of codes (F8_E4M3, I8), straight from the codes in shared
+// memory.
 //
-// A code becomes a bf16 exactly, without its scale: the scale of a key multiplies its scores, the scale of a value its
-// probabilities. e4m3 codes only move to the bits of a bf16 and are then 2^-120 times their value (subnormals
-// included); queries and key scales make up for the keys' 2^-120 with 2^60 each, probabilities and outputs for the
-// values'. Codes are finite whatever the bytes, so behind the known tokens only scales have to be kept out.
+// A code becomes a bf16 exactly, without its scale: the scale of a key multiplies its scores, the scale of a
+// value its probabilities. e4m3 codes only move to the bits of a bf16 and are then 2^-120 times their value
+// (subnormals included); queries and key scales make up for the keys' 2^-120 with 2^60 each, probabilities and
+// outputs for the values'. Codes are finite whatever the bytes, so behind the known tokens only scales have to
+// be kept out.
 //
-// K: a lane reads 16 codes at a time; of a word, bytes 0 and 2 are one register of A, bytes 1 and 3 the next, and the
-// query lies alike. V: the transposing load moves pairs of bytes, so a register has 2 adjacent dimensions of 2 tokens:
-// the even one is row lane / 4 of A, the odd one row lane / 4 + 8. Rows lie kDim bytes apart without swizzle; banks as
-// in attention_warp.cuh, except that keys of 64 dimensions have no conflict as they are.
+// K: a lane reads 16 codes at a time; of a word, bytes 0 and 2 are one register of A, bytes 1 and 3 the next,
+// and the query lies alike. V: the transposing load moves pairs of bytes, so a register has 2 adjacent
+// dimensions of 2 tokens: the even one is row lane / 4 of A, the odd one row lane / 4 + 8. Rows lie kDim bytes
+// apart without swizzle; banks as in attention_warp.cuh, except that keys of 64 dimensions have no conflict as
+// they are.
 #ifndef DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 #define DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 
@@ -32,13 +35,13 @@ struct CodePairs<CacheCode::kInt8> {
   static constexpr float kLift = 1;
   // The low 7 bits in the mantissa of 128.0, less 128 or, where the sign bit is set, 256.
   __device__ static uint32_t Even(uint32_t w) {
-    return FmaBf16x2(AndOr(w, 0x007F007Fu, 0x43004300u), 0x3F803F80u, AndOr(w, 0x00800080u, 0xC300C300u));
+    return FmaBf16x2(AndOr(w, 0x00800080u, 0x43004300u), 0xBF80BF80u, AndOr(w, 0x007F007Fu, 0x43004300u));
   }
   __device__ static uint32_t Odd(uint32_t w) { return Even(w >> 8); }
 };
 
-// q: word i of the 16 codes from 64 h + 16 (lane % 4) on needs q[2 h + i / 2], x and y (i even) or z and w. o: see
-// DimensionOf; kLift is still missing.
+// q: word i of the 16 codes from 64 h + 16 (lane % 4) on needs q[2 h + i / 2], x and y (i even) or z and w. o:
+// see DimensionOf; kLift is still missing.
 template <int kDim, CacheCode kCode>
 struct CodedAttentionWarp : AttentionWarp<kDim> {
   using Base = AttentionWarp<kDim>;
@@ -53,8 +56,10 @@ struct CodedAttentionWarp : AttentionWarp<kDim> {
   __device__ __forceinline__ void SetQuery(int h, int i, const float (&x)[4]) {
     const uint32_t even = PackBf16(x[0] * kLift, x[2] * kLift), odd = PackBf16(x[1] * kLift, x[3] * kLift);
     uint4& to = q[2 * h + i / 2];
-    if (i % 2 == 0) to.x = even, to.y = odd;
-    else to.z = even, to.w = odd;
+    if (i % 2 == 0)
+      to.x = even, to.y = odd;
+    else
+      to.z = even, to.w = odd;
   }
   // Scores of 16 tokens: codes at shared address k, scales (f32) at `scales`.
   __device__ __forceinline__ void Scores(uint32_t k, uint32_t scales, int lane, float (&s)[4]) const {
@@ -84,8 +89,8 @@ struct CodedAttentionWarp : AttentionWarp<kDim> {
 #pragma unroll
     for (int i = 0; i < 4; ++i) s[i] = (s[i] + s1[i]) * (i < 2 ? near_scale : far_scale);
   }
-  // As AttentionWarp's; scales: of the values. The sum takes the probabilities as they are: what is rounded to bf16 has
-  // the value's scale in it.
+  // As AttentionWarp's; scales: of the values. The sum takes the probabilities as they are: what is rounded to
+  // bf16 has the value's scale in it.
   __device__ __forceinline__ uint2 Softmax(float (&s)[4], uint32_t scales, float c, int lo, int hi, int lane) {
     const int g = lane / 4;
     const float near_scale = g >= lo && g < hi ? Scale(scales, g) : 0.0f;

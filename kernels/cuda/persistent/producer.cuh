@@ -43,14 +43,24 @@ struct Producer {
     for (int tile = 0; walk.more(); ++tile) {
       const char* from = base + static_cast<uint64_t>(page) * my.step.page_bytes +
                          static_cast<size_t>(walk.head) * S::kPageHalf;
-      const uint32_t bytes = static_cast<uint32_t>(walk.count * kGroup * S::kHeadDim * 2);
+      constexpr int kTokenBytes = S::kPageHalf / kPageTokens;
+      const uint32_t tokens = static_cast<uint32_t>(walk.count * kGroup), bytes = tokens * kTokenBytes;
+      const char* scales = from;
+      if constexpr (S::kCache != CacheCode::kPlain)
+        scales += static_cast<size_t>(2 * S::kKvHeads - walk.head) * S::kPageHalf +
+                  static_cast<size_t>(walk.head) * S::kPageScales;
       walk.Next();
       if (walk.more()) page = __ldg(my.step.pages + walk.absolute());  // lands while we wait for a slot
-      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
-      BarrierExpect(barrier, 2 * bytes);
+      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kCacheWindow : S::kCacheDeep);
+      BarrierExpect(barrier, 2 * (bytes + (S::kCache != CacheCode::kPlain ? tokens * 4 : 0)));
       BulkLoad(my.slot(slot), from, bytes, barrier, policy);
       BulkLoad(my.slot(slot) + S::kPageHalf, from + static_cast<size_t>(S::kKvHeads) * S::kPageHalf, bytes,
                barrier, policy);
+      if constexpr (S::kCache != CacheCode::kPlain) {
+        const uint32_t to = my.slot(slot) + 2 * S::kPageHalf;
+        BulkLoad(to, scales, tokens * 4, barrier, policy);
+        BulkLoad(to + S::kPageScales, scales + S::kKvHeads * S::kPageScales, tokens * 4, barrier, policy);
+      }
       Advance();
     }
   }

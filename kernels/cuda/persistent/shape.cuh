@@ -27,7 +27,9 @@ struct Shape {
                        kExperts = kExperts_;  // a mixture instead of a dense MLP; kExperts 0: none
   static constexpr int kG = kQHeads / kKvHeads, kQDim = kQHeads * kHeadDim, kKvDim = kKvHeads * kHeadDim;
   static constexpr int kQkvRows = kQDim + 2 * kKvDim;
+  static constexpr CacheCode kCache = CacheCode::kPlain;        // bf16
   static constexpr int kPageHalf = kPageTokens * kHeadDim * 2;  // K (or V) of one head in one page
+  static constexpr int kCacheWindow = kWindow, kCacheDeep = kDeep;
   static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0);
   // Activations of one layer, f32.
   static constexpr size_t kQkv = 0, kAttention = kQkvRows, kMiddle = kAttention + kQDim,
@@ -47,6 +49,18 @@ struct Shape {
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
   static_assert(kShared <= 227 * 1024);
 };
+
+// The same with a cache of codes: in a slot the codes of K and V, then the scales of K and V. Pages are half as
+// large, so twice as many copies are as many bytes in flight.
+template <typename Plain, CacheCode kCode>
+struct Coded : Plain {
+  static constexpr CacheCode kCache = kCode;
+  static constexpr int kPageHalf = kPageTokens * Plain::kHeadDim, kPageScales = kPageTokens * 4;
+  static constexpr int kCacheWindow = 2 * Plain::kWindow < Plain::kSlots ? 2 * Plain::kWindow : Plain::kSlots;
+  static constexpr int kCacheDeep = 2 * Plain::kDeep < Plain::kSlots ? 2 * Plain::kDeep : Plain::kSlots;
+  static_assert(2 * (kPageHalf + kPageScales) <= Plain::kSlotBytes);
+};
+
 enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
 
 template <typename S, Phase kP>
