@@ -15,8 +15,12 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
   static constexpr int kDim = S::kHeadDim;
   // q of head lane / 4 from the staged, unrotated values [kG, kDim].
   __device__ void LoadQuery(const float* staged, const float2* rope, int lane) {
-    const int g = lane / 4, t = lane % 4;
-    if constexpr (S::kCache != CacheCode::kPlain) return LoadCodedQuery(staged, rope, g, t);
+    if constexpr (S::kCache == CacheCode::kPlain)
+      LoadPlainQuery(staged, rope, lane / 4, lane % 4);
+    else
+      LoadCodedQuery(staged, rope, lane / 4, lane % 4);
+  }
+  __device__ void LoadPlainQuery(const float* staged, const float2* rope, int g, int t) {
 #pragma unroll
     for (int j = 0; j < kDim / 32; ++j) {
       const int d = 32 * j + 8 * t, half = kDim / 2;
@@ -108,7 +112,12 @@ struct AttentionPhase : Consumer<S> {
   // The current token, from what StageQuery brought: warp g scores it for head g of the group; warp 0 appends
   // it to the cache.
   __device__ void CurrentToken(const DenseLayer& weights, int head, int position) const {
-    if constexpr (S::kCache != CacheCode::kPlain) return CurrentCodes(weights, head, position);
+    if constexpr (S::kCache == CacheCode::kPlain)
+      CurrentPlain(weights, head, position);
+    else
+      CurrentCodes(weights, head, position);
+  }
+  __device__ void CurrentPlain(const DenseLayer& weights, int head, int position) const {
     constexpr int kParts = S::kHeadDim / 32;
     const int lane = tid % 32, warp = tid / 32;
     float* token = my.floats(S::kTokenAt);
@@ -133,7 +142,7 @@ struct AttentionPhase : Consumer<S> {
     }
   }
 
-  // CurrentToken where the cache holds codes. What takes part in this step is what the codes say, as in every
+  // Where the cache holds codes. What takes part in this step is what the codes say, as in every
   // later one.
   __device__ void CurrentCodes(const DenseLayer& weights, int head, int position) const {
     constexpr int kParts = S::kHeadDim / 32;
