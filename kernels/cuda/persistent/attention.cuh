@@ -332,8 +332,8 @@ struct AttentionPhase : Consumer<S> {
     __syncwarp();
   }
 
-  // Adds tokens [low, high) of group `quarter` of the page in the ring.
-  __device__ __forceinline__ void AttendGroup(GroupAttention<S>& state, float c, int quarter, int low,
+  // Adds tokens [low, high) of group `quarter` of the page in the ring, of page `set` where a slot has two.
+  __device__ __forceinline__ void AttendGroup(GroupAttention<S>& state, float c, int set, int quarter, int low,
                                               int high) {
     const int lane = tid % 32;
     float s[4];
@@ -346,8 +346,9 @@ struct AttentionPhase : Consumer<S> {
       // The clearing stores come before the copy that will fill this slot again.
       if (high < kGroup) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     } else {
-      const uint32_t k = my.slot(slot) + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim);
-      const uint32_t scales = my.slot(slot) + static_cast<uint32_t>(2 * S::kPageHalf + quarter * kGroup * 4);
+      const uint32_t page = my.slot(slot) + static_cast<uint32_t>(S::kSlotPages == 2 ? set * S::kPageBytes : 0);
+      const uint32_t k = page + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim);
+      const uint32_t scales = page + static_cast<uint32_t>(2 * S::kPageHalf + quarter * kGroup * 4);
       state.Scores(k, scales, lane, s);
       const uint2 p = state.Softmax(s, scales + S::kPageScales, c, low, high, lane);
       state.Values(k + S::kPageHalf, lane, p);
@@ -375,12 +376,21 @@ struct AttentionPhase : Consumer<S> {
       Barrier();  // the merge area is free again
       for (int i = 0; walk.more() && walk.head == head; ++i) {
         BarrierWait(my.full(slot), parity);
-        const int token = (walk.absolute() * 4 + quarter) * kGroup;
-        if (i % 2 == set && quarter < walk.count && token + kGroup > first) {
-          AttendGroup(state, c, quarter, first - token, position - token);
+        int page = walk.absolute(), count = walk.count;
+        if constexpr (S::kSlotPages == 2) {  // one for each set of warps
+          if (set == 1) count = 0;
+          walk.Next();
+          if (walk.more() && walk.head == head) {
+            if (set == 1) page = walk.absolute(), count = walk.count;
+            walk.Next();
+          }
+        }
+        const int token = (page * 4 + quarter) * kGroup;
+        if ((S::kSlotPages == 2 || i % 2 == set) && quarter < count && token + kGroup > first) {
+          AttendGroup(state, c, set, quarter, first - token, position - token);
         }
         NextSlot();
-        walk.Next();
+        if (S::kSlotPages == 1) walk.Next();
       }
       PublishPartial(state, c, PartialIndex(layer, share, segment > 0));
       ++segment;

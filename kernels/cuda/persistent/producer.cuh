@@ -35,6 +35,12 @@ struct Producer {
     }
   }
   __device__ void Cache(const DenseLayer& layer, int index, int position) {
+    if constexpr (S::kCache == CacheCode::kPlain)
+      PlainCache(layer, index, position);
+    else
+      CodedCache(layer, index, position);
+  }
+  __device__ void PlainCache(const DenseLayer& layer, int index, int position) {
     Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
                  my.ctas);
     if (!walk.more()) return;
@@ -43,23 +49,49 @@ struct Producer {
     for (int tile = 0; walk.more(); ++tile) {
       const char* from = base + static_cast<uint64_t>(page) * my.step.page_bytes +
                          static_cast<size_t>(walk.head) * S::kPageHalf;
-      constexpr int kTokenBytes = S::kPageHalf / kPageTokens;
-      const uint32_t tokens = static_cast<uint32_t>(walk.count * kGroup), bytes = tokens * kTokenBytes;
-      const char* scales = from;
-      if constexpr (S::kCache != CacheCode::kPlain)
-        scales += static_cast<size_t>(2 * S::kKvHeads - walk.head) * S::kPageHalf +
-                  static_cast<size_t>(walk.head) * S::kPageScales;
+      const uint32_t bytes = static_cast<uint32_t>(walk.count * kGroup * S::kHeadDim * 2);
       walk.Next();
       if (walk.more()) page = __ldg(my.step.pages + walk.absolute());  // lands while we wait for a slot
-      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kCacheWindow : S::kCacheDeep);
-      BarrierExpect(barrier, 2 * (bytes + (S::kCache != CacheCode::kPlain ? tokens * 4 : 0)));
+      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kWindow : S::kDeep);
+      BarrierExpect(barrier, 2 * bytes);
       BulkLoad(my.slot(slot), from, bytes, barrier, policy);
       BulkLoad(my.slot(slot) + S::kPageHalf, from + static_cast<size_t>(S::kKvHeads) * S::kPageHalf, bytes,
                barrier, policy);
-      if constexpr (S::kCache != CacheCode::kPlain) {
-        const uint32_t to = my.slot(slot) + 2 * S::kPageHalf;
-        BulkLoad(to, scales, tokens * 4, barrier, policy);
-        BulkLoad(to + S::kPageScales, scales + S::kKvHeads * S::kPageScales, tokens * 4, barrier, policy);
+      Advance();
+    }
+  }
+  // A slot takes up to kSlotPages pages of one head.
+  __device__ void CodedCache(const DenseLayer& layer, int index, int position) {
+    constexpr uint32_t kCodes = S::kHeadDim, kScale = 4;  // bytes of a token
+    Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
+                 my.ctas);
+    const char* base = my.step.cache + layer.cache_offset;
+    for (int tile = 0; walk.more(); ++tile) {
+      const int head = walk.head;
+      const char* page[S::kSlotPages];
+      uint32_t tokens[S::kSlotPages], all = 0;
+#pragma unroll
+      for (int i = 0; i < S::kSlotPages; ++i) {
+        tokens[i] = 0;
+        if (!walk.more() || walk.head != head) continue;
+        page[i] = base + static_cast<uint64_t>(__ldg(my.step.pages + walk.absolute())) * my.step.page_bytes;
+        tokens[i] = static_cast<uint32_t>(walk.count * kGroup);
+        all += tokens[i];
+        walk.Next();
+      }
+      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kCacheWindow : S::kCacheDeep);
+      BarrierExpect(barrier, all * 2 * (kCodes + kScale));
+#pragma unroll
+      for (int i = 0; i < S::kSlotPages; ++i) {
+        if (tokens[i] == 0) continue;
+        const uint32_t to = my.slot(slot) + i * S::kPageBytes, scales = to + 2 * S::kPageHalf;
+        const char* k = page[i] + head * S::kPageHalf;
+        const char* k_scales = page[i] + 2 * S::kKvHeads * S::kPageHalf + head * S::kPageScales;
+        BulkLoad(to, k, tokens[i] * kCodes, barrier, policy);
+        BulkLoad(to + S::kPageHalf, k + S::kKvHeads * S::kPageHalf, tokens[i] * kCodes, barrier, policy);
+        BulkLoad(scales, k_scales, tokens[i] * kScale, barrier, policy);
+        BulkLoad(scales + S::kPageScales, k_scales + S::kKvHeads * S::kPageScales, tokens[i] * kScale, barrier,
+                 policy);
       }
       Advance();
     }

@@ -56,20 +56,27 @@ inline bool MatchesAny(const DenseShape& shape) {
          Matches<Mixtral>(shape);
 }
 
-template <CacheCode kCode>
-struct WithCache {
-  template <typename S>
-  using Shape = Coded<S, kCode>;
+// S with slots of kSlotBytes, kSlots of them.
+template <typename S, int kSlotBytes, int kSlots>
+using Resized = Shape<S::kHidden, S::kInner, S::kHeadDim, S::kQHeads, S::kKvHeads, kSlotBytes, kSlots,
+                      S::kWindow, S::kDeep, S::kInputs, S::kTopK, S::kExperts>;
+
+// The shape over a cache: of codes, two pages shall fit into a slot where that costs no slots.
+template <CacheCode kCode, typename S>
+struct OverCache {
+  static constexpr int kTwoPages = 4 * kPageTokens * (S::kHeadDim + 4);
+  static constexpr bool kGrow =
+      S::kSlotBytes < kTwoPages && S::kShared + S::kSlots * (kTwoPages - S::kSlotBytes) <= 227 * 1024;
+  using Type = Coded<Resized<S, kGrow ? kTwoPages : S::kSlotBytes, S::kSlots>, kCode>;
 };
-template <>
-struct WithCache<CacheCode::kPlain> {
-  template <typename S>
-  using Shape = S;
+template <typename S>
+struct OverCache<CacheCode::kPlain, S> {
+  using Type = S;
 };
 
 template <CacheCode kCode, typename Plain>
 cudaError_t RunRowShape(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
-  using S = typename WithCache<kCode>::template Shape<Plain>;
+  using S = typename OverCache<kCode, Plain>::Type;
   return RunStep<S, RowProducts<S>>(launch, shape, step);
 }
 
@@ -85,7 +92,7 @@ cudaError_t RunRows(const Launch& launch, const DenseShape& shape, const DenseSt
 
 template <CacheCode kCode, typename Plain, typename F, typename HeadF>
 cudaError_t RunPackedShape(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
-  using S = typename WithCache<kCode>::template Shape<Plain>;
+  using S = typename OverCache<kCode, Plain>::Type;
   return RunStep<S, PackedProducts<S, F, HeadF>>(launch, shape, step);
 }
 
