@@ -50,7 +50,7 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const float2 r = rope[d % half + 4 * i + e];
-          if (g < S::kG) x[e] = own[4 * i + e] * r.x + sign * other[4 * i + e] * r.y;
+          if (g < S::kG) x[e] = Rounded(own[4 * i + e] * r.x + sign * other[4 * i + e] * r.y);
         }
         this->SetQuery(h, i, x);
       }
