@@ -1,7 +1,6 @@
 // attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8): the keys of a row are split
 // over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
-#include "common/attention_warp.cuh"
-#include "common/cache_codes.cuh"
+#include "common/attention_coded.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -9,17 +8,17 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kWarps = 4, kStages = 3, kHeads = 8;
+constexpr int kWarps = 4, kHeads = 8;
 
-// A warp has a ring of stages as they lie in the cache; coded: then one stage of bf16, made from the current one.
+// A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
 template <int kDim, CacheCode kCode>
 struct Geometry {
   static constexpr bool kCoded = kCode != CacheCode::kPlain;
-  static constexpr int kGroupBytes = kGroupTokens * kDim * 2;                     // of K, and of V, in bf16
-  static constexpr int kCodeBytes = kGroupTokens * kDim, kScaleBytes = kGroupTokens * 4;  // likewise, in codes
-  static constexpr int kStageBytes = 2 * (kCoded ? kCodeBytes + kScaleBytes : kGroupBytes);
-  static constexpr int kWarpBytes = kStages * kStageBytes + (kCoded ? 2 * kGroupBytes : 0);
-  static constexpr int kRingBytes = kWarps * kWarpBytes;
+  static constexpr int kStages = kCoded ? 4 : 3;
+  static constexpr int kGroupBytes = kGroupTokens * kDim * (kCoded ? 1 : 2);  // of K, and of V
+  static constexpr int kScaleBytes = kCoded ? kGroupTokens * 4 : 0;           // likewise, behind both
+  static constexpr int kStageBytes = 2 * (kGroupBytes + kScaleBytes);
+  static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
   static constexpr int kPitch = kDim + 4;
   static constexpr int kPartial = kHeads * (kDim + 2);  // floats: outputs, then maxima, then sums
   static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
@@ -35,30 +34,12 @@ __device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* pa
   for (int part = 0; part < 2; ++part) {
     const char* codes = page + (vector + part * all) * kDim;
 #pragma unroll
-    for (int i = 0; i < G::kCodeBytes / 512; ++i)
-      CopyAsync16(to + part * G::kCodeBytes + (i * 32 + lane) * 16, codes + (i * 32 + lane) * 16, true);
+    for (int i = 0; i < G::kGroupBytes / 512; ++i)
+      CopyAsync16(to + part * G::kGroupBytes + (i * 32 + lane) * 16, codes + (i * 32 + lane) * 16, true);
   }
   if (lane < 8) {
     const char* scales = page + 2 * all * kDim + (vector + lane / 4 * all) * 4;
-    CopyAsync16(to + 2 * G::kCodeBytes + lane * 16, scales + lane % 4 * 16, true);
-  }
-}
-
-// The stage at `from` as bf16 at `to`. Values of tokens >= known are zero.
-template <class G, int kDim, CacheCode kCode>
-__device__ __forceinline__ void ExpandStage(uint32_t from, uint32_t to, int known, int lane) {
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-#pragma unroll
-    for (int i = 0; i < G::kCodeBytes / 512; ++i) {
-      const int chunk = i * 32 + lane, token = chunk / (kDim / 16);
-      const uint32_t scale = LoadShared4(from + 2 * G::kCodeBytes + part * G::kScaleBytes + token * 4);
-      uint4 low, high;
-      Expand16<kCode>(LoadShared16(from + part * G::kCodeBytes + chunk * 16), __uint_as_float(scale), &low, &high);
-      if (part == 1 && token >= known) low = high = uint4{0, 0, 0, 0};
-      StoreShared16(to + part * G::kGroupBytes + chunk * 32, low);
-      StoreShared16(to + part * G::kGroupBytes + chunk * 32 + 16, high);
-    }
+    CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, scales + lane % 4 * 16, true);
   }
 }
 
@@ -69,8 +50,8 @@ int HeadParts(int q_heads, int kv_heads) { return (q_heads / kv_heads + kHeads -
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
 // grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
-//        96 KiB (128) or 48 KiB (64), coded 82 or 42 KiB: each warp keeps 2 of its 3 groups of 16 tokens in flight with
-//        cp.async
+//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async; coded 66 or
+//        34 KiB, 3 of 4
 template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
   using G = Geometry<kDim, kCode>;
@@ -90,7 +71,7 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   const int begin = group0 + static_cast<int>(static_cast<int64_t>(groups) * split / splits);
   const int end = group0 + static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / splits);
 
-  const uint32_t ring = SmemAddress(smem) + warp * G::kWarpBytes;
+  const uint32_t ring = SmemAddress(smem) + warp * G::kStages * G::kStageBytes;
   const auto load = [&](int g, int stage) {
     if (g < end) {
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
@@ -114,32 +95,47 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   };
   int g = begin + warp;
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) load(g + s * kWarps, s);
+  for (int s = 0; s < G::kStages - 1; ++s) load(g + s * kWarps, s);
 
-  AttentionWarp<kDim> state;
+  using State = CacheWarp<kDim, kCode>;
+  State state;
   state.Reset();
   {
     const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(row) * a.q_heads + head0 + lane / 4) * kDim;
+    const bool real = lane / 4 < heads;
+    if constexpr (G::kCoded) {
 #pragma unroll
-    for (int j = 0; j < kDim / 32; ++j)
-      state.q[j] = lane / 4 < heads ? __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8)) : uint4{0, 0, 0, 0};
+      for (int j = 0; j < kDim / 16; ++j) {
+        const int h = j / 4, i = j % 4;
+        uint2 v = {0, 0};
+        if (real) v = __ldcg(reinterpret_cast<const uint2*>(q + 64 * h + lane % 4 * 16 + 4 * i));
+        state.SetQuery(h, i, {__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16),
+                              __uint_as_float(v.y & 0xffff0000u)});
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kDim / 32; ++j)
+        state.q[j] = real ? __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8)) : uint4{0, 0, 0, 0};
+    }
   }
   const float c = a.scale * 1.4426950408889634f;
   for (int i = 0; g < end; g += kWarps, ++i) {
-    CopyAsyncWait<kStages - 2>();
+    CopyAsyncWait<G::kStages - 2>();
     __syncwarp();
-    load(g + (kStages - 1) * kWarps, (i + kStages - 1) % kStages);
-    uint32_t k = ring + i % kStages * G::kStageBytes;
-    if constexpr (G::kCoded) {
-      const uint32_t expanded = ring + kStages * G::kStageBytes;
-      ExpandStage<G, kDim, kCode>(k, expanded, position + 1 - g * kGroupTokens, lane);
-      __syncwarp();
-      k = expanded;
-    }
+    load(g + (G::kStages - 1) * kWarps, (i + G::kStages - 1) % G::kStages);
+    const uint32_t k = ring + i % G::kStages * G::kStageBytes, v = k + G::kGroupBytes;
+    const int low = first - g * kGroupTokens, high = position + 1 - g * kGroupTokens;
     float s[4];
-    state.Scores(k, lane, s);
-    const uint2 p = state.Softmax(s, c, first - g * kGroupTokens, position + 1 - g * kGroupTokens, lane);
-    state.Values(k + G::kGroupBytes, lane, p);
+    if constexpr (G::kCoded) {
+      const uint32_t scales = v + G::kGroupBytes;
+      state.Scores(k, scales, lane, s);
+      const uint2 p = state.Softmax(s, scales + G::kScaleBytes, c, low, high, lane);
+      state.Values(v, lane, p);
+    } else {
+      state.Scores(k, lane, s);
+      const uint2 p = state.Softmax(s, c, low, high, lane);
+      state.Values(v, lane, p);
+    }
     __syncwarp();
   }
   CopyAsyncWait<0>();
@@ -159,9 +155,9 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
       totals[at] = state.l[x];
     }
 #pragma unroll
-    for (int r = 0; r < AttentionWarp<kDim>::kOuts; ++r) {
-      outs[at * G::kPitch + r * 16 + lane / 4] = state.o[r][x];
-      outs[at * G::kPitch + r * 16 + lane / 4 + 8] = state.o[r][x + 2];
+    for (int r = 0; r < State::kOuts; ++r) {
+      outs[at * G::kPitch + State::DimensionOf(r, 0, lane)] = state.o[r][x] * State::kLift;
+      outs[at * G::kPitch + State::DimensionOf(r, 1, lane)] = state.o[r][x + 2] * State::kLift;
     }
   }
   __syncthreads();

@@ -157,7 +157,7 @@ void dsopt_be_device::WriteReport() {
                 "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
-                persistent ? "one persistent kernel per token" : "kernel by kernel (no sm_90a)",
+                persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
                 cublas_lt != nullptr ? "5 rows on: cublasLt" : "65 rows on: mma.sync tiles (cublasLt not found)",
                 limits.has_sm90a ? "wgmma" : "mma.sync");
 }

@@ -73,7 +73,7 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
                       a.head_dim == first.head_dim && a.rope == first.rope && a.scale == first.scale &&
                       a.norm_eps == first.norm_eps;
     const bool plain = a.qkv_bias == nullptr && a.out_bias == nullptr && a.window != 1 &&
-                       rope.interleaved == 0 && rope.dim == a.head_dim;
+                       rope.interleaved == 0 && rope.dim == a.head_dim && a.cache_offset % 16 == 0;
     PersistentFeedForward f{}, other{};
     if (!same || !plain || !FeedForwardOf(d.blocks[i + 1], &f) || f.norm_eps != first.norm_eps) return false;
     if (i == 1) {
@@ -94,6 +94,7 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
   shape->packing = format.packing;
   shape->group = format.group;
   shape->head_packing = head_format.packing;
+  shape->cache = CacheCodeOf(d);
   shape->hidden = static_cast<int>(d.hidden);
   shape->q_heads = static_cast<int>(first.q_heads);
   shape->kv_heads = static_cast<int>(first.kv_heads);
@@ -184,7 +185,7 @@ const float* VectorOf(const dsopt_be_weight* weight) { return static_cast<const 
 namespace dsopt_cuda {
 
 void PlanPersistent(const Limits& limits, const dsopt_program_desc& d, bool fast, PersistentPlan* plan) {
-  if (!fast || !limits.has_sm90a || d.kv_dtype != DSOPT_BF16 || d.block_count < 4 || d.block_count % 2 != 0)
+  if (!fast || !limits.has_sm90a || d.kv_dtype == DSOPT_F32 || d.block_count < 4 || d.block_count % 2 != 0)
     return;
   const Elem table = d.blocks[0].u.embed.table->elem;
   if (table != Elem::kBf16 && table != Elem::kPacked) return;
@@ -194,7 +195,7 @@ void PlanPersistent(const Limits& limits, const dsopt_program_desc& d, bool fast
     plan->counter_words = DenseCounterWords(plan->dense);
     plan->activation_floats = DenseActivationFloats(plan->dense);
     plan->partial_floats = DensePartialFloats(limits, plan->dense);
-  } else if (LatentShapeOf(limits, d, &plan->latent)) {
+  } else if (d.kv_dtype == DSOPT_BF16 && LatentShapeOf(limits, d, &plan->latent)) {
     plan->kind = PersistentKind::kLatent;
     plan->layer_bytes = static_cast<uint64_t>(plan->latent.layers) * sizeof(LatentLayer);
     plan->counter_words = LatentCounterWords(plan->latent);

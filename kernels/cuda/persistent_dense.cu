@@ -10,37 +10,20 @@
 // counter (a hint, no fence); readers wait for the hint, load, and reload only words that still hold the
 // marker. Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA; S^T = K
 // Q^T and O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head
-// merges them, adds the current token (which is not in the cache yet), and appends that token's k and v.
+// merges them, adds the current token (which is not in the cache yet), and appends that token's k and v. A
+// cache of codes is read as it is (common/attention_coded.cuh), its scales beside it.
 //
 // bytes   all weights once, the cache once, activations ~0.1 % of that through L2
 // grid    SMs x 320 threads (8 consumer warps, 1 producer, 1 that re-marks the next step's activations)
 // bound   DRAM. RMSNorm takes no pass: the gain is multiplied into the activations, 1/rms in the epilogue.
-#include "persistent/rows.cuh"
-#include "persistent/step.cuh"
+#include "persistent/shapes.cuh"
 
 namespace dsopt_cuda {
-namespace {
-
-using persistent::RowProducts;
-using persistent::Shape;
-
-using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4>;  // and Llama-3-8B
-using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 3, 5>;
-using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4>;
-
-// Router weights pass through the ring, 2 experts a slot; the down projections of the 2 chosen experts are one
-// product.
-using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 0, 2, 8>;
-
-}  // namespace
 
 bool DenseSupported(const Limits& limits, const DenseShape& shape) {
   return limits.arch >= 90 && limits.arch < 100 && limits.shared_bytes >= 227 * 1024 && shape.layers > 0 &&
          limits.sms >= 2 * shape.kv_heads && limits.sms <= 28 * shape.kv_heads &&
-         (shape.packing != Packing::kNone
-              ? DensePackedSupported(shape)
-              : persistent::Matches<Mistral7b>(shape) || persistent::Matches<Llama1b>(shape) ||
-                    persistent::Matches<Llama70b>(shape) || persistent::Matches<Mixtral>(shape));
+         (shape.packing != Packing::kNone ? DensePackedSupported(shape) : persistent::MatchesAny(shape));
 }
 
 uint64_t DenseActivationFloats(const DenseShape& shape) {
@@ -62,16 +45,10 @@ uint64_t DenseCounterWords(const DenseShape& shape) {
 }
 
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
+  if (shape.cache == CacheCode::kFp8) return DenseFp8CacheDecode(launch, shape, step);
+  if (shape.cache == CacheCode::kInt8) return DenseInt8CacheDecode(launch, shape, step);
   if (shape.packing != Packing::kNone) return DensePackedDecode(launch, shape, step);
-  if (shape.packing != Packing::kNone ? DensePackedSupported(shape) : persistent::Matches<Mistral7b>(shape))
-    return persistent::RunStep<Mistral7b, RowProducts<Mistral7b>>(launch, shape, step);
-  if (persistent::Matches<Llama1b>(shape))
-    return persistent::RunStep<Llama1b, RowProducts<Llama1b>>(launch, shape, step);
-  if (persistent::Matches<Llama70b>(shape))
-    return persistent::RunStep<Llama70b, RowProducts<Llama70b>>(launch, shape, step);
-  if (persistent::Matches<Mixtral>(shape))
-    return persistent::RunStep<Mixtral, RowProducts<Mixtral>>(launch, shape, step);
-  return cudaErrorInvalidValue;
+  return persistent::RunRows<CacheCode::kPlain>(launch, shape, step);
 }
 
 }  // namespace dsopt_cuda

@@ -1,6 +1,7 @@
 // persistent_dense.h - one decode step of a GQA model, dense or a mixture, as one persistent kernel (sm_90 and newer): the fastest
 // way at batch 1. Everything it cannot do (other shapes, f32, biases, several rows) runs through the single kernels.
-// persistent_dense.cu: bf16 weights and what the step is; persistent_packed.cu: encoded weights; persistent/: its parts.
+// persistent_dense.cu: bf16 weights and what the step is; persistent_packed.cu: encoded weights; persistent_fp8_cache.cu,
+// persistent_int8_cache.cu: both over a cache of codes; persistent/: its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_DENSE_H_
 #define DSOPT_CUDA_PERSISTENT_DENSE_H_
 
@@ -33,6 +34,7 @@ struct DenseShape {
   int experts, top_k;  // of a mixture; 0 and 1: dense
   Packing packing, head_packing;  // of all matrices of the layers, of the head; kNone: bf16 rows
   int group;                      // int4: columns per scale of the layers' matrices, 64 or 128
+  CacheCode cache;                // kPlain: bf16
 };
 
 struct DenseStep {
@@ -64,6 +66,8 @@ uint64_t DenseCounterWords(const DenseShape& shape);
 // Packed weights: int8 and fp8 with scales by row, int4 with f16 scales by 64 or 128 columns and an int8 head, lossless12.
 bool DensePackedSupported(const DenseShape& shape);
 cudaError_t DensePackedDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
+cudaError_t DenseFp8CacheDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
+cudaError_t DenseInt8CacheDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 
 }  // namespace dsopt_cuda

@@ -19,9 +19,33 @@ __device__ __forceinline__ uint4 Pick(bool c, uint4 a, uint4 b) {
   return {c ? a.x : b.x, c ? a.y : b.y, c ? a.z : b.z, c ? a.w : b.w};
 }
 
+// Four 16-byte columns of 16 rows at shared address v, kPitch bytes apart, turned: x[i] has 2 bytes of column i,
+// 2 (lane / 4) and the next one, of rows 2 (lane % 4) and the next one; y[i] of the rows 8 below.
+template <int kPitch>
+__device__ __forceinline__ void LoadValues(uint32_t v, int lane, uint32_t (&x)[4], uint32_t (&y)[4]) {
+  const int row = lane % 8 + lane / 16 * 8, pair = lane % 8 / 2, t = lane % 4, e = lane / 8 % 2;
+  const uint32_t base = v + row * kPitch;
+  const bool r1 = t & 1, r2 = t & 2;
+  const uint4 A = LoadMatrixTransposed(base + ((e + pair) & 3) * 16);
+  const uint4 B = LoadMatrixTransposed(base + ((e + 2 + pair) & 3) * 16);
+  const uint32_t a[4] = {A.x, A.y, B.x, B.y}, b[4] = {A.z, A.w, B.z, B.w};
+  uint32_t w[4], z[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    w[i] = r1 ? a[(i + 3) & 3] : a[i];
+    z[i] = r1 ? b[(i + 3) & 3] : b[i];
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[i] = r2 ? w[(i + 2) & 3] : w[i];
+    y[i] = r2 ? z[(i + 2) & 3] : z[i];
+  }
+}
+
 template <int kDim>
 struct AttentionWarp {
   static constexpr int kPitch = kDim * 2, kOuts = kDim / 16;
+  static constexpr float kLift = 1;  // what the outputs still have to be multiplied by, see CodedAttentionWarp
   // Of heads 2 (lane % 4) and the next one: maximum (raw score), this lane's share of the sum, outputs of dimensions
   // 16 r + lane / 4 ([0], [1]) and 8 more ([2], [3]).
   float m[2], l[2], o[kOuts][4];
@@ -57,8 +81,8 @@ struct AttentionWarp {
 #pragma unroll
     for (int i = 0; i < 4; ++i) s[i] += s1[i];
   }
-  // Online softmax over tokens [lo, hi) of the group; c = scale * log2(e). Returns P^T as the B operand.
-  __device__ __forceinline__ uint2 Softmax(float (&s)[4], float c, int lo, int hi, int lane) {
+  // Online softmax over tokens [lo, hi) of the group; c = scale * log2(e). e: P, as s is laid out; 0 outside of [lo, hi).
+  __device__ __forceinline__ void Exponentials(float (&s)[4], float c, int lo, int hi, int lane, float (&e)[4]) {
     const int g = lane / 4;
     if (g < lo || g >= hi) s[0] = s[1] = -INFINITY;
     if (g + 8 < lo || g + 8 >= hi) s[2] = s[3] = -INFINITY;
@@ -79,9 +103,13 @@ struct AttentionWarp {
         }
       }
     }
-    float e[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) e[i] = s[i] == -INFINITY ? 0.0f : Exp2((s[i] - m[i % 2]) * c);
+  }
+  // Returns P^T as the B operand.
+  __device__ __forceinline__ uint2 Softmax(float (&s)[4], float c, int lo, int hi, int lane) {
+    float e[4];
+    Exponentials(s, c, lo, hi, lane, e);
     // The sum takes the rounded values: a dominant token's rounding then cancels in the quotient.
     const uint32_t a = PackBf16(e[0], e[1]), b = PackBf16(e[2], e[3]);
     l[0] += __uint_as_float(a << 16) + __uint_as_float(b << 16);
@@ -90,30 +118,16 @@ struct AttentionWarp {
   }
   // Adds P V of 16 tokens at shared address v.
   __device__ __forceinline__ void Values(uint32_t v, int lane, uint2 p) {
-    const int row = lane % 8 + lane / 16 * 8, pair = lane % 8 / 2, t = lane % 4;
-    const uint32_t base = v + row * kPitch;
-    const bool r1 = t & 1, r2 = t & 2;
 #pragma unroll
-    for (int h = 0; h < kDim / 32; ++h) {  // 32 dimensions = 4 chunks of 8
-      const int e = lane / 8 % 2;
-      const uint4 A = LoadMatrixTransposed(base + h * 64 + ((e + pair) & 3) * 16);
-      const uint4 B = LoadMatrixTransposed(base + h * 64 + ((e + 2 + pair) & 3) * 16);
-      uint32_t x[4] = {A.x, A.y, B.x, B.y}, y[4] = {A.z, A.w, B.z, B.w};  // tokens 0-7, 8-15
-      uint32_t w[4], z[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        w[i] = r1 ? x[(i + 3) & 3] : x[i];
-        z[i] = r1 ? y[(i + 3) & 3] : y[i];
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        x[i] = r2 ? w[(i + 2) & 3] : w[i];
-        y[i] = r2 ? z[(i + 2) & 3] : z[i];
-      }
+    for (int h = 0; h < kDim / 32; ++h) {
+      uint32_t x[4], y[4];
+      LoadValues<kPitch>(v + h * 64, lane, x, y);
       Mma(o[2 * h], x[0], x[1], y[0], y[1], p.x, p.y);
       Mma(o[2 * h + 1], x[2], x[3], y[2], y[3], p.x, p.y);
     }
   }
+  // The dimension of o[r][i] is DimensionOf(r, i / 2, lane).
+  __device__ static int DimensionOf(int r, int half, int lane) { return 16 * r + lane / 4 + 8 * half; }
 };
 
 }  // namespace dsopt_cuda

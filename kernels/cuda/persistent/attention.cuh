@@ -4,17 +4,23 @@
 #ifndef DSOPT_CUDA_PERSISTENT_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_ATTENTION_CUH_
 
-#include "common/attention_warp.cuh"
+#include "common/attention_coded.cuh"
+#include "common/cache_codes.cuh"
 #include "persistent/consumer.cuh"
 
 namespace dsopt_cuda::persistent {
 
 template <typename S>
-struct GroupAttention : AttentionWarp<S::kHeadDim> {
+struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
   static constexpr int kDim = S::kHeadDim;
   // q of head lane / 4 from the staged, unrotated values [kG, kDim].
   __device__ void LoadQuery(const float* staged, const float2* rope, int lane) {
-    const int g = lane / 4, t = lane % 4;
+    if constexpr (S::kCache == CacheCode::kPlain)
+      LoadPlainQuery(staged, rope, lane / 4, lane % 4);
+    else
+      LoadCodedQuery(staged, rope, lane / 4, lane % 4);
+  }
+  __device__ void LoadPlainQuery(const float* staged, const float2* rope, int g, int t) {
 #pragma unroll
     for (int j = 0; j < kDim / 32; ++j) {
       const int d = 32 * j + 8 * t, half = kDim / 2;
@@ -30,6 +36,24 @@ struct GroupAttention : AttentionWarp<S::kHeadDim> {
         }
       }
       this->q[j] = {packed[0], packed[1], packed[2], packed[3]};
+    }
+  }
+  __device__ void LoadCodedQuery(const float* staged, const float2* rope, int g, int t) {
+#pragma unroll
+    for (int h = 0; h < kDim / 64; ++h) {
+      const int d = 64 * h + 16 * t, half = kDim / 2;
+      const float *own = staged + g * kDim + d, *other = staged + g * kDim + (d < half ? d + half : d - half);
+      const float sign = d < half ? -1.0f : 1.0f;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float x[4] = {};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const float2 r = rope[d % half + 4 * i + e];
+          if (g < S::kG) x[e] = Rounded(own[4 * i + e] * r.x + sign * other[4 * i + e] * r.y);
+        }
+        this->SetQuery(h, i, x);
+      }
     }
   }
 };
@@ -71,21 +95,29 @@ struct AttentionPhase : Consumer<S> {
     Barrier();
   }
 
-  // Rotated, bf16-rounded element lane + 32 i of a staged head vector.
+  // Rotated element lane + 32 i of a staged head vector, rounded to bf16 where kRound.
+  template <bool kRound = true>
   __device__ void RotatedHead(const float* from, float (&out)[S::kHeadDim / 32]) const {
     constexpr int kParts = S::kHeadDim / 32, kHalf = kParts / 2;
 #pragma unroll
     for (int i = 0; i < kHalf; ++i) {
       const float x = from[tid % 32 + 32 * i], y = from[tid % 32 + 32 * (i + kHalf)];
       const float2 r = my.rope()[tid % 32 + 32 * i];
-      out[i] = Rounded(x * r.x - y * r.y);
-      out[i + kHalf] = Rounded(y * r.x + x * r.y);
+      out[i] = x * r.x - y * r.y;
+      out[i + kHalf] = y * r.x + x * r.y;
+      if (kRound) out[i] = Rounded(out[i]), out[i + kHalf] = Rounded(out[i + kHalf]);
     }
   }
 
   // The current token, from what StageQuery brought: warp g scores it for head g of the group; warp 0 appends
   // it to the cache.
   __device__ void CurrentToken(const DenseLayer& weights, int head, int position) const {
+    if constexpr (S::kCache == CacheCode::kPlain)
+      CurrentPlain(weights, head, position);
+    else
+      CurrentCodes(weights, head, position);
+  }
+  __device__ void CurrentPlain(const DenseLayer& weights, int head, int position) const {
     constexpr int kParts = S::kHeadDim / 32;
     const int lane = tid % 32, warp = tid / 32;
     float* token = my.floats(S::kTokenAt);
@@ -109,6 +141,55 @@ struct AttentionPhase : Consumer<S> {
           __float2bfloat16(token[S::kHeadDim + lane + 32 * i]);
     }
   }
+
+  // Where the cache holds codes. What takes part in this step is what the codes say, as in every
+  // later one.
+  __device__ void CurrentCodes(const DenseLayer& weights, int head, int position) const {
+    constexpr int kParts = S::kHeadDim / 32;
+    const int lane = tid % 32, warp = tid / 32;
+    float* token = my.floats(S::kTokenAt);
+    if (warp >= S::kG) return;
+    char* page = my.step.cache + weights.cache_offset +
+                 static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
+    float x[kParts];
+    RotatedHead<false>(token, x);
+#pragma unroll 1
+    for (int part = 0;; ++part) {  // k, of warp 0 also v
+      float largest = 0;
+      bool finite = true;
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        largest = fmaxf(largest, fabsf(x[i]));
+        finite &= fabsf(x[i]) < INFINITY;
+      }
+      float inverse;
+      const float scale = ScaleOf<S::kCache>(WarpMax(largest), __all_sync(~0u, finite), &inverse);
+      const int vector = (part * S::kKvHeads + head) * kPageTokens + position % kPageTokens;
+      uint8_t* codes = reinterpret_cast<uint8_t*>(page) + static_cast<size_t>(vector) * S::kHeadDim;
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        const uint8_t code = CodeOf<S::kCache>(x[i], inverse);
+        if (warp == 0) codes[lane + 32 * i] = code;
+        x[i] = CodeValue<S::kCache>(code, 0) * scale;
+      }
+      if (warp == 0 && lane == 0)
+        reinterpret_cast<float*>(page + 2 * S::kKvHeads * S::kPageHalf)[vector] = scale;
+      if (part == 1) break;
+      float q[kParts], sum = 0;
+      RotatedHead(my.floats(S::kMergeAt) + warp * S::kHeadDim, q);
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) sum = fmaf(q[i], x[i], sum);
+      sum = WarpSum(sum);
+      if (lane == 0) token[2 * S::kHeadDim + warp] = sum;
+      if (warp != 0) return;
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) x[i] = token[S::kHeadDim + lane + 32 * i];
+    }
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) token[S::kHeadDim + lane + 32 * i] = x[i];
+  }
+  // The current token's value, as MergeHead finds it: see CurrentToken.
+  __device__ static float CurrentValue(float v) { return S::kCache == CacheCode::kPlain ? Rounded(v) : v; }
 
   // Merges the warps' (max, sum, output) of the merge area for output element tid * kV + j of the group.
   static constexpr int kV = S::kG * S::kHeadDim / kConsumers;
@@ -134,6 +215,7 @@ struct AttentionPhase : Consumer<S> {
 
   // This CTA's part of a KV head is done: merges its warps and publishes the result.
   __device__ void PublishPartial(GroupAttention<S>& state, float c, size_t index) {
+    using State = GroupAttention<S>;
     const int lane = tid % 32, warp = tid / 32;
     float* merge = my.floats(S::kMergeAt);
     float2* max_sum = reinterpret_cast<float2*>(my.floats(S::kMaxSumAt));
@@ -146,8 +228,9 @@ struct AttentionPhase : Consumer<S> {
         if (lane < 4) max_sum[warp * S::kG + h] = {state.m[x], state.l[x]};
 #pragma unroll
         for (int r = 0; r < S::kHeadDim / 16; ++r) {
-          merge[(warp * S::kG + h) * S::kMergeRow + r * 16 + lane / 4] = state.o[r][x];
-          merge[(warp * S::kG + h) * S::kMergeRow + r * 16 + lane / 4 + 8] = state.o[r][x + 2];
+          float* out = merge + (warp * S::kG + h) * S::kMergeRow;
+          out[State::DimensionOf(r, 0, lane)] = state.o[r][x] * State::kLift;
+          out[State::DimensionOf(r, 1, lane)] = state.o[r][x + 2] * State::kLift;
         }
       }
     }
@@ -179,7 +262,7 @@ struct AttentionPhase : Consumer<S> {
         m[x] = warp == 0 ? score[x0 + x] : -INFINITY;
         l[x] = warp == 0 ? 1.0f : 0.0f;
 #pragma unroll
-        for (int j = 0; j < kWidth; ++j) o[x][j] = warp == 0 ? Rounded(v[j]) : 0.0f;
+        for (int j = 0; j < kWidth; ++j) o[x][j] = warp == 0 ? CurrentValue(v[j]) : 0.0f;
       }
 #pragma unroll 1
       for (int i = warp; i < 32; i += kConsumerWarps) {
@@ -249,6 +332,29 @@ struct AttentionPhase : Consumer<S> {
     __syncwarp();
   }
 
+  // Adds tokens [low, high) of group `quarter` of the page in the ring, of page `set` where a slot has two.
+  __device__ __forceinline__ void AttendGroup(GroupAttention<S>& state, float c, int set, int quarter, int low,
+                                              int high) {
+    const int lane = tid % 32;
+    float s[4];
+    if constexpr (S::kCache == CacheCode::kPlain) {
+      const uint32_t k = my.slot(slot) + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim * 2);
+      state.Scores(k, lane, s);
+      const uint2 p = state.Softmax(s, c, low, high, lane);
+      if (high < kGroup) ClearRows(slot, quarter, high);
+      state.Values(k + S::kPageHalf, lane, p);
+      // The clearing stores come before the copy that will fill this slot again.
+      if (high < kGroup) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    } else {
+      const uint32_t page = my.slot(slot) + static_cast<uint32_t>(S::kSlotPages == 2 ? set * S::kPageBytes : 0);
+      const uint32_t k = page + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim);
+      const uint32_t scales = page + static_cast<uint32_t>(2 * S::kPageHalf + quarter * kGroup * 4);
+      state.Scores(k, scales, lane, s);
+      const uint2 p = state.Softmax(s, scales + S::kPageScales, c, low, high, lane);
+      state.Values(k + S::kPageHalf, lane, p);
+    }
+  }
+
   __device__ void Attention(int layer, int position, int phase) {
     const DenseLayer weights = my.step.layers[layer];
     const int lane = tid % 32, warp = tid / 32, set = warp / 4, quarter = warp % 4;
@@ -270,19 +376,21 @@ struct AttentionPhase : Consumer<S> {
       Barrier();  // the merge area is free again
       for (int i = 0; walk.more() && walk.head == head; ++i) {
         BarrierWait(my.full(slot), parity);
-        const int token = (walk.absolute() * 4 + quarter) * kGroup;
-        if (i % 2 == set && quarter < walk.count && token + kGroup > first) {
-          const uint32_t k = my.slot(slot) + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim * 2);
-          float s[4];
-          state.Scores(k, lane, s);
-          const uint2 p = state.Softmax(s, c, first - token, position - token, lane);
-          if (position - token < kGroup) ClearRows(slot, quarter, position - token);
-          state.Values(k + S::kPageHalf, lane, p);
-          // The clearing stores come before the copy that will fill this slot again.
-          if (position - token < kGroup) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+        int page = walk.absolute(), count = walk.count;
+        if constexpr (S::kSlotPages == 2) {  // one for each set of warps
+          if (set == 1) count = 0;
+          walk.Next();
+          if (walk.more() && walk.head == head) {
+            if (set == 1) page = walk.absolute(), count = walk.count;
+            walk.Next();
+          }
+        }
+        const int token = (page * 4 + quarter) * kGroup;
+        if ((S::kSlotPages == 2 || i % 2 == set) && quarter < count && token + kGroup > first) {
+          AttendGroup(state, c, set, quarter, first - token, position - token);
         }
         NextSlot();
-        walk.Next();
+        if (S::kSlotPages == 1) walk.Next();
       }
       PublishPartial(state, c, PartialIndex(layer, share, segment > 0));
       ++segment;

@@ -35,6 +35,12 @@ struct Producer {
     }
   }
   __device__ void Cache(const DenseLayer& layer, int index, int position) {
+    if constexpr (S::kCache == CacheCode::kPlain)
+      PlainCache(layer, index, position);
+    else
+      CodedCache(layer, index, position);
+  }
+  __device__ void PlainCache(const DenseLayer& layer, int index, int position) {
     Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
                  my.ctas);
     if (!walk.more()) return;
@@ -51,6 +57,42 @@ struct Producer {
       BulkLoad(my.slot(slot), from, bytes, barrier, policy);
       BulkLoad(my.slot(slot) + S::kPageHalf, from + static_cast<size_t>(S::kKvHeads) * S::kPageHalf, bytes,
                barrier, policy);
+      Advance();
+    }
+  }
+  // A slot takes up to kSlotPages pages of one head.
+  __device__ void CodedCache(const DenseLayer& layer, int index, int position) {
+    constexpr uint32_t kCodes = S::kHeadDim, kScale = 4;  // bytes of a token
+    Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
+                 my.ctas);
+    const char* base = my.step.cache + layer.cache_offset;
+    for (int tile = 0; walk.more(); ++tile) {
+      const int head = walk.head;
+      const char* page[S::kSlotPages];
+      uint32_t tokens[S::kSlotPages], all = 0;
+#pragma unroll
+      for (int i = 0; i < S::kSlotPages; ++i) {
+        tokens[i] = 0;
+        if (!walk.more() || walk.head != head) continue;
+        page[i] = base + static_cast<uint64_t>(__ldg(my.step.pages + walk.absolute())) * my.step.page_bytes;
+        tokens[i] = static_cast<uint32_t>(walk.count * kGroup);
+        all += tokens[i];
+        walk.Next();
+      }
+      const uint32_t barrier = Acquire(tile < S::kSlots ? S::kCacheWindow : S::kCacheDeep);
+      BarrierExpect(barrier, all * 2 * (kCodes + kScale));
+#pragma unroll
+      for (int i = 0; i < S::kSlotPages; ++i) {
+        if (tokens[i] == 0) continue;
+        const uint32_t to = my.slot(slot) + i * S::kPageBytes, scales = to + 2 * S::kPageHalf;
+        const char* k = page[i] + head * S::kPageHalf;
+        const char* k_scales = page[i] + 2 * S::kKvHeads * S::kPageHalf + head * S::kPageScales;
+        BulkLoad(to, k, tokens[i] * kCodes, barrier, policy);
+        BulkLoad(to + S::kPageHalf, k + S::kKvHeads * S::kPageHalf, tokens[i] * kCodes, barrier, policy);
+        BulkLoad(scales, k_scales, tokens[i] * kScale, barrier, policy);
+        BulkLoad(scales + S::kPageScales, k_scales + S::kKvHeads * S::kPageScales, tokens[i] * kScale, barrier,
+                 policy);
+      }
       Advance();
     }
   }

@@ -27,7 +27,9 @@ struct Shape {
                        kExperts = kExperts_;  // a mixture instead of a dense MLP; kExperts 0: none
   static constexpr int kG = kQHeads / kKvHeads, kQDim = kQHeads * kHeadDim, kKvDim = kKvHeads * kHeadDim;
   static constexpr int kQkvRows = kQDim + 2 * kKvDim;
+  static constexpr CacheCode kCache = CacheCode::kPlain;        // bf16
   static constexpr int kPageHalf = kPageTokens * kHeadDim * 2;  // K (or V) of one head in one page
+  static constexpr int kSlotPages = 1;                          // in a slot
   static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0);
   // Activations of one layer, f32.
   static constexpr size_t kQkv = 0, kAttention = kQkvRows, kMiddle = kAttention + kQDim,
@@ -47,6 +49,24 @@ struct Shape {
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
   static_assert(kShared <= 227 * 1024);
 };
+
+// The same with a cache of codes: of a page, codes of K and V, then scales of K and V. A slot takes two pages
+// of a head if it is large enough.
+template <typename Plain, CacheCode kCode>
+struct Coded : Plain {
+  static constexpr CacheCode kCache = kCode;
+  static constexpr int kPageHalf = kPageTokens * Plain::kHeadDim, kPageScales = kPageTokens * 4;
+  static constexpr int kPageBytes = 2 * (kPageHalf + kPageScales);
+  static constexpr int kSlotPages = 2 * kPageBytes <= Plain::kSlotBytes ? 2 : 1;
+  static_assert(kSlotPages * kPageBytes <= Plain::kSlotBytes);
+  // Copies in flight; those of one page are half as many bytes.
+  static constexpr int kCopies = 3 - kSlotPages;
+  static constexpr int kCacheWindow =
+      kCopies * Plain::kWindow < Plain::kSlots ? kCopies * Plain::kWindow : Plain::kSlots;
+  static constexpr int kCacheDeep =
+      kCopies * Plain::kDeep < Plain::kSlots ? kCopies * Plain::kDeep : Plain::kSlots;
+};
+
 enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
 
 template <typename S, Phase kP>

@@ -75,13 +75,6 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
 #endif
 }
 
-template <typename S>
-bool Matches(const DenseShape& shape) {
-  return shape.hidden == S::kHidden && shape.inner == S::kInner && shape.head_dim == S::kHeadDim &&
-         shape.q_heads == S::kQHeads && shape.kv_heads == S::kKvHeads && shape.experts == S::kExperts &&
-         shape.top_k == S::kTopK;
-}
-
 template <typename S, typename Products>
 cudaError_t RunStep(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
   const cudaError_t error = cudaFuncSetAttribute(DensePersistent<S, Products>,

@@ -41,14 +41,15 @@ double LayerSeconds(Program* program, uint32_t position, uint32_t rows) {
 }  // namespace
 
 // One row at the end of `context` tokens: the split over the GPU and the merge are inside.
-void DecodeAttention(uint32_t context) {
+void DecodeAttention(uint32_t context, dsopt_dtype kv) {
   const uint32_t layers = context > 65536 ? 4 : 12;
   Model model(AttentionShape(layers, 0));
   model.Build(layers);
-  Program program(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, context, 16, 1);
+  Program program(&model, DSOPT_PRECISION_FAST, kv, 1, context, 16, 1);
   program.FillCache();
   const double gross = LayerSeconds(&program, context - 1, 1), rest = LayerSeconds(&program, 63, 1);
-  const double bytes = 2.0 * 2.0 * 8 * 128 * context, rest_bytes = 2.0 * 2.0 * 8 * 128 * 64;
+  const double token_bytes = static_cast<double>(CacheBytes(kv, 2 * 8 * 128, 128));
+  const double bytes = token_bytes * context, rest_bytes = token_bytes * 64;
   std::printf(
       "attention decode  32/8 x 128, %6u tokens: layer %.2f us = %.3f TB/s gross (projections of hidden 64, "
       "rope, append "

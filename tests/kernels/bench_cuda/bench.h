@@ -74,6 +74,7 @@ struct Program {
   std::vector<int32_t> pages;
   uint32_t seqs, per_seq, max_rows;
   uint64_t page_bytes;
+  dsopt_dtype kv_dtype;
   double device_ms = 0;
   double started = 0;  // when the batch was begun
 
@@ -86,6 +87,8 @@ struct Program {
 
   // Random cache contents: one page made here, copied to all.
   void FillCache();
+  // Random cache contents, few pages alike; positions of every sequence from `known` on hold NaN.
+  void FillCache(uint32_t known);
   // Starts `rows` rows of each of `count` sequences from `position` on; logits are wanted of the last `wanted`
   // of all.
   void Begin(uint32_t count, uint32_t position, uint32_t rows, const std::vector<int32_t>& tokens,
@@ -97,21 +100,25 @@ struct Program {
   std::vector<float> Logits(uint32_t index);
 };
 
+// Bytes of `values` cached values of heads of `head_dim`.
+uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, uint32_t head_dim);
 std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed);
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b);
 double Median(std::vector<double> v);
 
-// check.cc: two layers of a shape, fast against f32. encodings.cc: encoded products against float64. False: wrong.
+// check.cc: two layers of a shape, fast against f32; decode over a given cache, one row (persistent where there
+// is a kernel) against two rows. encodings.cc: encoded products against float64. False: wrong.
 bool Check(const Shape& shape, const Encoding& encoding = {});
+bool CheckCache(const Shape& shape, const Encoding& encoding, dsopt_dtype kv);
 bool CheckEncodings();
 // timing.cc
-void Decode(Model* model, uint32_t sequences, uint32_t context, const char* what, int steps);
+void Decode(Model* model, dsopt_dtype kv, uint32_t sequences, uint32_t context, const char* what, int steps);
 void Prefill(Model* model, uint32_t total, uint32_t chunk);
 // jitter.cc
 void Jitter(Model* model);
 void Beside(Model* model);
 // attention.cc
-void DecodeAttention(uint32_t context);
+void DecodeAttention(uint32_t context, dsopt_dtype kv);
 void PrefillAttention(uint32_t rows, uint32_t head_dim);
 void LatentAttention(uint32_t context);
 

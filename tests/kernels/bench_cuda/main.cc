@@ -2,8 +2,10 @@
 // the same shapes its fast paths against its f32 ones. What users see is measured by `dsopt bench`; this drives
 // the backend table directly, so that one call on a GPU machine checks and measures together.
 //   bench_cuda_blocks [plugin=PATH] read|check|encodings|attention|check=<shape>|<shape> ...
-// A shape may be followed by :what, what of decode (default), long, batch8, batch32, prefill, jitter, beside,
-// and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. Ends with 1 if a check failed.
+// A shape may be followed by :what, what of decode (default), long, longest, batch8, batch32, prefill, jitter,
+// beside, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8 or int8
+// among them (behind attention, too) is the cache of decode; check=<shape>:cache=... compares decode steps over
+// such a cache, one row against two. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -37,17 +39,19 @@ namespace {
 dsopt_allocator g_allocator;
 dsopt_host_api g_host;
 
-void RunShape(const Shape& shape, const Encoding& encoding, const std::vector<std::string>& what) {
+void RunShape(const Shape& shape, const Encoding& encoding, dsopt_dtype kv,
+              const std::vector<std::string>& what) {
   Model model(shape, encoding);
   const double start = Now();
   model.Build(shape.layers);
   std::printf("-- %s: %.2f GB of weights filled in %.2f s\n", shape.name, model.total_bytes * 1e-9,
               Now() - start);
   for (const std::string& w : what) {
-    if (w == "decode") Decode(&model, 1, 512, "b1", 100);
-    if (w == "long") Decode(&model, 1, 32768, "b1 32K", 60);
-    if (w == "batch8") Decode(&model, 8, 512, "b8", 60);
-    if (w == "batch32") Decode(&model, 32, 512, "b32", 60);
+    if (w == "decode") Decode(&model, kv, 1, 512, "b1", 100);
+    if (w == "long") Decode(&model, kv, 1, 32768, "b1 32K", 60);
+    if (w == "longest") Decode(&model, kv, 1, 131072, "b1 128K", 40);
+    if (w == "batch8") Decode(&model, kv, 8, 512, "b8", 60);
+    if (w == "batch32") Decode(&model, kv, 32, 512, "b32", 60);
     if (w == "prefill") Prefill(&model, 8192, 2048);
     if (w == "jitter") Jitter(&model);
     if (w == "beside") Beside(&model);
@@ -55,9 +59,10 @@ void RunShape(const Shape& shape, const Encoding& encoding, const std::vector<st
 }
 
 // Every figure of attention alone; attention.cc says what is in them.
-void RunAttention() {
-  DecodeAttention(32768);
-  DecodeAttention(131072);
+void RunAttention(dsopt_dtype kv) {
+  DecodeAttention(32768, kv);
+  DecodeAttention(131072, kv);
+  if (kv != DSOPT_BF16) return;
   for (const uint32_t head_dim : {128u, 64u}) {
     PrefillAttention(2048, head_dim);
     PrefillAttention(16384, head_dim);
@@ -72,6 +77,14 @@ Encoding EncodingOf(const std::string& name) {
   if (name == "int4") return {DSOPT_ENCODING_INT4};
   if (name == "int4by64") return {DSOPT_ENCODING_INT4, 64};
   std::printf("unknown encoding '%s'\n", name.c_str());
+  std::exit(1);
+}
+
+dsopt_dtype CacheOf(const std::string& name) {
+  if (name == "bf16") return DSOPT_BF16;
+  if (name == "fp8") return DSOPT_F8_E4M3;
+  if (name == "int8") return DSOPT_I8;
+  std::printf("unknown cache '%s'\n", name.c_str());
   std::exit(1);
 }
 
@@ -132,6 +145,14 @@ int main(int argc, char** argv) {
       what.push_back(name.substr(colon + 1, next == std::string::npos ? next : next - colon - 1));
       name.erase(colon, next == std::string::npos ? next : next - colon);
     }
+    dsopt_dtype kv = DSOPT_BF16;
+    bool cache_given = false;
+    for (size_t w = 0; w < what.size(); ++w) {
+      if (what[w].rfind("cache=", 0) != 0) continue;
+      kv = CacheOf(what[w].substr(6));
+      cache_given = true;
+      what.erase(what.begin() + static_cast<std::ptrdiff_t>(w--));
+    }
     if (what.empty()) what.push_back("decode");
     Encoding encoding;
     const size_t at = name.find('@');
@@ -140,12 +161,13 @@ int main(int argc, char** argv) {
       name.erase(at);
     }
     if (name == "encodings") right &= CheckEncodings();
-    if (name == "attention") RunAttention();
+    if (name == "attention") RunAttention(kv);
     for (const Shape& shape : Shapes())
-      if (name == shape.name) RunShape(shape, encoding, what);
+      if (name == shape.name) RunShape(shape, encoding, kv, what);
     if (name.rfind("check=", 0) == 0) {
       for (const Shape& shape : Shapes())
-        if (name.substr(6) == shape.name) right &= Check(shape, encoding);
+        if (name.substr(6) == shape.name)
+          right &= cache_given ? CheckCache(shape, encoding, kv) : Check(shape, encoding);
     }
   }
   g_api->device_close(g_device);

@@ -1,6 +1,7 @@
 // program.cc - programs of the measurements, and their batches.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "bench.h"
 
@@ -8,11 +9,11 @@ namespace dsopt::bench {
 
 Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t sequences, uint32_t tokens,
                  uint32_t rows, uint32_t logit_rows, uint32_t slice_us)
-    : model(m), blocks(m->blocks), seqs(sequences), per_seq((tokens + 63) / 64), max_rows(rows) {
-  const uint64_t element = kv == DSOPT_BF16 ? 2 : 4;
+    : model(m), blocks(m->blocks), seqs(sequences), per_seq((tokens + 63) / 64), max_rows(rows), kv_dtype(kv) {
+  const auto scale = [&](uint64_t* offset) { *offset = CacheBytes(kv, *offset, m->shape.head_dim); };
   for (dsopt_block& b : blocks) {
-    if (b.kind == DSOPT_BLOCK_ATTENTION) b.u.attention.cache_offset *= element;
-    if (b.kind == DSOPT_BLOCK_MLA) b.u.mla.cache_offset *= element;
+    if (b.kind == DSOPT_BLOCK_ATTENTION) scale(&b.u.attention.cache_offset);
+    if (b.kind == DSOPT_BLOCK_MLA) scale(&b.u.mla.cache_offset);
   }
   dsopt_program_desc d = {};
   d.struct_size = sizeof(d);
@@ -29,7 +30,7 @@ Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t s
   d.max_pages_per_seq = per_seq;
   d.page_tokens = 64;
   d.page_count = per_seq * sequences;
-  d.page_bytes = page_bytes = (m->cache_values * element + 255) / 256 * 256;
+  d.page_bytes = page_bytes = (CacheBytes(kv, m->cache_values, m->shape.head_dim) + 255) / 256 * 256;
   d.kv_dtype = kv;
   d.slice_us = slice_us;
   Must(g_api->program_create(g_device, &d, &handle), "program_create");
@@ -48,15 +49,74 @@ Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t s
 
 Program::~Program() { g_api->program_destroy(handle); }
 
-void Program::FillCache() {
-  std::vector<uint16_t> page(page_bytes / 2);
-  uint32_t x = 12345;
-  for (uint16_t& v : page) {
-    x = x * 1664525u + 1013904223u;
-    v = static_cast<uint16_t>(((x >> 31) << 15) | ((120u + ((x >> 20) & 7u)) << 7) | ((x >> 8) & 127u));
+namespace {
+
+uint32_t Next(uint32_t* x) { return *x = *x * 1664525u + 1013904223u; }
+
+// Codes and scales of a layer: values around 1, scales of 0.4 to 2 times that. nan: positions from here on hold
+// NaN scales, and whatever codes.
+void FillCodes(const dsopt_attention_block& a, bool fp8, uint32_t nan, uint32_t* x, uint8_t* layer) {
+  const size_t vectors = size_t{2} * a.kv_heads * 64, codes = vectors * a.head_dim;
+  for (size_t i = 0; i < codes; ++i) {
+    const auto code = static_cast<uint8_t>(Next(x) >> 16);
+    const bool odd = fp8 ? (code & 0x7f) == 0x7f : code == 0x80;  // not made by any vector
+    layer[i] = odd && i / a.head_dim % 64 < nan ? 1 : code;
   }
-  Must(g_api->program_write_page(handle, 0, page.data()), "program_write_page");
+  for (size_t v = 0; v < vectors; ++v) {
+    const float spread = 0.4f + static_cast<float>(Next(x) >> 16) / 40960.0f;
+    const float scale = v % 64 < nan ? spread / (fp8 ? 150.0f : 73.0f) : NAN;
+    std::memcpy(layer + codes + v * 4, &scale, 4);
+  }
+}
+
+std::vector<uint8_t> RandomPage(const Program& program, uint32_t seed, uint32_t nan) {
+  std::vector<uint8_t> page(program.page_bytes);
+  uint32_t x = seed;
+  if (program.kv_dtype != DSOPT_BF16) {
+    for (const dsopt_block& b : program.blocks)
+      if (b.kind == DSOPT_BLOCK_ATTENTION)
+        FillCodes(b.u.attention, program.kv_dtype == DSOPT_F8_E4M3, nan, &x,
+                  page.data() + b.u.attention.cache_offset);
+    return page;
+  }
+  for (size_t i = 0; i + 1 < page.size(); i += 2) {
+    Next(&x);
+    const auto v =
+        static_cast<uint16_t>(((x >> 31) << 15) | ((120u + ((x >> 20) & 7u)) << 7) | ((x >> 8) & 127u));
+    std::memcpy(&page[i], &v, 2);
+  }
+  for (const dsopt_block& b : program.blocks) {
+    if (b.kind != DSOPT_BLOCK_ATTENTION) continue;
+    const dsopt_attention_block& a = b.u.attention;
+    for (size_t vector = 0; vector < size_t{2} * a.kv_heads * 64; ++vector)
+      if (vector % 64 >= nan)
+        std::memset(page.data() + a.cache_offset + vector * a.head_dim * 2, 0xff, size_t{2} * a.head_dim);
+  }
+  return page;
+}
+
+}  // namespace
+
+void Program::FillCache() {
+  Must(g_api->program_write_page(handle, 0, RandomPage(*this, 12345, 64).data()), "program_write_page");
   for (uint32_t i = 1; i < pages.size(); ++i) Must(g_api->program_copy_page(handle, i, 0), "program_copy_page");
+}
+
+void Program::FillCache(uint32_t known) {
+  constexpr uint32_t kDifferent = 13;
+  for (uint32_t i = 0; i < per_seq; ++i) {
+    const uint32_t left = known > i * 64 ? std::min(known - i * 64, 64u) : 0;
+    const bool copied = i >= kDifferent && left == 64;
+    for (uint32_t s = 0; s < seqs; ++s) {
+      const auto page = static_cast<uint32_t>(pages[s * per_seq + i]);
+      const auto same = static_cast<uint32_t>(pages[i % kDifferent]);
+      if (copied)
+        Must(g_api->program_copy_page(handle, page, same), "program_copy_page");
+      else if (left > 0 || i * 64 < known + 64)
+        Must(g_api->program_write_page(handle, page, RandomPage(*this, 77 + i % kDifferent, left).data()),
+             "program_write_page");
+    }
+  }
 }
 
 void Program::Begin(uint32_t count, uint32_t position, uint32_t rows, const std::vector<int32_t>& tokens,
@@ -108,6 +168,12 @@ std::vector<float> Program::Logits(uint32_t index) {
   std::vector<float> l(model->shape.vocab);
   Must(g_api->program_read_logits(handle, index, l.data()), "program_read_logits");
   return l;
+}
+
+uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, uint32_t head_dim) {
+  if (kv == DSOPT_F32) return values * 4;
+  if (kv == DSOPT_BF16) return values * 2;
+  return values / head_dim * (head_dim + 4);
 }
 
 std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed) {

@@ -23,8 +23,8 @@ void Report(const char* shape, const char* what, double bytes, double plain, uin
 
 }  // namespace
 
-void Decode(Model* model, uint32_t sequences, uint32_t context, const char* what, int steps) {
-  Program program(model, DSOPT_PRECISION_FAST, DSOPT_BF16, sequences, context + 256, std::max(sequences, 16u),
+void Decode(Model* model, dsopt_dtype kv, uint32_t sequences, uint32_t context, const char* what, int steps) {
+  Program program(model, DSOPT_PRECISION_FAST, kv, sequences, context + 256, std::max(sequences, 16u),
                   sequences);
   program.FillCache();
   std::vector<double> wall, device;
@@ -35,11 +35,14 @@ void Decode(Model* model, uint32_t sequences, uint32_t context, const char* what
     wall.push_back(t);
     device.push_back(program.device_ms);
   }
-  const double cache = static_cast<double>(model->cache_values) * 2 / 64 * (context + steps / 2.0) * sequences;
-  double bytes = model->step_bytes + cache;
+  const double tokens_read = (context + steps / 2.0) * sequences;
+  const auto cache = [&](dsopt_dtype type) {
+    return static_cast<double>(CacheBytes(type, model->cache_values, model->shape.head_dim)) / 64 * tokens_read;
+  };
+  double bytes = model->step_bytes + cache(kv);
   if (sequences > 1 && model->shape.experts != 0)
     bytes = 0;  // which experts several rows need is not known here
-  Report(model->shape.name, what, bytes, model->plain_bytes + cache, sequences, wall, device);
+  Report(model->shape.name, what, bytes, model->plain_bytes + cache(DSOPT_BF16), sequences, wall, device);
 }
 
 void Prefill(Model* model, uint32_t total, uint32_t chunk) {

@@ -1,0 +1,162 @@
+// attention_coded.cuh - AttentionWarp over a cache of codes (F8_E4M3, I8), straight from the codes in shared
+// memory.
+//
+// A code becomes an f16 (keys) or a bf16 (values) exactly, without its scale: the scale of a key multiplies its
+// scores, the scale of a value its probabilities. Keys in f16 take fewest operations; queries are 2^-6 of
+// themselves, which leaves room above (4e6) and below. Probabilities times scales need the range of bf16: e4m3
+// codes only move to its bits and are then 2^-120 times their value (subnormals included); probabilities and
+// outputs make up for it with 2^60 each. Values are finite whatever the bytes, so behind the known tokens only
+// scales have to be kept out.
+//
+// K: a lane reads 16 codes at a time; of a word, bytes 0 and 1 are one register of A, bytes 2 and 3 the next,
+// and the query lies alike. V: the transposing load moves pairs of bytes, so a register has 2 adjacent
+// dimensions of 2 tokens: the even one is row lane / 4 of A, the odd one row lane / 4 + 8. Rows lie kDim bytes
+// apart without swizzle; banks as in attention_warp.cuh, except that keys of 64 dimensions have no conflict as
+// they are.
+#ifndef DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
+#define DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
+
+#include "common/attention_warp.cuh"
+#include "common/packed.cuh"
+#include "launch.h"
+
+namespace dsopt_cuda {
+
+// Even, Odd: bytes 0 and 2, 1 and 3 of a word as two bf16, times 1 / kLift^2. Keys: bytes 0 and 1, 2 and 3 as
+// f16, times 1 / kKeyLift.
+template <CacheCode kCode>
+struct CodePairs;
+template <>
+struct CodePairs<CacheCode::kFp8> {
+  static constexpr float kLift = 0x1p60f;
+  __device__ static uint32_t Even(uint32_t w) { return AndOr(w << 8, 0x80008000u, (w << 4) & 0x07F007F0u); }
+  __device__ static uint32_t Odd(uint32_t w) { return AndOr(w, 0x80008000u, (w >> 4) & 0x07F007F0u); }
+#if __CUDA_ARCH__ >= 890 || !defined(__CUDA_ARCH__)
+  static constexpr float kKeyLift = 1;
+  __device__ static void Keys(uint32_t w, uint32_t& low, uint32_t& high) { UnpackFp8(w, low, high); }
+#else
+  static constexpr float kKeyLift = 256;  // moved to the bits of an f16
+  __device__ static void Keys(uint32_t w, uint32_t& low, uint32_t& high) {
+    low = Moved(__byte_perm(w, 0, 0x1404)), high = Moved(__byte_perm(w, 0, 0x3424));
+  }
+  __device__ static uint32_t Moved(uint32_t w) { return AndOr(w, 0x80008000u, (w >> 1) & 0x3F803F80u); }
+#endif
+};
+template <>
+struct CodePairs<CacheCode::kInt8> {
+  static constexpr float kLift = 1;
+  // The low 7 bits in the mantissa of 128.0, less 128 or, where the sign bit is set, 256.
+  __device__ static uint32_t Even(uint32_t w) {
+    return FmaBf16x2(AndOr(w, 0x00800080u, 0x43004300u), 0xBF80BF80u, AndOr(w, 0x007F007Fu, 0x43004300u));
+  }
+  __device__ static uint32_t Odd(uint32_t w) { return Even(w >> 8); }
+  static constexpr float kKeyLift = 1;
+  // Code + 128 in the mantissa of 1024.0, less 1152.
+  __device__ static void Keys(uint32_t w, uint32_t& low, uint32_t& high) {
+    const uint32_t u = w ^ 0x80808080u;
+    low = AddF16x2(__byte_perm(u, 0x64646464u, 0x4140), 0xE480E480u);
+    high = AddF16x2(__byte_perm(u, 0x64646464u, 0x4342), 0xE480E480u);
+  }
+};
+
+// q: word i of the 16 codes from 64 h + 16 (lane % 4) on needs q[2 h + i / 2], x and y (i even) or z and w. o:
+// see DimensionOf; kLift is still missing.
+template <int kDim, CacheCode kCode>
+struct CodedAttentionWarp : AttentionWarp<kDim> {
+  using Base = AttentionWarp<kDim>;
+  using Base::l, Base::o, Base::q;
+  using Pairs = CodePairs<kCode>;
+  static constexpr float kLift = Pairs::kLift, kQueryScale = 1.0f / 64,
+                         kKeyLift = Pairs::kKeyLift / kQueryScale;
+  static constexpr int kRuns = kDim / 64;  // of 16 codes of a row in one lane
+
+  __device__ static int DimensionOf(int r, int half, int lane) { return 16 * r + lane / 4 * 2 + half; }
+
+  // Dimensions 64 h + 16 (lane % 4) + 4 i .. + 3 of head lane / 4.
+  __device__ __forceinline__ void SetQuery(int h, int i, const float (&x)[4]) {
+    const uint32_t low = PackF16(x[0] * kQueryScale, x[1] * kQueryScale);
+    const uint32_t high = PackF16(x[2] * kQueryScale, x[3] * kQueryScale);
+    uint4& to = q[2 * h + i / 2];
+    if (i % 2 == 0)
+      to.x = low, to.y = high;
+    else
+      to.z = low, to.w = high;
+  }
+  // Scores of 16 tokens: codes at shared address k, scales (f32) at `scales`.
+  __device__ __forceinline__ void Scores(uint32_t k, uint32_t scales, int lane, float (&s)[4]) const {
+    const int g = lane / 4, t = lane % 4;
+    const uint32_t p = k + g * kDim + t * 16, far = p + 8 * kDim;
+    uint4 low[kRuns], high[kRuns];
+    if constexpr (kRuns == 2) {
+      const bool odd = g & 1;
+      const uint32_t x = odd ? 64 : 0;
+      const uint4 a = LoadShared16(p + x), b = LoadShared16(p + (64 - x));
+      const uint4 c = LoadShared16(far + x), d = LoadShared16(far + (64 - x));
+      low[0] = Pick(odd, b, a), low[1] = Pick(odd, a, b), high[0] = Pick(odd, d, c), high[1] = Pick(odd, c, d);
+    } else {
+      low[0] = LoadShared16(p), high[0] = LoadShared16(far);
+    }
+    const float near_scale = Scale(scales, g) * kKeyLift, far_scale = Scale(scales, g + 8) * kKeyLift;
+    float s1[4] = {};
+    s[0] = s[1] = s[2] = s[3] = 0;
+#pragma unroll
+    for (int h = 0; h < kRuns; ++h) {
+      const uint4 q0 = q[2 * h], q1 = q[2 * h + 1];
+      Multiply(s, low[h].x, high[h].x, q0.x, q0.y);
+      Multiply(s1, low[h].y, high[h].y, q0.z, q0.w);
+      Multiply(s, low[h].z, high[h].z, q1.x, q1.y);
+      Multiply(s1, low[h].w, high[h].w, q1.z, q1.w);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) s[i] = (s[i] + s1[i]) * (i < 2 ? near_scale : far_scale);
+  }
+  // As AttentionWarp's; scales: of the values. The sum takes the probabilities as they are: what is rounded to
+  // bf16 has the value's scale in it.
+  __device__ __forceinline__ uint2 Softmax(float (&s)[4], uint32_t scales, float c, int lo, int hi, int lane) {
+    const int g = lane / 4;
+    const float near_scale = g >= lo && g < hi ? Scale(scales, g) * kLift : 0.0f;
+    const float far_scale = g + 8 >= lo && g + 8 < hi ? Scale(scales, g + 8) * kLift : 0.0f;
+    float e[4];
+    Base::Exponentials(s, c, lo, hi, lane, e);
+    l[0] += e[0] + e[2];
+    l[1] += e[1] + e[3];
+    return {Transpose8x8(PackBf16(e[0] * near_scale, e[1] * near_scale)),
+            Transpose8x8(PackBf16(e[2] * far_scale, e[3] * far_scale))};
+  }
+  // Adds P V of 16 tokens whose codes are at shared address v.
+  __device__ __forceinline__ void Values(uint32_t v, int lane, uint2 p) {
+#pragma unroll
+    for (int h = 0; h < kDim / 64; ++h) {
+      uint32_t x[4], y[4];
+      LoadValues<kDim>(v + h * 64, lane, x, y);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        Mma(o[4 * h + i], Pairs::Even(x[i]), Pairs::Odd(x[i]), Pairs::Even(y[i]), Pairs::Odd(y[i]), p.x, p.y);
+    }
+  }
+
+ private:
+  __device__ static float Scale(uint32_t scales, int token) {
+    return __uint_as_float(LoadShared4(scales + token * 4));
+  }
+  __device__ static void Multiply(float (&s)[4], uint32_t low, uint32_t high, uint32_t q0, uint32_t q1) {
+    uint32_t a0, a1, a2, a3;
+    Pairs::Keys(low, a0, a2);
+    Pairs::Keys(high, a1, a3);
+    MmaF16(s, a0, a1, a2, a3, q0, q1);
+  }
+};
+
+template <int kDim, CacheCode kCode>
+struct CacheWarpOf {
+  using Type = CodedAttentionWarp<kDim, kCode>;
+};
+template <int kDim>
+struct CacheWarpOf<kDim, CacheCode::kPlain> {
+  using Type = AttentionWarp<kDim>;
+};
+template <int kDim, CacheCode kCode>
+using CacheWarp = typename CacheWarpOf<kDim, kCode>::Type;
+
+}  // namespace dsopt_cuda
+#endif  // DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
