@@ -54,9 +54,9 @@ dsopt_status dsopt_be_program::AllocateAll() {
   void* memory = nullptr;
   DSOPT_CUDA_RETURN_IF_ERROR(device->Allocate(plan.cache_bytes, "KV cache", &memory));
   cache_ = static_cast<char*>(memory);
-  if (has_host_pages()) DSOPT_CUDA_RETURN_IF_ERROR(AllocateHostPages());
   DSOPT_CUDA_RETURN_IF_ERROR(device->Allocate(plan.workspace_bytes, "program workspace", &memory));
   workspace_ = static_cast<char*>(memory);
+  if (has_host_pages()) DSOPT_CUDA_RETURN_IF_ERROR(AllocateHostPages());
   DSOPT_CUDA_RETURN_IF_ERROR(AllocatePinned(*device, plan.input_bytes, &staging_));
   DSOPT_CUDA_RETURN_IF_ERROR(AllocatePinned(*device, plan.result_bytes, &results_));
   DSOPT_CUDA_RETURN_IF_ERROR(
