@@ -217,6 +217,7 @@ typedef struct dsopt_rope {
  * ATTENTION layer holds, from its cache_offset, K [kv_heads, page_tokens, head_dim] then V of the same shape;
  * an MLA layer holds [page_tokens, latent + rope_dim]. All in kv_dtype, keys after rope. One page therefore
  * carries all layers of its positions: copying, saving or moving a span of context is one copy per page.
+ * Pages in host memory (host_pages) have the same numbers and contents; where they lie is the backend's to know.
  *
  * kv_dtype F8_E4M3, I8 and I4 keep vectors as codes. A vector is what one position has of one head: of K, of V; an
  * MLA position has two, the latent part and the rope part. It is cut into groups (F8_E4M3, I8: one group; I4: 32
@@ -249,14 +250,19 @@ typedef struct dsopt_program_desc {
   uint32_t max_history;        /* entries of batch.history_* */
   uint32_t slice_us;           /* longest device work submitted at once; 0: no limit. CPU ignores it */
   void* native_stream;         /* CUstream to run on; NULL: the backend makes one */
+  uint32_t host_pages;         /* the last so many pages lie in pinned host memory, where the device reads and writes
+                                  them in place; 0: none. DSOPT_E_UNSUPPORTED of a backend that has only one memory */
+  uint32_t reserved;
 } dsopt_program_desc;
 
 typedef struct dsopt_program_memory {
   uint32_t struct_size;
   uint32_t reserved;
-  uint64_t cache_bytes;        /* page_count * page_bytes, on the device */
+  uint64_t cache_bytes;        /* (page_count - host_pages) * page_bytes, on the device */
   uint64_t workspace_bytes;    /* on the device */
-  uint64_t host_bytes;
+  uint64_t host_bytes;         /* of tables and staging */
+  uint64_t host_cache_bytes;   /* host_pages * page_bytes; 0 from a backend that does not know host_pages, which then
+                                  keeps none */
 } dsopt_program_memory;
 
 #define DSOPT_MAX_TOP_LOGPROBS 20

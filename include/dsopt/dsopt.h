@@ -310,6 +310,11 @@ typedef struct dsopt_session_options {
   uint64_t max_cache_bytes;       /* most device memory of the cache; 0: no cap. With max_tokens 0 the session gets as
                                      many tokens as fit; max_tokens that do not fit are DSOPT_E_DEVICE_MEMORY, and
                                      so is a cap below one page */
+  uint64_t max_device_bytes;      /* most device memory of the model's weights and this session together; 0: no cap.
+                                     What it leaves for the cache counts as max_cache_bytes does */
+  uint64_t max_host_cache_bytes;  /* what of the cache has no room on the device, by these caps or by the memory that
+                                     is free there, may lie in so much pinned host memory: the device reads it in
+                                     place, at the speed of its bus. 0: none may. Without effect on the CPU */
 } dsopt_session_options;
 
 /* What a session takes, before it takes anything. */
@@ -317,12 +322,15 @@ typedef struct dsopt_session_memory {
   uint32_t struct_size;
   uint32_t page_tokens;           /* tokens come in whole pages of so many */
   uint32_t wanted_tokens;         /* max_tokens or, when that is 0, the context */
-  uint32_t tokens;                /* of those, what max_cache_bytes has room for */
+  uint32_t tokens;                /* of those, what the caps have room for, on the device and on the host */
   uint64_t wanted_cache_bytes;    /* of wanted_tokens */
-  uint64_t cache_bytes;           /* of tokens; on the device, as the next one */
+  uint64_t cache_bytes;           /* of tokens - host_tokens; on the device, as the next one */
   uint64_t workspace_bytes;       /* of the batches of a session with room for tokens */
   uint64_t host_bytes;            /* of its tables */
   uint64_t device_free_bytes;     /* at the time of the call, for comparison */
+  uint64_t host_cache_bytes;      /* of host_tokens; pinned host memory */
+  uint32_t host_tokens;           /* of tokens, those that max_host_cache_bytes gives room to */
+  uint32_t reserved;
 } dsopt_session_memory;
 
 typedef struct dsopt_poll_result {
@@ -342,11 +350,13 @@ typedef struct dsopt_session_stats {
   uint64_t prefill_tokens, prefill_us;
   uint64_t decode_tokens, decode_us;
   uint64_t host_bytes, device_bytes; /* of this session: cache, workspace, tables */
+  uint32_t kv_host_tokens_used;   /* of kv_tokens_used, those in pinned host memory: the device's pages come first */
+  uint32_t kv_host_tokens_total;  /* of kv_tokens_total */
 } dsopt_session_stats;
 
 /* What dsopt_session_create would take with the same options; allocates nothing that stays. DSOPT_OK also where create
  * would say DSOPT_E_DEVICE_MEMORY: then tokens < wanted_tokens with max_tokens given, tokens is 0, or the bytes exceed
- * the device. DSOPT_E_INVALID_STATE before the model's weights are loaded; other failures as of create. */
+ * the device. With max_host_cache_bytes the split follows what is free on the device at the time of the call. DSOPT_E_INVALID_STATE before the model's weights are loaded; other failures as of create. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_plan(const dsopt_model* model, const dsopt_session_options* options,
                                                      dsopt_session_memory* memory);     /* [shared] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_create(dsopt_model* model,

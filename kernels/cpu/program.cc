@@ -147,6 +147,10 @@ WeightFacts FactsOfWeight(const dsopt_be_weight* w) {
 dsopt_status CheckDesc(dsopt_be_device* device, const dsopt_program_desc& d) {
   const dsopt_status status = dsopt_shared::CheckProgram(*device->host, device, FactsOfWeight, {}, d);
   if (status != DSOPT_OK) return status;
+  if (d.host_pages != 0) {
+    return Fail(device->host, DSOPT_E_UNSUPPORTED, "program: host_pages is %u: the CPU's memory is the host's",
+                d.host_pages);
+  }
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_moe_block& b = d.blocks[i].u.moe;
     if (d.blocks[i].kind != DSOPT_BLOCK_MOE || b.shared_gate_up == nullptr) continue;
@@ -222,7 +226,7 @@ dsopt_status ProgramPlan(dsopt_be_device* device, const dsopt_program_desc* desc
   Plan plan;
   status = MakePlan(device, d, sizes, &plan);
   if (status != DSOPT_OK) return status;
-  FillStruct(dsopt_program_memory{0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes}, memory);
+  FillStruct(dsopt_program_memory{0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes, 0}, memory);
   return DSOPT_OK;
 }
 

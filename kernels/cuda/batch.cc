@@ -60,6 +60,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
     std::memcpy(table + static_cast<int64_t>(seq) * s.page_stride,
                 b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride,
                 std::min<uint64_t>(static_cast<uint64_t>(s.page_stride), b.page_table_stride) * 4);
+    if (has_host_pages()) TranslatePages(table + static_cast<int64_t>(seq) * s.page_stride, s.page_stride);
     const bool single = end - first <= kDecodeRows;
     for (int row = first; single && row < end; ++row) {
       decode_rows[s.decode_count++] = row;
@@ -256,8 +257,7 @@ dsopt_status dsopt_be_program::CopyPage(uint32_t dst, uint32_t src) {
   if (dst == src) return DSOPT_OK;
   const ScopedDevice current(device->index);
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
-      cudaMemcpyAsync(cache_ + dst * desc.page_bytes, cache_ + src * desc.page_bytes, desc.page_bytes,
-                      cudaMemcpyDeviceToDevice, stream_),
+      cudaMemcpyAsync(PageAddress(dst), PageAddress(src), desc.page_bytes, cudaMemcpyDefault, stream_),
       "copying a page"));
   return device->Check(cudaStreamSynchronize(stream_), "copying a page");
 }
@@ -266,9 +266,9 @@ dsopt_status dsopt_be_program::MovePage(uint32_t page, void* host_memory, bool t
   DSOPT_CUDA_RETURN_IF_ERROR(
       CheckPage(page, host_memory, to_host ? "program_read_page" : "program_write_page"));
   const ScopedDevice current(device->index);
-  char* at = cache_ + page * desc.page_bytes;
+  char* at = PageAddress(page);
   const cudaError_t error = cudaMemcpyAsync(to_host ? host_memory : at, to_host ? at : host_memory, desc.page_bytes,
-                                            to_host ? cudaMemcpyDeviceToHost : cudaMemcpyHostToDevice, stream_);
+                                            cudaMemcpyDefault, stream_);
   DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "moving a page"));
   return device->Check(cudaStreamSynchronize(stream_), "moving a page");
 }

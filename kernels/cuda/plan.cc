@@ -275,11 +275,14 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     p.persistent.marked_bytes = at - p.persistent.activations;
   }
   p.workspace_bytes = at;
-  if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &p.cache_bytes) ||
-      p.cache_bytes > kMostBytes || p.workspace_bytes > kMostBytes || p.input_bytes > kMostBytes)
+  uint64_t all_pages = 0;
+  if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &all_pages) || all_pages > kMostBytes ||
+      p.workspace_bytes > kMostBytes || p.input_bytes > kMostBytes)
     return Fail(device.host, DSOPT_E_INVALID_ARGUMENT,
                 "program: %u pages of %llu bytes and %u rows need more than 2^60 bytes", d.page_count,
                 static_cast<unsigned long long>(d.page_bytes), d.max_rows);
+  p.host_cache_bytes = d.host_pages * d.page_bytes;
+  p.cache_bytes = all_pages - p.host_cache_bytes;
   p.result_bytes = Align(std::max(d.max_logit_rows, 1u) * uint64_t{8 + 8 * DSOPT_MAX_TOP_LOGPROBS});
   p.host_bytes = p.input_bytes + p.result_bytes + d.page_count * uint64_t{8} +
                  d.block_count * (sizeof(dsopt_block) + sizeof(BlockBuffers)) + d.rope_count * sizeof(RopeArgs);

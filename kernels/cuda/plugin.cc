@@ -145,7 +145,8 @@ dsopt_status ProgramPlanEntry(dsopt_be_device* device, const dsopt_program_desc*
   return Guard(device->host, [&]() -> dsopt_status {
     ProgramPlan plan;
     DSOPT_CUDA_RETURN_IF_ERROR(MakePlan(*device, known, &plan));
-    const dsopt_program_memory full = {0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes};
+    const dsopt_program_memory full = {0, 0, plan.cache_bytes, plan.workspace_bytes, plan.host_bytes,
+                                       plan.host_cache_bytes};
     return FillStruct(full, memory) ? DSOPT_OK : NoSize(device->host, "program_plan");
   });
 }

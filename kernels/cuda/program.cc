@@ -56,6 +56,7 @@ dsopt_status dsopt_be_program::AllocateAll() {
   cache_ = static_cast<char*>(memory);
   DSOPT_CUDA_RETURN_IF_ERROR(device->Allocate(plan.workspace_bytes, "program workspace", &memory));
   workspace_ = static_cast<char*>(memory);
+  if (has_host_pages()) DSOPT_CUDA_RETURN_IF_ERROR(AllocateHostPages());
   DSOPT_CUDA_RETURN_IF_ERROR(AllocatePinned(*device, plan.input_bytes, &staging_));
   DSOPT_CUDA_RETURN_IF_ERROR(AllocatePinned(*device, plan.result_bytes, &results_));
   DSOPT_CUDA_RETURN_IF_ERROR(
@@ -71,8 +72,9 @@ dsopt_status dsopt_be_program::AllocateAll() {
   for (cudaEvent_t* event : {&started_, &finished_, &slice_started_, &slice_done_})
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventCreate(event), "creating an event"));
   // Masked keys are multiplied by zero, so what was never written must be finite.
-  DSOPT_CUDA_RETURN_IF_ERROR(
-      device->Check(cudaMemsetAsync(cache_, 0, plan.cache_bytes, stream_), "clearing the KV cache"));
+  if (plan.cache_bytes != 0)
+    DSOPT_CUDA_RETURN_IF_ERROR(
+        device->Check(cudaMemsetAsync(cache_, 0, plan.cache_bytes, stream_), "clearing the KV cache"));
   return device->Check(cudaMemsetAsync(workspace_, 0, plan.workspace_bytes, stream_), "clearing the workspace");
 }
 
@@ -97,6 +99,7 @@ void dsopt_be_program::Destroy() {
   for (cudaEvent_t event : {started_, finished_, slice_started_, slice_done_})
     if (event != nullptr) cudaEventDestroy(event);
   device->Free(cache_, plan.cache_bytes);
+  FreeHostPages();
   device->Free(workspace_, plan.workspace_bytes);
   FreePinned(*device, plan.input_bytes, staging_);
   FreePinned(*device, plan.result_bytes, results_);

@@ -1,6 +1,7 @@
 // program.h - blocks, cache and workspace of one session, and the batch that is in flight.
 //   plan.cc      checks a description, sizes everything (allocates nothing)
 //   program.cc   creates and destroys
+//   host_pages.cc  the pages of the cache that lie in host memory
 //   batch.cc     begins, advances, cancels; pages
 //   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
 //   persistent.cc  what of a program goes through a persistent kernel
@@ -66,7 +67,8 @@ struct PersistentPlan {
 // What a description comes to. Filled by MakePlan, which allocates nothing on the device.
 struct ProgramPlan {
   bool fast = false;            // bf16 activations on tensor cores; else f32 kernels
-  uint64_t cache_bytes = 0;
+  uint64_t cache_bytes = 0;       // on the device
+  uint64_t host_cache_bytes = 0;  // pinned host memory
   uint64_t workspace_bytes = 0;
   uint64_t input_bytes = 0;     // pinned host memory, and as much on the device (part of the workspace)
   uint64_t result_bytes = 0;    // pinned host memory
@@ -134,6 +136,9 @@ struct dsopt_be_program {
   dsopt_status CopyPage(uint32_t dst, uint32_t src);
   dsopt_status MovePage(uint32_t page, void* host_memory, bool to_host);
 
+  // Some pages lie in pinned host memory: what the page table holds of them are no indices, see AllocateHostPages.
+  bool has_host_pages() const { return desc.host_pages != 0; }
+
   dsopt_be_device* device;
   dsopt_program_desc desc{};
   dsopt_cuda::ProgramPlan plan;
@@ -151,6 +156,11 @@ struct dsopt_be_program {
   dsopt_status PrepareDense();
   dsopt_status PrepareLatent();
   dsopt_status UploadLayers(const void* layers, uint64_t bytes);
+  // host_pages.cc
+  dsopt_status AllocateHostPages();
+  void FreeHostPages();
+  char* PageAddress(uint32_t page) const;
+  void TranslatePages(int* table, uint64_t count) const;
   dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
   dsopt_status PackBatch(const dsopt_batch& batch);
   dsopt_status SubmitSlice(uint64_t deadline_ns);
@@ -182,6 +192,10 @@ struct dsopt_be_program {
   cudaStream_t stream_ = nullptr;
   bool owns_stream_ = false;
   char* cache_ = nullptr;
+  void* host_memory_ = nullptr;  // of the host's allocator, one page more than is used
+  void* host_pinned_ = nullptr;  // the part of it that is registered
+  char* host_cache_ = nullptr;   // the first host page, as the device sees it
+  int first_host_id_ = 0;        // what the page table says for it
   char* workspace_ = nullptr;
   char* staging_ = nullptr;     // pinned host memory
   char* results_ = nullptr;     // pinned and mapped host memory

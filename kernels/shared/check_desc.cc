@@ -70,6 +70,7 @@ class DescCheck {
                  {"max_logit_rows", d_.max_logit_rows, 0, 1u << 16},
                  {"max_pages_per_seq", d_.max_pages_per_seq, 1, 1u << 24},
                  {"page_count", d_.page_count, 1, 1u << 30},
+                 {"host_pages", d_.host_pages, 0, d_.page_count},
                  {"max_adjust", d_.max_adjust, 0, 1u << 28},
                  {"max_history", d_.max_history, 0, 1u << 28},
                  {"rope_count", d_.rope_count, 0, 1024}};

@@ -23,6 +23,8 @@ Result<SessionOptions> ReadSessionOptions(const dsopt_session_options* in) {
   options.precision = o.precision;
   options.native_stream = o.native_stream;
   options.max_cache_bytes = o.max_cache_bytes;
+  options.max_device_bytes = o.max_device_bytes;
+  options.max_host_cache_bytes = o.max_host_cache_bytes;
   return options;
 }
 

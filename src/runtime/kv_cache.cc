@@ -5,24 +5,34 @@
 
 namespace dsopt {
 
-PagePool::PagePool(uint32_t page_count) : references_(page_count, 0), limit_(page_count) {
-  free_.reserve(page_count);
-  for (uint32_t page = page_count; page > 0; --page) free_.push_back(static_cast<int32_t>(page - 1));
+PagePool::PagePool(uint32_t page_count, uint32_t host_pages)
+    : references_(page_count, 0),
+      device_pages_(page_count - std::min(host_pages, page_count)),
+      limit_(page_count) {
+  free_.reserve(device_pages_);
+  free_host_.reserve(page_count - device_pages_);
+  for (uint32_t page = page_count; page > 0; --page) {
+    const int32_t index = static_cast<int32_t>(page - 1);
+    (OnHost(index) ? free_host_ : free_).push_back(index);
+  }
 }
 
 int32_t PagePool::Take() {
   if (free_pages() == 0) return -1;
-  const int32_t page = free_.back();
-  free_.pop_back();
+  std::vector<int32_t>& from = !free_.empty() ? free_ : free_host_;
+  const int32_t page = from.back();
+  from.pop_back();
   references_[static_cast<size_t>(page)] = 1;
   used_.fetch_add(1, std::memory_order_relaxed);
+  if (OnHost(page)) used_host_.fetch_add(1, std::memory_order_relaxed);
   return page;
 }
 
 void PagePool::Unref(int32_t page) {
   if (--references_[static_cast<size_t>(page)] > 0) return;
-  free_.push_back(page);
+  (OnHost(page) ? free_host_ : free_).push_back(page);
   used_.fetch_sub(1, std::memory_order_relaxed);
+  if (OnHost(page)) used_host_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 bool SequenceCache::Reserve(uint32_t rows, PageCopy* copy) {

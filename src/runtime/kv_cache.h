@@ -11,10 +11,11 @@
 
 namespace dsopt {
 
-// [thread-compatible], but used_pages() and limit() are [thread-safe].
+// [thread-compatible], but the counts of used pages and the limits are [thread-safe].
 class PagePool {
  public:
-  explicit PagePool(uint32_t page_count);
+  // The last host_pages of the pages lie on the host: they are given only when the device has none left.
+  explicit PagePool(uint32_t page_count, uint32_t host_pages = 0);
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 
@@ -24,17 +25,23 @@ class PagePool {
   uint32_t references(int32_t page) const { return references_[static_cast<size_t>(page)]; }
 
   uint32_t page_count() const { return static_cast<uint32_t>(references_.size()); }
-  // Pages that Take would still give: no more than the limit are in use at a time, but for those that were before it
-  // was lowered.
+  // Pages that Take would still give: no more than the limit are in use at a time, but for those that were
+  // before it was lowered.
   uint32_t free_pages() const { return limit() > used_pages() ? limit() - used_pages() : 0; }
   void SetLimit(uint32_t pages) { limit_.store(std::min(pages, page_count()), std::memory_order_relaxed); }
   uint32_t limit() const { return limit_.load(std::memory_order_relaxed); }
   uint32_t used_pages() const { return used_.load(std::memory_order_relaxed); }
+  // Of used_pages() and of limit(), those on the host.
+  uint32_t used_host_pages() const { return used_host_.load(std::memory_order_relaxed); }
+  uint32_t host_limit() const { return limit() > device_pages_ ? limit() - device_pages_ : 0; }
 
  private:
+  bool OnHost(int32_t page) const { return static_cast<uint32_t>(page) >= device_pages_; }
+
   std::vector<uint32_t> references_;
-  std::vector<int32_t> free_;  // capacity for all pages: Unref never allocates
-  std::atomic<uint32_t> used_{0};
+  const uint32_t device_pages_;
+  std::vector<int32_t> free_, free_host_;  // capacity for all pages: Unref never allocates
+  std::atomic<uint32_t> used_{0}, used_host_{0};
   std::atomic<uint32_t> limit_;
 };
 

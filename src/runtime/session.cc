@@ -233,6 +233,8 @@ dsopt_session_stats Session::Stats() const {
   dsopt_session_stats stats = stats_;
   stats.kv_tokens_used = pool_.used_pages() * desc_.page_tokens;
   stats.kv_tokens_total = pool_.limit() * desc_.page_tokens;
+  stats.kv_host_tokens_used = pool_.used_host_pages() * desc_.page_tokens;
+  stats.kv_host_tokens_total = pool_.host_limit() * desc_.page_tokens;
   return stats;
 }
 

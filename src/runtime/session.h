@@ -30,7 +30,9 @@ struct SessionOptions {
   dsopt_dtype kv_dtype = DSOPT_DTYPE_DEFAULT;
   dsopt_precision precision = DSOPT_PRECISION_FAST;
   void* native_stream = nullptr;
-  uint64_t max_cache_bytes = 0;  // 0: no cap
+  uint64_t max_cache_bytes = 0;       // on the device; 0: no cap
+  uint64_t max_device_bytes = 0;      // of weights and session; 0: no cap
+  uint64_t max_host_cache_bytes = 0;  // 0: no page may lie on the host
 };
 
 struct PollReport {

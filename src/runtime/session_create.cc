@@ -11,6 +11,9 @@ namespace {
 constexpr uint32_t kMaxStreams = 1024;
 constexpr uint32_t kDefaultPrefillRows = 64;  // of a device that states no preference
 constexpr uint32_t kScoreRows = 64;           // rows of one batch that can have logits
+// Of the device's memory, what a cache that may go on in host memory leaves free: for kernels that the driver
+// loads late, and for the device's other users.
+constexpr uint64_t kKeptFree = 64;  // one part of so many
 
 uint32_t CeilDiv(uint32_t a, uint32_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
@@ -19,8 +22,49 @@ struct Sizes {
   dsopt_program_desc desc = {};             // at least one page, fitting or not
   dsopt_program_memory memory = {};         // of desc
   uint32_t wanted_pages = 0;
-  uint32_t pages = 0;  // of those, what max_cache_bytes has room for
+  uint32_t pages = 0;  // of those, what the caps have room for; desc.host_pages of them on the host
 };
+
+uint64_t Less(uint64_t from, uint64_t bytes) { return from > bytes ? from - bytes : 0; }
+
+Status PlanProgram(const Device& device, Sizes* sizes) {
+  sizes->memory = {};
+  sizes->memory.struct_size = sizeof sizes->memory;
+  return BackendStatus(device.api().program_plan(device.handle(), &sizes->desc, &sizes->memory), "session");
+}
+
+// Cuts the wanted pages to what there is room for: on the device first, then on the host.
+Status DividePages(const Model& model, const Device& device, const SessionOptions& options, Sizes* sizes) {
+  dsopt_program_desc& desc = sizes->desc;
+  const bool host_allowed = options.max_host_cache_bytes != 0 && device.info().kind != DSOPT_DEVICE_CPU;
+  uint64_t room_bytes = options.max_cache_bytes != 0 ? options.max_cache_bytes : UINT64_MAX;
+  bool rest_fits = true;  // weights and workspace
+  if (host_allowed || options.max_device_bytes != 0) {
+    desc.page_count = std::max(sizes->wanted_pages, 1u);  // with fewer the workspace does not grow
+    desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
+    RETURN_IF_ERROR(PlanProgram(device, sizes));
+    const uint64_t workspace_bytes = sizes->memory.workspace_bytes;
+    if (options.max_device_bytes != 0) {
+      const uint64_t left_bytes = Less(options.max_device_bytes, model.weight_bytes());
+      rest_fits = left_bytes >= workspace_bytes;
+      room_bytes = std::min(room_bytes, Less(left_bytes, workspace_bytes));
+    }
+    const uint64_t free_bytes = host_allowed ? device.FreeBytes() : 0;
+    if (free_bytes != 0) {
+      const uint64_t kept_bytes = device.info().memory_total / kKeptFree;
+      room_bytes = std::min(room_bytes, Less(free_bytes, workspace_bytes + kept_bytes));
+    }
+  }
+  const uint64_t wanted = sizes->wanted_pages;
+  const uint64_t on_device = std::min(wanted, room_bytes / desc.page_bytes);
+  const uint64_t on_host =
+      host_allowed ? std::min(wanted - on_device, options.max_host_cache_bytes / desc.page_bytes) : 0;
+  sizes->pages = rest_fits ? static_cast<uint32_t>(on_device + on_host) : 0;
+  desc.host_pages = rest_fits ? static_cast<uint32_t>(on_host) : 0;
+  desc.page_count = std::max(sizes->pages, 1u);
+  desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
+  return Status();
+}
 
 Result<Sizes> Measure(const Model& model, const SessionOptions& options) {
   Sizes sizes;
@@ -43,26 +87,49 @@ Result<Sizes> Measure(const Model& model, const SessionOptions& options) {
   desc.max_seqs = streams;
   desc.max_logit_rows = std::max(streams, std::min(desc.max_rows, kScoreRows));
   sizes.wanted_pages = CeilDiv(options.max_tokens != 0 ? options.max_tokens : context, desc.page_tokens);
-  sizes.pages = sizes.wanted_pages;
-  if (options.max_cache_bytes != 0) {
-    sizes.pages =
-        static_cast<uint32_t>(std::min<uint64_t>(sizes.pages, options.max_cache_bytes / desc.page_bytes));
-  }
-  desc.page_count = std::max(sizes.pages, 1u);
-  desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(context, desc.page_tokens));
   desc.max_adjust = streams * kMaxBiases;
   desc.max_history = streams * kMaxPenaltyWindow;
   desc.slice_us = options.device_slice_us;
   desc.native_stream = options.native_stream;
-  sizes.memory.struct_size = sizeof sizes.memory;
-  RETURN_IF_ERROR(BackendStatus(device->api().program_plan(device->handle(), &desc, &sizes.memory), "session"));
+  RETURN_IF_ERROR(DividePages(model, *device, options, &sizes));
+  RETURN_IF_ERROR(PlanProgram(*device, &sizes));
+  if (desc.host_pages != 0 && sizes.memory.host_cache_bytes == 0) {
+    return Error(DSOPT_E_UNSUPPORTED,
+                 "session: max_host_cache_bytes: the plugin of %s keeps no pages on the host",
+                 device->info().id);
+  }
   return sizes;
 }
 
-Status CheckFit(const Sizes& sizes, const SessionOptions& options, const dsopt_device_info& device) {
+using ull = unsigned long long;
+
+// With more caps than max_cache_bytes, why there is no room for `needed` pages.
+Status NoRoom(const Sizes& sizes, const SessionOptions& options, uint64_t weight_bytes, uint32_t needed) {
   const dsopt_program_desc& desc = sizes.desc;
+  const uint64_t workspace_bytes = sizes.memory.workspace_bytes;
+  if (options.max_device_bytes != 0 && Less(options.max_device_bytes, weight_bytes) < workspace_bytes) {
+    return Error(DSOPT_E_DEVICE_MEMORY,
+                 "session: max_device_bytes %llu, %llu of weights and %llu of workspace expected",
+                 ull{options.max_device_bytes}, ull{weight_bytes}, ull{workspace_bytes});
+  }
+  return Error(
+      DSOPT_E_DEVICE_MEMORY,
+      "session: room for %u pages on the device and %u on the host, %u expected, each of %u tokens and %llu "
+      "bytes; max_cache_bytes %llu, max_device_bytes %llu with %llu of weights and %llu of workspace, "
+      "max_host_cache_bytes %llu",
+      sizes.pages - desc.host_pages, desc.host_pages, needed, desc.page_tokens, ull{desc.page_bytes},
+      ull{options.max_cache_bytes}, ull{options.max_device_bytes}, ull{weight_bytes}, ull{workspace_bytes},
+      ull{options.max_host_cache_bytes});
+}
+
+Status CheckFit(const Sizes& sizes, const SessionOptions& options, const LoadedModel& model) {
+  const dsopt_program_desc& desc = sizes.desc;
+  const dsopt_device_info& device = model.model().device()->info();
   if (sizes.pages == 0 || (options.max_tokens != 0 && sizes.pages < sizes.wanted_pages)) {
     const uint32_t needed = options.max_tokens != 0 ? sizes.wanted_pages : 1;
+    if (options.max_device_bytes != 0 || options.max_host_cache_bytes != 0) {
+      return NoRoom(sizes, options, model.model().weight_bytes(), needed);
+    }
     return Error(DSOPT_E_DEVICE_MEMORY,
                  "session: max_cache_bytes %llu, %llu expected for %u pages of %u tokens and %llu bytes",
                  static_cast<unsigned long long>(options.max_cache_bytes),
@@ -76,6 +143,14 @@ Status CheckFit(const Sizes& sizes, const SessionOptions& options, const dsopt_d
                  static_cast<unsigned long long>(memory.cache_bytes),
                  static_cast<unsigned long long>(memory.workspace_bytes), device.id,
                  static_cast<unsigned long long>(total));
+  }
+  // A host that is asked for more than it has ends processes instead of saying so.
+  if (memory.host_cache_bytes == 0) return Status();
+  for (const dsopt_device_info& host : model.runtime()->backends().Devices()) {
+    if (host.kind != DSOPT_DEVICE_CPU || host.memory_free == 0 || memory.host_cache_bytes <= host.memory_free)
+      continue;
+    return Error(DSOPT_E_OUT_OF_MEMORY, "session: %llu bytes of cache on the host, %llu are free",
+                 ull{memory.host_cache_bytes}, ull{host.memory_free});
   }
   return Status();
 }
@@ -96,10 +171,12 @@ Result<dsopt_session_memory> Session::PlanMemory(const LoadedModel& model, const
   memory.wanted_tokens = sizes.wanted_pages * sizes.desc.page_tokens;
   memory.tokens = sizes.pages * sizes.desc.page_tokens;
   memory.wanted_cache_bytes = *wanted_bytes;
-  memory.cache_bytes = sizes.pages * page_bytes;
+  memory.cache_bytes = (sizes.pages - sizes.desc.host_pages) * page_bytes;
   memory.workspace_bytes = sizes.memory.workspace_bytes;
   memory.host_bytes = sizes.memory.host_bytes;
   memory.device_free_bytes = model.model().device()->FreeBytes();
+  memory.host_cache_bytes = sizes.desc.host_pages * page_bytes;
+  memory.host_tokens = sizes.desc.host_pages * sizes.desc.page_tokens;
   return memory;
 }
 
@@ -107,7 +184,7 @@ Result<std::shared_ptr<Session>> Session::Create(std::shared_ptr<LoadedModel> lo
                                                  const SessionOptions& options) {
   ASSIGN_OR_RETURN(const Sizes sizes, Measure(loaded->model(), options));
   const std::shared_ptr<Device> device = loaded->model().device();
-  RETURN_IF_ERROR(CheckFit(sizes, options, device->info()));
+  RETURN_IF_ERROR(CheckFit(sizes, options, *loaded));
   ASSIGN_OR_RETURN(Program program, Program::Create(*device, sizes.desc));
   std::shared_ptr<Session> session(new Session(std::move(loaded), sizes.desc, sizes.memory));
   session->program_ = std::move(program);
@@ -121,10 +198,10 @@ Session::Session(std::shared_ptr<LoadedModel> model, const dsopt_program_desc& d
       asynchronous_(model_->model().device()->info().kind != DSOPT_DEVICE_CPU),
       length_limit_(static_cast<uint32_t>(std::min<uint64_t>(
           model_->model().config().context, static_cast<uint64_t>(desc.page_count) * desc.page_tokens))),
-      pool_(desc.page_count),
+      pool_(desc.page_count, desc.host_pages),
       batch_(desc) {
   stats_.struct_size = sizeof stats_;
-  stats_.host_bytes = memory.host_bytes;
+  stats_.host_bytes = memory.host_bytes + memory.host_cache_bytes;
   stats_.device_bytes = memory.cache_bytes + memory.workspace_bytes;
 }
 

@@ -121,6 +121,11 @@ Status MeasureSteps(dsopt_session* session, const BenchCase& bench, uint32_t voc
       return Error(DSOPT_E_INTERNAL, "a stream gave %zu tokens, expected %u", lane.token_ns.size(), tokens);
     }
   }
+  dsopt_session_stats stats = {};
+  stats.struct_size = sizeof stats;
+  RETURN_IF_ERROR(FromApi(dsopt_session_get_stats(session, &stats)));
+  result->cache_tokens = stats.kv_tokens_used;
+  result->host_cache_tokens = stats.kv_host_tokens_used;
   const std::vector<uint64_t>& at_ns = lanes[0].token_ns;
   std::vector<double> step_ms;
   for (size_t i = bench.warmup + 1; i < at_ns.size(); ++i) {

@@ -39,6 +39,7 @@ struct BenchResult {
   double roof_ratio = 0;           // bytes_per_step / (decode_ms_p50 x read ceiling): 1 is the limit
   uint64_t weight_bytes = 0;       // on the device
   uint64_t peak_host_bytes = 0, peak_device_bytes = 0;
+  uint32_t cache_tokens = 0, host_cache_tokens = 0;  // held while decoding, in whole pages; of those, on the host
 };
 
 struct PollCase {

@@ -42,6 +42,8 @@ dsopt_session_options SessionOptions(const EngineOptions& engine, uint32_t max_s
   options.kv_dtype = engine.CacheDtype();
   options.precision = engine.precision == "reference" ? DSOPT_PRECISION_REFERENCE : DSOPT_PRECISION_FAST;
   options.max_cache_bytes = engine.max_cache_bytes;
+  options.max_device_bytes = engine.max_device_bytes;
+  options.max_host_cache_bytes = engine.max_host_cache_bytes;
   return options;
 }
 
@@ -68,6 +70,13 @@ void EngineOptions::DeclareCache(Options* options) {
                   "type of the cache; default: bf16, or f32 with reference precision");
 }
 
+void EngineOptions::DeclareMemory(Options* options) {
+  options->Value("max-cache-bytes", "N", &max_cache_bytes, "refuse a cache of more device memory");
+  options->Value("max-device-bytes", "N", &max_device_bytes, "refuse weights and session of more device memory");
+  options->Value("max-host-cache-bytes", "N", &max_host_cache_bytes,
+                 "instead, keep what has no room on the GPU in so much pinned host memory: slower");
+}
+
 Status FromApi(dsopt_status status) {
   if (status >= 0) return {};
   return Status(static_cast<dsopt_code>(status), dsopt_last_error());
@@ -85,7 +94,7 @@ void EngineOptions::Declare(Options* options) {
   options->Choice("precision", {"fast", "reference"}, &precision, "arithmetic; reference computes in f32");
   DeclareCache(options);
   options->Value("context", "N", &context, "capacity of the cache in tokens");
-  options->Value("max-cache-bytes", "N", &max_cache_bytes, "refuse a cache of more device memory");
+  DeclareMemory(options);
   options->Flag("verify", &verify, "also check the checksums of the decoded weights");
   DeclareRuntime(options);
 }

@@ -39,11 +39,14 @@ struct EngineOptions {
   std::string plugins;                // directory; empty: that of libdsopt.so
   uint32_t threads = 0;               // 0: all cores
   uint32_t context = 0;               // KV capacity in tokens; 0: the command's own choice
-  uint64_t max_cache_bytes = 0;       // 0: no cap
+  uint64_t max_cache_bytes = 0;       // on the device; 0: no cap
+  uint64_t max_device_bytes = 0;      // of weights and session; 0: no cap
+  uint64_t max_host_cache_bytes = 0;  // 0: no part of the cache may lie on the host
   bool verify = false;
 
   void DeclareRuntime(Options* options);  // threads, cpu-variant, plugins
   void DeclareCache(Options* options);    // kv-dtype
+  void DeclareMemory(Options* options);   // the caps
   void Declare(Options* options);         // all
   dsopt_dtype CacheDtype() const;         // never DEFAULT
   const char* CacheName() const;          // of that, as --kv-dtype takes it

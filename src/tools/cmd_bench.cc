@@ -38,6 +38,11 @@ Status ReadList(const char* name, const std::string& text, std::vector<uint32_t>
   return {};
 }
 
+// Of the cache that the measured steps read, the part in host memory.
+double HostShare(const BenchResult& result) {
+  return result.cache_tokens == 0 ? 0 : static_cast<double>(result.host_cache_tokens) / result.cache_tokens;
+}
+
 double Round(double value, double unit) { return std::round(value / unit) / std::round(1 / unit); }
 
 Json CaseJson(const Request& request, const BenchResult& result) {
@@ -64,7 +69,10 @@ Json CaseJson(const Request& request, const BenchResult& result) {
           {"roof_ratio", Round(result.roof_ratio, 1e-4)},
           {"weights_mb", Round(static_cast<double>(result.weight_bytes) * 1e-6, 0.1)},
           {"peak_host_mb", Round(static_cast<double>(result.peak_host_bytes) * 1e-6, 0.1)},
-          {"peak_device_mb", Round(static_cast<double>(result.peak_device_bytes) * 1e-6, 0.1)}};
+          {"peak_device_mb", Round(static_cast<double>(result.peak_device_bytes) * 1e-6, 0.1)},
+          {"cache_tokens", result.cache_tokens},
+          {"host_cache_tokens", result.host_cache_tokens},
+          {"host_cache_share", Round(HostShare(result), 1e-4)}};
 }
 
 Status PrintCase(const Request& request, const BenchResult& result) {
@@ -76,14 +84,15 @@ Status PrintCase(const Request& request, const BenchResult& result) {
                       "  decode   p50 %.3f ms, p99 %.3f ms, %.2f tokens/s\n"
                       "  roof     %.1f MB a step, read ceiling %.2f GB/s, ratio %.3f\n"
                       "  prefill  %.1f tokens/s, first token after %.1f ms\n"
-                      "  memory   host peak %.0f MB, device %.0f MB\n",
+                      "  memory   host peak %.0f MB, device %.0f MB, %.1f %% of %u tokens of cache on the host\n",
                       request.model.shape.c_str(), result.layers,
                       (request.weights == "bf16" ? request.model.dtype : request.weights).c_str(), result.device.c_str(),
                       request.bench.batch, request.bench.context, result.decode_ms_p50, result.decode_ms_p99,
                       result.decode_tok_s, result.bytes_per_step * 1e-6, result.read_bytes_per_second * 1e-9,
                       result.roof_ratio, result.prefill_tok_s, result.ttft_ms,
                       static_cast<double>(result.peak_host_bytes) * 1e-6,
-                      static_cast<double>(result.peak_device_bytes) * 1e-6));
+                      static_cast<double>(result.peak_device_bytes) * 1e-6, 100 * HostShare(result),
+                      result.cache_tokens));
 }
 
 // Calls whose overrun is in (previous bound, bound]; the last has no bound.
@@ -178,6 +187,7 @@ void Declare(Request* request, std::optional<float>* poll_budget, Options* optio
   options->Value("device", "ID", &request->engine.device, "cpu, cuda:0, ...; default: the best one with room");
   options->Choice("precision", {"fast", "reference"}, &request->engine.precision, "arithmetic (default fast)");
   request->engine.DeclareCache(options);
+  request->engine.DeclareMemory(options);
   request->engine.DeclareRuntime(options);
   options->Flag("json", &request->json, "print one JSON object per case");
   options->Check([request, poll_budget]() {

@@ -292,16 +292,19 @@ Json SessionJson(const dsopt_session_memory& m) {
   return {{"wanted_tokens", m.wanted_tokens},         {"tokens", m.tokens},
           {"wanted_cache_bytes", m.wanted_cache_bytes}, {"cache_bytes", m.cache_bytes},
           {"workspace_bytes", m.workspace_bytes},     {"host_bytes", m.host_bytes},
-          {"device_free_bytes", m.device_free_bytes}};
+          {"device_free_bytes", m.device_free_bytes}, {"host_cache_bytes", m.host_cache_bytes},
+          {"host_tokens", m.host_tokens}};
 }
 
 std::string SessionText(const dsopt_session_memory& m) {
   return Format("\nsession         %u tokens: %llu bytes of cache, %llu of workspace, %llu on the host\n"
-                "                %u tokens fit the cap, %llu bytes of cache; the device has %llu bytes free\n",
+                "                %u tokens fit the caps, %llu bytes of cache; the device has %llu bytes free\n"
+                "                %u of them on the host, %llu bytes of cache\n",
                 m.wanted_tokens, static_cast<unsigned long long>(m.wanted_cache_bytes),
                 static_cast<unsigned long long>(m.workspace_bytes), static_cast<unsigned long long>(m.host_bytes),
                 m.tokens, static_cast<unsigned long long>(m.cache_bytes),
-                static_cast<unsigned long long>(m.device_free_bytes));
+                static_cast<unsigned long long>(m.device_free_bytes), m.host_tokens,
+                static_cast<unsigned long long>(m.host_cache_bytes));
 }
 
 }  // namespace

@@ -131,7 +131,7 @@ AT(dsopt_rope, scale, 8);
 AT(dsopt_rope, reserved, 12);
 AT(dsopt_rope, inv_freq, 16);
 
-SIZE(dsopt_program_desc, 96);
+SIZE(dsopt_program_desc, 104);
 AT(dsopt_program_desc, struct_size, 0);
 AT(dsopt_program_desc, precision, 4);
 AT(dsopt_program_desc, blocks, 8);
@@ -152,13 +152,16 @@ AT(dsopt_program_desc, max_adjust, 76);
 AT(dsopt_program_desc, max_history, 80);
 AT(dsopt_program_desc, slice_us, 84);
 AT(dsopt_program_desc, native_stream, 88);
+AT(dsopt_program_desc, host_pages, 96);
+AT(dsopt_program_desc, reserved, 100);
 
-SIZE(dsopt_program_memory, 32);
+SIZE(dsopt_program_memory, 40);
 AT(dsopt_program_memory, struct_size, 0);
 AT(dsopt_program_memory, reserved, 4);
 AT(dsopt_program_memory, cache_bytes, 8);
 AT(dsopt_program_memory, workspace_bytes, 16);
 AT(dsopt_program_memory, host_bytes, 24);
+AT(dsopt_program_memory, host_cache_bytes, 32);
 
 SIZE(dsopt_sample_row, 88);
 AT(dsopt_sample_row, row, 0);

@@ -77,7 +77,7 @@ AT(dsopt_message, role, 0);
 AT(dsopt_message, content, 8);
 AT(dsopt_message, content_len, 16);
 
-SIZE(dsopt_session_options, 48);
+SIZE(dsopt_session_options, 64);
 AT(dsopt_session_options, struct_size, 0);
 AT(dsopt_session_options, flags, 4);
 AT(dsopt_session_options, max_streams, 8);
@@ -88,8 +88,10 @@ AT(dsopt_session_options, kv_dtype, 24);
 AT(dsopt_session_options, precision, 28);
 AT(dsopt_session_options, native_stream, 32);
 AT(dsopt_session_options, max_cache_bytes, 40);
+AT(dsopt_session_options, max_device_bytes, 48);
+AT(dsopt_session_options, max_host_cache_bytes, 56);
 
-SIZE(dsopt_session_memory, 56);
+SIZE(dsopt_session_memory, 72);
 AT(dsopt_session_memory, struct_size, 0);
 AT(dsopt_session_memory, page_tokens, 4);
 AT(dsopt_session_memory, wanted_tokens, 8);
@@ -99,6 +101,9 @@ AT(dsopt_session_memory, cache_bytes, 24);
 AT(dsopt_session_memory, workspace_bytes, 32);
 AT(dsopt_session_memory, host_bytes, 40);
 AT(dsopt_session_memory, device_free_bytes, 48);
+AT(dsopt_session_memory, host_cache_bytes, 56);
+AT(dsopt_session_memory, host_tokens, 64);
+AT(dsopt_session_memory, reserved, 68);
 
 SIZE(dsopt_poll_result, 32);
 AT(dsopt_poll_result, struct_size, 0);
@@ -108,7 +113,7 @@ AT(dsopt_poll_result, tokens_sampled, 12);
 AT(dsopt_poll_result, spent_us, 16);
 AT(dsopt_poll_result, suggested_wait_us, 24);
 
-SIZE(dsopt_session_stats, 64);
+SIZE(dsopt_session_stats, 72);
 AT(dsopt_session_stats, struct_size, 0);
 AT(dsopt_session_stats, kv_tokens_used, 4);
 AT(dsopt_session_stats, kv_tokens_total, 8);
@@ -119,6 +124,8 @@ AT(dsopt_session_stats, decode_tokens, 32);
 AT(dsopt_session_stats, decode_us, 40);
 AT(dsopt_session_stats, host_bytes, 48);
 AT(dsopt_session_stats, device_bytes, 56);
+AT(dsopt_session_stats, kv_host_tokens_used, 64);
+AT(dsopt_session_stats, kv_host_tokens_total, 68);
 
 SIZE(dsopt_event, 80);
 AT(dsopt_event, struct_size, 0);

@@ -317,6 +317,40 @@ TEST_CASE("a cap in bytes decides how many tokens a session gets, and the plan s
   CHECK_FAILS(DSOPT_E_INVALID_ARGUMENT, dsopt_session_plan(model.get(), &options, &capped));
 }
 
+TEST_CASE("a cap on weights and session leaves the cache what is left, on the CPU without a host's share",
+          "[capi]") {
+  const RuntimePtr runtime = NewRuntime();
+  const ModelPtr model = OpenModel(runtime.get());
+  auto info = Sized<dsopt_model_info>();
+  REQUIRE_OK(dsopt_model_get_info(model.get(), &info));
+  auto options = Sized<dsopt_session_options>();
+  auto plan = Sized<dsopt_session_memory>(), whole = Sized<dsopt_session_memory>();
+  options.max_tokens = 4 * 64;
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &whole));
+  options.max_device_bytes = info.weight_bytes + whole.workspace_bytes + whole.cache_bytes;
+  options.max_host_cache_bytes = UINT64_MAX;
+  dsopt_session* session = nullptr;
+  REQUIRE_OK(dsopt_session_create(model.get(), &options, &session));
+  const SessionPtr owner(session);
+  auto stats = Sized<dsopt_session_stats>();
+  REQUIRE_OK(dsopt_session_get_stats(session, &stats));
+  CHECK(stats.kv_tokens_total == 4 * 64);
+  CHECK(stats.kv_host_tokens_total == 0);
+  options.max_device_bytes -= 1;
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &plan));
+  CHECK(plan.wanted_tokens == 4 * 64);
+  CHECK(plan.tokens == 3 * 64);
+  CHECK(plan.cache_bytes == whole.cache_bytes / 4 * 3);
+  CHECK(plan.host_tokens == 0);
+  CHECK(plan.host_cache_bytes == 0);
+  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_session_create(model.get(), &options, &session));
+  options.max_tokens = 0;
+  options.max_device_bytes = info.weight_bytes;
+  REQUIRE_OK(dsopt_session_plan(model.get(), &options, &plan));
+  CHECK(plan.tokens == 0);
+  CHECK_FAILS(DSOPT_E_DEVICE_MEMORY, dsopt_session_create(model.get(), &options, &session));
+}
+
 TEST_CASE("every cache type generates, saves and loads, and takes the bytes it promises", "[capi]") {
   const RuntimePtr runtime = NewRuntime();
   const ModelPtr model = OpenModel(runtime.get());

@@ -374,6 +374,7 @@ class Session(Base):
         capped = self.json("inspect", model("tiny.dsopt"), "--session", 100, "--max-cache-bytes",
                            bf16["cache_bytes"] - 1)["session"]
         self.assertEqual((capped["wanted_tokens"], capped["tokens"]), (128, 64))
+        self.assertEqual((capped["host_tokens"], capped["host_cache_bytes"]), (0, 0))
         self.assertIn(b"128 tokens", self.ok("inspect", model("tiny.dsopt"), "--session", 100).stdout)
         self.fails(1, "run", model("tiny.dsopt"), "-p", "a", "--context", 100, "--max-cache-bytes", 1000,
                    says=["max_cache_bytes 1000", "2 pages"])
@@ -434,7 +435,7 @@ class Bench(Base):
         out = self.json(*self.SMALL, "--steps", 4, "--repeats", 1, "--context", 8)
         for key in ("shape", "dtype", "device", "layers", "batch", "context", "decode_ms_p50", "decode_ms_p99",
                     "decode_tok_s", "prefill_tok_s", "ttft_ms", "bytes_per_step", "read_ceiling_gb_s", "roof_ratio",
-                    "peak_host_mb", "peak_device_mb"):
+                    "peak_host_mb", "peak_device_mb", "cache_tokens", "host_cache_tokens", "host_cache_share"):
             self.assertIn(key, out)
         # one layer: q o 2048x2048, k v 256x2048, three of 5632x2048; norms; the head 32000x2048; all bf16
         weights = 2 * (2 * 2048 * 2048 + 2 * 256 * 2048 + 3 * 5632 * 2048 + 2048 * 3 + 32000 * 2048)
@@ -443,6 +444,13 @@ class Bench(Base):
         self.assertGreater(out["decode_ms_p99"], 0)
         self.assertGreaterEqual(out["decode_ms_p99"], out["decode_ms_p50"])
         self.assertGreater(out["peak_host_mb"], 100)
+        self.assertEqual((out["cache_tokens"], out["host_cache_share"]), (64, 0))
+
+    def test_a_cap_on_all_device_memory(self):
+        steps = ["--steps", 1, "--repeats", 0, "--context", 8]
+        self.fails(1, *self.SMALL, *steps, "--max-device-bytes", 1000, says=["max_device_bytes 1000, "])
+        text = self.ok(*self.SMALL, *steps, "--max-device-bytes", 10**9, "--max-host-cache-bytes", 10**9).stdout
+        self.assertIn(b"0.0 % of 64 tokens of cache on the host", text)
 
     def test_one_line_per_case(self):
         result = self.ok(*self.SMALL, "--steps", 2, "--repeats", 1, "--context", "4,8", "--batch", "1,2", "--json")

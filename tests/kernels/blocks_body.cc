@@ -123,9 +123,9 @@ void RequireSame(const std::vector<float>& a, const std::vector<float>& b, const
 
 }  // namespace
 
-void CheckAgainstReference(const Target& target, const ModelShape& shape) {
+void CheckAgainstReference(const Target& target, const ModelShape& shape, uint32_t host_pages) {
   Random random(Seed());
-  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name << ", host pages " << host_pages);
   TestDevice device(target);
   TestModel model(&device, shape, &random);
   const auto a = RandomTokens(&random, shape.vocab, 23), b = RandomTokens(&random, shape.vocab, 70),
@@ -136,6 +136,7 @@ void CheckAgainstReference(const Target& target, const ModelShape& shape) {
     ProgramOptions options;
     options.precision = p.precision;
     options.kv_dtype = p.kv;
+    options.host_pages = host_pages;
     const double tolerance = Tolerance(shape, p.precision, p.kv);
     TestProgram program(&model, options, &random);
     const auto found = program.Run({{0, a}, {1, b}, {2, c}});

@@ -12,7 +12,8 @@ const ModelShape& SmallShape();
 
 // Every block kind against the float64 reference, one model per entry.
 std::vector<ModelShape> AllShapes();
-void CheckAgainstReference(const Target& target, const ModelShape& shape);
+// host_pages: of the 64 of each program.
+void CheckAgainstReference(const Target& target, const ModelShape& shape, uint32_t host_pages = 0);
 
 // The same rows alone, together, chunked, sliced, with other thread counts: the same bits.
 void CheckBatchInvariance(const Target& target, const ModelShape& shape);
@@ -20,6 +21,10 @@ void CheckBatchInvariance(const Target& target, const ModelShape& shape, dsopt_p
                           dsopt_dtype kv_dtype);
 // A long context (several spans and waves), chunked differently and against the reference.
 void CheckLongContext(const Target& target, uint32_t window, uint32_t length, dsopt_dtype kv_dtype = DSOPT_F32);
+// The same batches with pages on the device, on both sides and on the host: the same bits. kv_dtype: also coded
+// ones.
+void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precision precision,
+                    dsopt_dtype kv_dtype);
 
 // Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
 // at once.
@@ -47,6 +52,7 @@ void CheckRepeatedCalls(const Target& target);   // pages, cancel, wrong moments
 void CheckHostileInput(
     const Target& target);  // hostile_body.cc: every refusal has a message and changes nothing
 void CheckFailingAllocator(const Target& target);  // the n-th allocation fails, for all n
+void CheckHostPageCalls(const Target& target);     // plan, moves between both sides, wrong numbers, no memory
 
 }  // namespace dsopt::kernel_test
 #endif  // DSOPT_TESTS_KERNELS_BODIES_H_

@@ -72,7 +72,8 @@ TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
   }
 }
 
-TEST_CASE("a coded cache on the GPU holds the nearest codes, and attention reads what they say", "[cuda][cache]") {
+TEST_CASE("a coded cache on the GPU holds the nearest codes, and attention reads what they say",
+          "[cuda][cache]") {
   const ModelShape shapes[] = {
       {"coded attention 64", 256, 520, {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
       {"coded attention 128, groups of 4, window", 136, 97, {Block(AttentionShape{8, 2, 128, 37})}},
@@ -103,6 +104,29 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
       DYNAMIC_SECTION(shape.name << ", type " << type) { CheckLongPrefill(Gpu(), shape, type); }
     }
   }
+}
+
+TEST_CASE("blocks compute the same over pages in host memory", "[cuda][host_pages]") {
+  for (const ModelShape& shape : TensorCoreShapes()) {
+    DYNAMIC_SECTION(shape.name) { CheckAgainstReference(Gpu(), shape, 40); }
+  }
+  const ModelShape small{"attention 64, f32 matrices", 64, 97, {Block(AttentionShape{4, 2, 64})}, DSOPT_F32};
+  DYNAMIC_SECTION(small.name) { CheckAgainstReference(Gpu(), small, 40); }
+}
+
+TEST_CASE("where the pages of a cache lie changes no bit", "[cuda][host_pages]") {
+  const ModelShape shape{
+      "attention 128 and 64", 128, 97, {Block(AttentionShape{8, 2, 128}), Block(AttentionShape{4, 4, 64})}};
+  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8}) {
+    DYNAMIC_SECTION("type " << type) { CheckHostPages(Gpu(), shape, DSOPT_PRECISION_FAST, type); }
+  }
+  const ModelShape latent{"latent attention", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}};
+  DYNAMIC_SECTION("latent") { CheckHostPages(Gpu(), latent, DSOPT_PRECISION_FAST, DSOPT_BF16); }
+  DYNAMIC_SECTION("f32") { CheckHostPages(Gpu(), shape, DSOPT_PRECISION_REFERENCE, DSOPT_F32); }
+}
+
+TEST_CASE("pages in host memory move like the device's, and what fails leaves nothing", "[cuda][host_pages]") {
+  CheckHostPageCalls(Gpu());
 }
 
 TEST_CASE("weight_fill on the GPU follows its recipe", "[cuda]") { CheckFill(Gpu()); }

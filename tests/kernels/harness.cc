@@ -303,6 +303,9 @@ void TestModel::AddBlock(size_t index, const BlockShape& block) {
   }
 }
 
+// From pages of so many bytes 2^31 of them reach across all addresses of 47 bits.
+constexpr uint64_t kReachedBytes = 64 << 10;
+
 dsopt_program_desc MakeDesc(TestModel* model, const ProgramOptions& o) {
   uint64_t offset = 0;
   for (size_t i = 0; i < model->shape.blocks.size(); ++i) {
@@ -332,7 +335,8 @@ dsopt_program_desc MakeDesc(TestModel* model, const ProgramOptions& o) {
   d.max_pages_per_seq = o.max_pages_per_seq;
   d.page_tokens = 64;
   d.page_count = o.page_count;
-  d.page_bytes = std::max<uint64_t>((offset + 255) / 256 * 256, 256);
+  d.page_bytes = std::max<uint64_t>((offset + 255) / 256 * 256, o.host_pages != 0 ? kReachedBytes + 256 : 256);
+  d.host_pages = o.host_pages;
   d.kv_dtype = o.kv_dtype;
   d.max_adjust = o.max_adjust;
   d.max_history = o.max_history;

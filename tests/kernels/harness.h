@@ -185,6 +185,7 @@ struct ProgramOptions {
   dsopt_dtype kv_dtype = DSOPT_F32;
   uint32_t max_rows = 96, max_seqs = 8, max_pages_per_seq = 16, page_count = 64;
   uint32_t max_adjust = 64, max_history = 64;
+  uint32_t host_pages = 0;  // the pages are then larger than they need to be: ids of small ones do not reach far
 };
 
 // The layers' cache offsets are set for kv_dtype. The result points into model.

@@ -55,12 +55,22 @@ namespace Dsopt
         /// tokens as fit; a number that does not fit throws <see cref="DsoptDeviceMemoryException"/>.</summary>
         public long MaxCacheBytes { get; set; }
 
+        /// <summary>Most device memory of the model's weights and the session together; 0: no cap. What it leaves for the
+        /// cache counts as <see cref="MaxCacheBytes"/> does.</summary>
+        public long MaxDeviceBytes { get; set; }
+
+        /// <summary>What of the cache has no room on a GPU may lie in so much pinned host memory, where the GPU reads it,
+        /// slower; 0: none may.</summary>
+        public long MaxHostCacheBytes { get; set; }
+
         internal dsopt_session_options ToRaw()
         {
             Require.NotNegative(MaxStreams, "options.MaxStreams");
             Require.NotNegative(MaxTokens, "options.MaxTokens");
             Require.NotNegative(PrefillChunk, "options.PrefillChunk");
             Require.NotNegative(MaxCacheBytes, "options.MaxCacheBytes");
+            Require.NotNegative(MaxDeviceBytes, "options.MaxDeviceBytes");
+            Require.NotNegative(MaxHostCacheBytes, "options.MaxHostCacheBytes");
             var raw = new dsopt_session_options();
             raw.max_streams = (uint)MaxStreams;
             raw.max_tokens = (uint)MaxTokens;
@@ -69,6 +79,8 @@ namespace Dsopt
             raw.kv_dtype = (dsopt_dtype)CacheType;
             raw.precision = (dsopt_precision)Precision;
             raw.max_cache_bytes = (ulong)MaxCacheBytes;
+            raw.max_device_bytes = (ulong)MaxDeviceBytes;
+            raw.max_host_cache_bytes = (ulong)MaxHostCacheBytes;
             return raw;
         }
     }
@@ -86,6 +98,8 @@ namespace Dsopt
             WorkspaceBytes = (long)raw.workspace_bytes;
             HostBytes = (long)raw.host_bytes;
             DeviceFreeBytes = (long)raw.device_free_bytes;
+            HostCacheBytes = (long)raw.host_cache_bytes;
+            HostTokens = (int)raw.host_tokens;
         }
 
         /// <summary>Tokens come in whole pages of so many.</summary>
@@ -94,13 +108,13 @@ namespace Dsopt
         /// <summary><see cref="SessionOptions.MaxTokens"/> or, when that is 0, the model's context length.</summary>
         public int WantedTokens { get; private set; }
 
-        /// <summary>Of those, what <see cref="SessionOptions.MaxCacheBytes"/> has room for.</summary>
+        /// <summary>Of those, what the caps have room for, on the device and on the host.</summary>
         public int Tokens { get; private set; }
 
         /// <summary>Cache of <see cref="WantedTokens"/>.</summary>
         public long WantedCacheBytes { get; private set; }
 
-        /// <summary>Cache of <see cref="Tokens"/>, on the device.</summary>
+        /// <summary>Cache of <see cref="Tokens"/> without <see cref="HostTokens"/>, on the device.</summary>
         public long CacheBytes { get; private set; }
 
         /// <summary>Device memory for the batches.</summary>
@@ -111,6 +125,12 @@ namespace Dsopt
 
         /// <summary>Free memory of the device at the time of the call, for comparison.</summary>
         public long DeviceFreeBytes { get; private set; }
+
+        /// <summary>Cache of <see cref="HostTokens"/>, in pinned host memory.</summary>
+        public long HostCacheBytes { get; private set; }
+
+        /// <summary>Of <see cref="Tokens"/>, those that <see cref="SessionOptions.MaxHostCacheBytes"/> gives room to.</summary>
+        public int HostTokens { get; private set; }
     }
 
     /// <summary>What one <see cref="Session.Poll"/> did.</summary>
@@ -170,6 +190,8 @@ namespace Dsopt
             DecodeTime = TimeSpan.FromTicks((long)raw.decode_us * 10);
             HostBytes = (long)raw.host_bytes;
             DeviceBytes = (long)raw.device_bytes;
+            HostCacheTokensUsed = (int)raw.kv_host_tokens_used;
+            HostCacheTokensTotal = (int)raw.kv_host_tokens_total;
         }
 
         /// <summary>Tokens in the cache, in whole pages; shared pages count once.</summary>
@@ -198,5 +220,11 @@ namespace Dsopt
 
         /// <summary>Device memory of this session.</summary>
         public long DeviceBytes { get; private set; }
+
+        /// <summary>Of <see cref="CacheTokensUsed"/>, those in pinned host memory.</summary>
+        public int HostCacheTokensUsed { get; private set; }
+
+        /// <summary>Of <see cref="CacheTokensTotal"/>, those in pinned host memory.</summary>
+        public int HostCacheTokensTotal { get; private set; }
     }
 }

@@ -140,22 +140,26 @@ class Model(Handle):
     # ---- generating ----------------------------------------------------------------------------------
 
     def session(self, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                precision=Precision.FAST, max_cache_bytes=0):
+                precision=Precision.FAST, max_cache_bytes=0, max_device_bytes=0, max_host_cache_bytes=0):
         """A Session: cache for max_tokens tokens (0: the context length), and max_streams streams in one batch.
         max_cache_bytes caps the cache's device memory (0: no cap): with max_tokens 0 the session gets as many tokens as
-        fit; max_tokens that do not fit raise DeviceMemoryError."""
+        fit; max_tokens that do not fit raise DeviceMemoryError. max_device_bytes caps the weights and the session
+        together. max_host_cache_bytes permits so much pinned host memory for what has no room on a GPU, which reads it
+        there, slower."""
         return Session(self, max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
                        device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
-                       max_cache_bytes=max_cache_bytes)
+                       max_cache_bytes=max_cache_bytes, max_device_bytes=max_device_bytes,
+                       max_host_cache_bytes=max_host_cache_bytes)
 
     def plan_session(self, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                     precision=Precision.FAST, max_cache_bytes=0):
+                     precision=Precision.FAST, max_cache_bytes=0, max_device_bytes=0, max_host_cache_bytes=0):
         """SessionMemory: what session() with the same keywords would take, before anything is taken. No exception where
         session() would raise DeviceMemoryError: then tokens is less than wanted_tokens, or the bytes exceed the
         device."""
         return plan(self, max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
                     device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
-                    max_cache_bytes=max_cache_bytes)
+                    max_cache_bytes=max_cache_bytes, max_device_bytes=max_device_bytes,
+                    max_host_cache_bytes=max_host_cache_bytes)
 
     def stream(self, prompt, *, max_tokens=_DEFAULT_MAX_TOKENS, **options):
         """Generates after prompt, piece by piece: for piece in model.stream("..."), or async for. The

@@ -13,7 +13,7 @@ _SLICE_US = 50_000  # native code sees no Ctrl-C: it returns this often
 
 
 def _raw_options(*, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                 precision=Precision.FAST, max_cache_bytes=0):
+                 precision=Precision.FAST, max_cache_bytes=0, max_device_bytes=0, max_host_cache_bytes=0):
     options = _native.dsopt_session_options()
     options.max_streams = integer("max_streams", max_streams)
     options.max_tokens = integer("max_tokens", max_tokens)
@@ -22,6 +22,8 @@ def _raw_options(*, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_u
     options.kv_dtype = integer("kv_dtype", kv_dtype, 0, 2**31 - 1)
     options.precision = integer("precision", precision, 0, 2**31 - 1)
     options.max_cache_bytes = integer("max_cache_bytes", max_cache_bytes, 0, U64_MAX)
+    options.max_device_bytes = integer("max_device_bytes", max_device_bytes, 0, U64_MAX)
+    options.max_host_cache_bytes = integer("max_host_cache_bytes", max_host_cache_bytes, 0, U64_MAX)
     return options
 
 
@@ -30,7 +32,8 @@ def plan(model, **options):
     raw = _native.dsopt_session_memory()
     _native.dsopt_session_plan(model._handle(), _raw_options(**options), raw)
     return SessionMemory(raw.page_tokens, raw.wanted_tokens, raw.tokens, raw.wanted_cache_bytes, raw.cache_bytes,
-                         raw.workspace_bytes, raw.host_bytes, raw.device_free_bytes)
+                         raw.workspace_bytes, raw.host_bytes, raw.device_free_bytes, raw.host_cache_bytes,
+                         raw.host_tokens)
 
 
 class Session(Handle):
@@ -42,10 +45,11 @@ class Session(Handle):
     __slots__ = ("model",)
 
     def __init__(self, model, *, max_streams=0, max_tokens=0, prefill_chunk=0, device_slice_us=0, kv_dtype=0,
-                 precision=Precision.FAST, max_cache_bytes=0):
+                 precision=Precision.FAST, max_cache_bytes=0, max_device_bytes=0, max_host_cache_bytes=0):
         options = _raw_options(max_streams=max_streams, max_tokens=max_tokens, prefill_chunk=prefill_chunk,
                                device_slice_us=device_slice_us, kv_dtype=kv_dtype, precision=precision,
-                               max_cache_bytes=max_cache_bytes)
+                               max_cache_bytes=max_cache_bytes, max_device_bytes=max_device_bytes,
+                               max_host_cache_bytes=max_host_cache_bytes)
         self.model = model
         self._raw = _native.session_create(model._handle(), options)
 
@@ -105,4 +109,5 @@ class Session(Handle):
         raw = _native.dsopt_session_stats()
         _native.dsopt_session_get_stats(self._handle(), raw)
         return SessionStats(raw.kv_tokens_used, raw.kv_tokens_total, raw.batches, raw.prefill_tokens, raw.prefill_us,
-                            raw.decode_tokens, raw.decode_us, raw.host_bytes, raw.device_bytes)
+                            raw.decode_tokens, raw.decode_us, raw.host_bytes, raw.device_bytes,
+                            raw.kv_host_tokens_used, raw.kv_host_tokens_total)

@@ -103,11 +103,13 @@ class SessionMemory:
 
     page_tokens         tokens come in whole pages of so many
     wanted_tokens       max_tokens or, when that is 0, the context length
-    tokens              of those, what max_cache_bytes has room for
+    tokens              of those, what the caps have room for, on the device and on the host
     wanted_cache_bytes  of wanted_tokens
-    cache_bytes         of tokens; on the device, as workspace_bytes
+    cache_bytes         of tokens - host_tokens; on the device, as workspace_bytes
     host_bytes          of the session's tables
-    device_free_bytes   at the time of the call, for comparison"""
+    device_free_bytes   at the time of the call, for comparison
+    host_cache_bytes    of host_tokens; pinned host memory
+    host_tokens         of tokens, those that max_host_cache_bytes gives room to"""
 
     page_tokens: int
     wanted_tokens: int
@@ -117,11 +119,14 @@ class SessionMemory:
     workspace_bytes: int
     host_bytes: int
     device_free_bytes: int
+    host_cache_bytes: int
+    host_tokens: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionStats:
-    """Counters of a session since it was made, and its memory now."""
+    """Counters of a session since it was made, and its memory now. kv_host_tokens_used, _total: of kv_tokens_used and
+    _total, those in pinned host memory."""
 
     kv_tokens_used: int
     kv_tokens_total: int
@@ -132,6 +137,8 @@ class SessionStats:
     decode_us: int
     host_bytes: int
     device_bytes: int
+    kv_host_tokens_used: int
+    kv_host_tokens_total: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

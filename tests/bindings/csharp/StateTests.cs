@@ -95,6 +95,15 @@ namespace Dsopt.Tests
                 refused = Check.Throws<DsoptDeviceMemoryException>(
                     () => demo.Model.CreateSession(tiny), "a cap below one page");
                 Check.That(refused.Message.Contains("for 1 pages"), refused.Message);
+                var all = new SessionOptions { MaxTokens = 512, MaxHostCacheBytes = long.MaxValue };
+                SessionMemory whole = demo.Model.PlanSession(all);
+                all.MaxDeviceBytes =
+                    (long)demo.Model.Info.WeightBytes + whole.WorkspaceBytes + whole.CacheBytes - 1;
+                Check.Equal(448, demo.Model.PlanSession(all).Tokens, "tokens under a cap on all device memory");
+                Check.Equal(0, demo.Model.PlanSession(all).HostTokens, "tokens beside the CPU's memory");
+                refused = Check.Throws<DsoptDeviceMemoryException>(
+                    () => demo.Model.CreateSession(all), "a cap on all device memory");
+                Check.That(refused.Message.Contains("max_device_bytes " + all.MaxDeviceBytes), refused.Message);
                 options.MaxTokens = 0;
                 using (Session session = demo.Model.CreateSession(options))
                     Check.Equal(256, session.Stats.CacheTokensTotal, "tokens under the cap");

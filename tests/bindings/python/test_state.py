@@ -148,6 +148,18 @@ class Memory(Case):
             with self.fails(dsopt.InvalidArgumentError):
                 self.model.plan_session(max_cache_bytes=wrong)
 
+    def test_a_cap_on_all_device_memory_leaves_the_cache_what_is_left(self):
+        whole = self.model.plan_session(max_tokens=512)
+        most = self.model.info.weight_bytes + whole.workspace_bytes + whole.cache_bytes
+        plan = self.model.plan_session(max_tokens=512, max_device_bytes=most - 1, max_host_cache_bytes=2**40)
+        self.assertEqual((plan.tokens, plan.host_tokens, plan.host_cache_bytes), (448, 0, 0))  # none on the CPU's side
+        with self.fails(dsopt.DeviceMemoryError, f"max_device_bytes {most - 1} ", "8 expected"):
+            self.model.session(max_tokens=512, max_device_bytes=most - 1)
+        with self.model.session(max_tokens=512, max_device_bytes=most) as session:
+            self.assertEqual((session.stats.kv_tokens_total, session.stats.kv_host_tokens_total), (512, 0))
+        with self.fails(dsopt.DeviceMemoryError, "max_device_bytes 1, "):
+            self.model.session(max_device_bytes=1)
+
     def test_the_limit_may_be_lowered_while_a_stream_runs(self):
         whole = self.model.plan_session(max_tokens=512).cache_bytes
         with self.model.session(max_tokens=512) as session:

@@ -30,6 +30,7 @@ const std::vector<Shape>& Shapes();
 extern const dsopt_backend_api* g_api;
 extern dsopt_be_device* g_device;
 extern double g_read_ceiling;  // bytes per second; 0: not measured
+extern uint32_t g_host_percent;  // of the pages of every program, those in host memory
 
 // How a model's matrices are kept; group: columns per scale of int4.
 struct Encoding {

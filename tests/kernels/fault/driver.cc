@@ -99,6 +99,19 @@ void Driver::CheckDevice(const char* call, const void* at, size_t bytes) {
     Misuse(std::string(call) + ": " + std::to_string(bytes) + " bytes are not inside one device allocation");
 }
 
+void Driver::CheckEither(const char* call, const void* a, const void* b, size_t bytes) {
+  const auto inside = [&](const void* at, size_t size) {
+    return Holds(memory_, at, size) || Holds(registered_, at, size);
+  };
+  bool known = false;
+  for (const void* at : {a, b}) {
+    known = known || inside(at, bytes);
+    if (inside(at, 1) && !inside(at, bytes))
+      Misuse(std::string(call) + ": " + std::to_string(bytes) + " bytes leave an allocation");
+  }
+  if (!known) Misuse(std::string(call) + ": both sides are unknown to the device");
+}
+
 void Driver::CheckStream(const char* call, cudaStream_t stream) {
   if (streams_.count(stream) == 0) Misuse(std::string(call) + ": a stream that does not live");
 }

@@ -74,6 +74,8 @@ class Driver {
   cudaError_t sticky() const { return sticky_; }
   void Misuse(const std::string& what) { misuse_.push_back(what); }
   void CheckDevice(const char* call, const void* at, size_t bytes);
+  // At least one side is memory that the device knows, and what begins there does not leave it.
+  void CheckEither(const char* call, const void* a, const void* b, size_t bytes);
   void CheckStream(const char* call, cudaStream_t stream);
   void CheckEvent(const char* call, cudaEvent_t event);
   void CheckLaunch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream);

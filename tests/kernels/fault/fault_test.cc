@@ -42,7 +42,16 @@ void CheckMessage(const Life& life) {
 }
 
 const char* NameOf(Kind kind) {
-  return kind == Kind::kBlocks ? "all blocks" : kind == Kind::kSliced ? "in slices" : "persistent";
+  switch (kind) {
+    case Kind::kBlocks:
+      return "all blocks";
+    case Kind::kSliced:
+      return "in slices";
+    case Kind::kHostPages:
+      return "pages on the host";
+    default:
+      return "persistent";
+  }
 }
 
 // Calls whose failure costs nothing but a measurement.
@@ -105,13 +114,14 @@ void FailEachCall(Kind kind, cudaError_t error, bool sticky) {
 
 TEST_CASE("a call of the driver that is not permitted is a typed error, and the session goes on",
           "[cuda][fault]") {
-  for (const Kind kind : {Kind::kBlocks, Kind::kSliced, Kind::kPersistent}) DYNAMIC_SECTION(NameOf(kind)) {
-      FailEachCall(kind, cudaErrorNotPermitted, false);
-    }
+  for (const Kind kind : {Kind::kBlocks, Kind::kSliced, Kind::kHostPages, Kind::kPersistent})
+    DYNAMIC_SECTION(NameOf(kind)) { FailEachCall(kind, cudaErrorNotPermitted, false); }
 }
 
 TEST_CASE("a call of the driver without memory is a typed error, and the session goes on", "[cuda][fault]") {
-  FailEachCall(Kind::kBlocks, cudaErrorMemoryAllocation, false);
+  for (const Kind kind : {Kind::kBlocks, Kind::kHostPages}) DYNAMIC_SECTION(NameOf(kind)) {
+      FailEachCall(kind, cudaErrorMemoryAllocation, false);
+    }
 }
 
 TEST_CASE("after a device is lost every call says so, and everything can be destroyed", "[cuda][fault]") {
@@ -219,6 +229,11 @@ TEST_CASE("the plugin refuses calls at the wrong moment, and cancelled batches l
 }
 TEST_CASE("the plugin refuses hostile input with a message", "[cuda][fault]") {
   kernel_test::CheckHostileInput(Gpu());
+  CHECK(Driver::Get().TakeMisuse() == "");
+}
+TEST_CASE("pages in host memory move like the device's, and what fails leaves nothing", "[cuda][fault]") {
+  kernel_test::CheckHostPageCalls(Gpu());
+  CHECK(Driver::Get().live() == 0);
   CHECK(Driver::Get().TakeMisuse() == "");
 }
 TEST_CASE("a refused allocation of host memory leaks nothing in the plugin", "[cuda][fault]") {

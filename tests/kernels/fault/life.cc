@@ -239,6 +239,10 @@ bool Life::CreateProgram() {
   d.page_tokens = 64;
   d.page_count = kPages;
   d.page_bytes = page_bytes_ = page_values_ * 2;
+  if (kind_ == Kind::kHostPages) {
+    d.host_pages = 2;
+    d.page_bytes = page_bytes_ = (64 << 10) + 256;  // so large that a page id reaches them from anywhere
+  }
   d.kv_dtype = DSOPT_BF16;
   d.slice_us = kind_ == Kind::kSliced ? 1 : 0;
   return Did("program_create", api_->program_create(device_, &d, &program_));
@@ -280,7 +284,9 @@ bool Life::Work() {
   std::vector<uint8_t> page(page_bytes_, 0), back(page_bytes_, 1);
   for (size_t i = 0; i < page.size(); i += 2) page[i] = static_cast<uint8_t>(i / 2 % 251);
   if (!Did("program_write_page", api_->program_write_page(program_, 0, page.data())) ||
-      !Did("program_copy_page", api_->program_copy_page(program_, 1, 0)) ||
+      !Did("program_copy_page", api_->program_copy_page(program_, 2, 0)) ||
+      !Did("program_copy_page", api_->program_copy_page(program_, 3, 2)) ||
+      !Did("program_copy_page", api_->program_copy_page(program_, 1, 3)) ||
       !Did("program_read_page", api_->program_read_page(program_, 1, back.data())))
     return false;
   if (page != back) return Did("the page that was copied is another", DSOPT_E_INTERNAL);

@@ -16,6 +16,7 @@ namespace dsopt::fault {
 enum class Kind {
   kBlocks,      // every block kind; plain, interleaved, transposed, 12-bit, int8 and int4 weights
   kSliced,      // the same in slices of device work
+  kHostPages,   // the same, the pages of the sequence in host memory
   kPersistent,  // the shape of Llama-3.2-1B with one layer, for which there is one kernel per token
 };
 

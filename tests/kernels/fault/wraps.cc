@@ -38,6 +38,7 @@ size_t UsedBytes() {
 
 void CheckCopy(const char* call, const void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
   if (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice) D().CheckDevice(call, dst, bytes);
+  if (kind == cudaMemcpyDefault) D().CheckEither(call, dst, src, bytes);
   if (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice) D().CheckDevice(call, src, bytes);
 }
 

@@ -132,7 +132,8 @@ void CheckBatch(const dsopt_be_program& p, const dsopt_batch& b) {
 uint32_t DeviceCount() { return 1; }
 dsopt_status DeviceInfo(uint32_t, dsopt_device_info* info) {
   info->kind = g_fake.kind;
-  info->memory_total = info->memory_free = g_fake.memory_total;
+  info->memory_total = g_fake.memory_total;
+  info->memory_free = g_fake.memory_total - g_fake.memory_used;
   info->preferred_rows = g_fake.preferred_rows;
   std::strcpy(info->id, g_fake.kind == DSOPT_DEVICE_CPU ? "cpu" : "cuda:0");
   std::strcpy(info->name, "fake");
@@ -163,7 +164,10 @@ dsopt_status WeightFinish(dsopt_be_device*) { return DSOPT_OK; }
 void WeightDestroy(dsopt_be_weight* weight) { delete weight; }
 
 dsopt_status ProgramPlan(dsopt_be_device*, const dsopt_program_desc* desc, dsopt_program_memory* memory) {
-  memory->cache_bytes = desc->page_count * desc->page_bytes;
+  if (desc->host_pages > desc->page_count) Violation("host pages");
+  const uint32_t host_pages = g_fake.knows_host_pages ? desc->host_pages : 0;
+  memory->cache_bytes = (desc->page_count - host_pages) * desc->page_bytes;
+  memory->host_cache_bytes = host_pages * desc->page_bytes;
   memory->workspace_bytes = 1000;
   memory->host_bytes = 10;
   return DSOPT_OK;
@@ -173,6 +177,8 @@ dsopt_status ProgramCreate(dsopt_be_device* device, const dsopt_program_desc* de
   program->host = device->host;
   program->desc = *desc;
   program->pages.resize(desc->page_count * desc->page_bytes, 0xEE);
+  g_fake.page_count = desc->page_count;
+  g_fake.host_pages = desc->host_pages;
   ++g_fake.programs;
   *out = program.release();
   return DSOPT_OK;

@@ -18,6 +18,8 @@ struct FakeDevice {
   dsopt_device_kind kind = DSOPT_DEVICE_CPU;
   uint32_t preferred_rows = 8;
   uint64_t memory_total = 1u << 30;
+  uint64_t memory_used = 0;              // by others
+  bool knows_host_pages = true;          // false: an older backend, which does not read that field
   uint32_t advances_per_batch = 1;       // calls of program_advance until a batch is done
   dsopt_status fail_begin = DSOPT_OK;    // returned by the next program_begin
   dsopt_status fail_advance = DSOPT_OK;  // returned by the next program_advance
@@ -25,6 +27,7 @@ struct FakeDevice {
   dsopt_status fail_write = DSOPT_OK;
   uint32_t batches = 0, cancels = 0, copies = 0, open_devices = 0, programs = 0;
   uint32_t largest_batch_rows = 0, largest_batch_seqs = 0;
+  uint32_t page_count = 0, host_pages = 0;  // of the last program
   std::vector<std::string> violations;  // of the rules of backend.h
   const dsopt_host_api* last_host = nullptr;
 };

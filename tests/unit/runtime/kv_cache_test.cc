@@ -1,6 +1,7 @@
 #include "runtime/kv_cache.h"
 
 #include <catch2/catch.hpp>
+#include <vector>
 
 namespace dsopt {
 namespace {
@@ -40,6 +41,36 @@ TEST_CASE("a limit lowered below what is held takes nothing away and lets nothin
   pool.SetLimit(99);
   CHECK(pool.limit() == 6);
   CHECK(b.Reserve(32, &copy));
+}
+
+TEST_CASE("pages on the host are given only while the device has none, and come back last", "[kv_cache]") {
+  PagePool pool(5, 3);  // 0 and 1 on the device
+  std::vector<int32_t> taken;
+  for (int i = 0; i < 5; ++i) taken.push_back(pool.Take());
+  CHECK(taken == std::vector<int32_t>{0, 1, 2, 3, 4});
+  CHECK(pool.Take() == -1);
+  CHECK(pool.used_host_pages() == 3);
+  pool.Unref(3);
+  pool.Unref(1);
+  pool.Unref(4);
+  CHECK(pool.used_pages() == 2);
+  CHECK(pool.used_host_pages() == 1);
+  CHECK(pool.Take() == 1);
+  CHECK(pool.used_host_pages() == 1);
+  CHECK(pool.Take() >= 2);
+  CHECK(pool.used_host_pages() == 2);
+  CHECK(pool.host_limit() == 3);
+  pool.SetLimit(4);
+  CHECK(pool.host_limit() == 2);
+  pool.SetLimit(1);
+  CHECK(pool.host_limit() == 0);
+
+  PagePool host_only(2, 2), device_only(2);
+  CHECK(host_only.Take() == 0);
+  CHECK(host_only.used_host_pages() == 1);
+  CHECK(device_only.Take() == 0);
+  CHECK(device_only.used_host_pages() == 0);
+  CHECK(device_only.host_limit() == 0);
 }
 
 TEST_CASE("a reservation that does not fit changes nothing", "[kv_cache]") {

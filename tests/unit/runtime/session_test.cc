@@ -416,5 +416,113 @@ TEST_CASE("a load that fails leaves the stream as it was", "[session]") {
   CheckTokens(*stream, 70);
 }
 
+uint64_t PageBytes(const LoadedModel& model) {
+  const auto plan = Session::PlanMemory(model, {});
+  REQUIRE(plan.ok());
+  return plan->cache_bytes / (plan->tokens / plan->page_tokens);
+}
+
+FakeDevice Gpu() {
+  FakeDevice fake;
+  fake.kind = DSOPT_DEVICE_CUDA;
+  return fake;
+}
+
+TEST_CASE("pages beyond a cap on the device go to the host where that is permitted", "[session]") {
+  Harness h({}, Gpu());
+  const uint64_t page_bytes = PageBytes(*h.model), weight_bytes = h.model->model().weight_bytes();
+  constexpr uint64_t kWorkspace = 1000;  // of the fake
+  SessionOptions options;
+  options.max_tokens = 5 * 64;
+  const auto split = [&](uint32_t device_pages, uint32_t host_pages) {
+    const auto plan = Session::PlanMemory(*h.model, options);
+    REQUIRE(plan.ok());
+    CHECK(plan->wanted_tokens == 5 * 64);
+    CHECK(plan->tokens == (device_pages + host_pages) * 64);
+    CHECK(plan->host_tokens == host_pages * 64);
+    CHECK(plan->cache_bytes == device_pages * page_bytes);
+    CHECK(plan->host_cache_bytes == host_pages * page_bytes);
+    const auto session = Session::Create(h.model, options);
+    if (device_pages + host_pages < 5) {
+      CHECK(session.status().code() == DSOPT_E_DEVICE_MEMORY);
+      return;
+    }
+    REQUIRE(session.ok());
+    CHECK(g_fake.page_count == 5);
+    CHECK(g_fake.host_pages == host_pages);
+    const dsopt_session_stats stats = (*session)->Stats();
+    CHECK(stats.kv_tokens_total == 5 * 64);
+    CHECK(stats.kv_host_tokens_total == host_pages * 64);
+    CHECK(stats.kv_host_tokens_used == 0);
+    CHECK(stats.device_bytes == device_pages * page_bytes + kWorkspace);
+    CHECK(stats.host_bytes == host_pages * page_bytes + 10);
+  };
+  split(5, 0);
+  options.max_cache_bytes = 2 * page_bytes + 1;
+  split(2, 0);
+  options.max_host_cache_bytes = 3 * page_bytes - 1;
+  split(2, 2);
+  options.max_host_cache_bytes = 3 * page_bytes;
+  split(2, 3);
+  options.max_device_bytes = weight_bytes + kWorkspace + 2 * page_bytes - 1;
+  split(1, 3);
+  options.max_host_cache_bytes = 100 * page_bytes;
+  split(1, 4);
+  options.max_device_bytes = weight_bytes + kWorkspace;
+  split(0, 5);
+  options.max_device_bytes -= 1;  // weights and workspace alone are too large
+  split(0, 0);
+  options.max_device_bytes = UINT64_MAX;
+  options.max_cache_bytes = 0;
+  split(5, 0);
+  g_fake.memory_used = g_fake.memory_total - g_fake.memory_total / 64 - kWorkspace - 3 * page_bytes;
+  split(3, 2);
+  options.max_host_cache_bytes = 0;  // what is free counts where the rest may go elsewhere
+  options.max_device_bytes = 0;
+  split(5, 0);
+}
+
+TEST_CASE("a stream goes on from the device's pages to those on the host", "[session]") {
+  Harness h({}, Gpu());
+  SessionOptions options;
+  options.max_tokens = 5 * 64;
+  options.max_cache_bytes = 2 * PageBytes(*h.model);
+  options.max_host_cache_bytes = UINT64_MAX;
+  const auto created = Session::Create(h.model, options);
+  REQUIRE(created.ok());
+  h.session = *created;
+  Stream* stream = h.NewStream(Prompt(100));
+  REQUIRE(h.Generate(stream, 1).ok());
+  h.Finish();
+  CHECK(h.session->Stats().kv_host_tokens_used == 0);
+  REQUIRE(h.Generate(stream, 160).ok());
+  h.Finish();
+  CheckTokens(*stream, 100);
+  CHECK(h.session->Stats().kv_tokens_used == 5 * 64);
+  CHECK(h.session->Stats().kv_host_tokens_used == 3 * 64);
+}
+
+TEST_CASE("pages on the host are refused where the backend, the device or the host has no place for them",
+          "[session]") {
+  SessionOptions options;
+  options.max_tokens = 5 * 64;
+  {
+    FakeDevice old = Gpu();
+    old.knows_host_pages = false;
+    Harness h({}, old);
+    options.max_cache_bytes = 2 * PageBytes(*h.model);
+    options.max_host_cache_bytes = UINT64_MAX;
+    CHECK(Session::Create(h.model, options).status().code() == DSOPT_E_UNSUPPORTED);
+    CHECK(Session::PlanMemory(*h.model, options).status().code() == DSOPT_E_UNSUPPORTED);
+  }
+  Harness h;  // the CPU: its memory is the host's
+  CHECK(Session::Create(h.model, options).status().code() == DSOPT_E_DEVICE_MEMORY);
+  options.max_tokens = 0;
+  const auto session = Session::Create(h.model, options);
+  REQUIRE(session.ok());
+  CHECK((*session)->Stats().kv_tokens_total == 2 * 64);
+  CHECK(g_fake.host_pages == 0);
+}
+
 }  // namespace
 }  // namespace dsopt::testing

@@ -44,6 +44,9 @@ final class Records {
       raw.setKv_dtype(Check.notNull(options.cacheType(), "options.cacheType").value);
       raw.setPrecision(Check.notNull(options.precision(), "options.precision").ordinal());
       raw.setMax_cache_bytes(Check.range(options.maxCacheBytes(), Long.MAX_VALUE, "options.maxCacheBytes"));
+      raw.setMax_device_bytes(Check.range(options.maxDeviceBytes(), Long.MAX_VALUE, "options.maxDeviceBytes"));
+      raw.setMax_host_cache_bytes(
+          Check.range(options.maxHostCacheBytes(), Long.MAX_VALUE, "options.maxHostCacheBytes"));
       return raw;
     } catch (DsoptException failure) {
       raw.delete();
@@ -54,13 +57,14 @@ final class Records {
   static SessionMemory memory(dsopt_session_memory raw) {
     return new SessionMemory(raw.getPage_tokens(), raw.getWanted_tokens(), raw.getTokens(),
         raw.getWanted_cache_bytes(), raw.getCache_bytes(), raw.getWorkspace_bytes(), raw.getHost_bytes(),
-        raw.getDevice_free_bytes());
+        raw.getDevice_free_bytes(), raw.getHost_cache_bytes(), raw.getHost_tokens());
   }
 
   static SessionStats stats(dsopt_session_stats raw) {
     return new SessionStats(raw.getKv_tokens_used(), raw.getKv_tokens_total(), raw.getBatches(),
         raw.getPrefill_tokens(), micros(raw.getPrefill_us()), raw.getDecode_tokens(),
-        micros(raw.getDecode_us()), raw.getHost_bytes(), raw.getDevice_bytes());
+        micros(raw.getDecode_us()), raw.getHost_bytes(), raw.getDevice_bytes(),
+        raw.getKv_host_tokens_used(), raw.getKv_host_tokens_total());
   }
 
   static Event event(NativeEvent raw) {

@@ -11,9 +11,14 @@ package ai.dsopt;
  * @param precision of the arithmetic
  * @param maxCacheBytes most device memory of the cache; 0: no cap. With {@code maxTokens} 0 the session gets as many
  *     tokens as fit; a number that does not fit throws {@link DsoptException.OutOfMemory}
+ * @param maxDeviceBytes most device memory of the model's weights and the session together; 0: no cap. What it leaves
+ *     for the cache counts as {@code maxCacheBytes} does
+ * @param maxHostCacheBytes what of the cache has no room on a GPU may lie in so much pinned host memory, where the GPU
+ *     reads it, slower; 0: none may
  */
 public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, int deviceSliceMicros,
-    DataType cacheType, Precision precision, long maxCacheBytes) {
+    DataType cacheType, Precision precision, long maxCacheBytes, long maxDeviceBytes,
+    long maxHostCacheBytes) {
   /** One stream of the model's context length. */
   public static final SessionOptions DEFAULT = builder().build();
 
@@ -35,6 +40,8 @@ public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, in
     private DataType cacheType = DataType.DEFAULT;
     private Precision precision = Precision.FAST;
     private long maxCacheBytes;
+    private long maxDeviceBytes;
+    private long maxHostCacheBytes;
 
     private Builder() {}
 
@@ -116,13 +123,35 @@ public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, in
     }
 
     /**
+     * Sets {@link SessionOptions#maxDeviceBytes()}.
+     *
+     * @param value 0: no cap
+     * @return this
+     */
+    public Builder maxDeviceBytes(long value) {
+      maxDeviceBytes = value;
+      return this;
+    }
+
+    /**
+     * Sets {@link SessionOptions#maxHostCacheBytes()}.
+     *
+     * @param value 0: no part of the cache may lie on the host
+     * @return this
+     */
+    public Builder maxHostCacheBytes(long value) {
+      maxHostCacheBytes = value;
+      return this;
+    }
+
+    /**
      * The options as set so far.
      *
      * @return a new record
      */
     public SessionOptions build() {
-      return new SessionOptions(
-          maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision, maxCacheBytes);
+      return new SessionOptions(maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision,
+          maxCacheBytes, maxDeviceBytes, maxHostCacheBytes);
     }
   }
 }

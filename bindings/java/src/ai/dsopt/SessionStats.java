@@ -14,6 +14,9 @@ import java.time.Duration;
  * @param decodeTime that took
  * @param hostBytes memory of this session
  * @param deviceBytes device memory of this session
+ * @param kvHostTokensUsed of {@code kvTokensUsed}, those in pinned host memory
+ * @param kvHostTokensTotal of {@code kvTokensTotal}, those in pinned host memory
  */
 public record SessionStats(long kvTokensUsed, long kvTokensTotal, long batches, long prefillTokens,
-    Duration prefillTime, long decodeTokens, Duration decodeTime, long hostBytes, long deviceBytes) {}
+    Duration prefillTime, long decodeTokens, Duration decodeTime, long hostBytes, long deviceBytes,
+    long kvHostTokensUsed, long kvHostTokensTotal) {}

@@ -105,6 +105,13 @@ final class SequenceTests {
       DsoptException refused = thrown(
           DsoptException.OutOfMemory.class, "max_cache_bytes " + cap + ", " + 2 * cap, () -> model.newSession(tight));
       equal(Status.DEVICE_MEMORY, refused.code(), "code");
+      SessionMemory whole = model.planSession(SessionOptions.builder().maxTokens(512).build());
+      long most = model.info().weightBytes() + whole.workspaceBytes() + whole.cacheBytes();
+      SessionOptions all =
+          SessionOptions.builder().maxTokens(512).maxDeviceBytes(most - 1).maxHostCacheBytes(Long.MAX_VALUE).build();
+      equal(448L, model.planSession(all).tokens(), "tokens under a cap on all device memory");
+      equal(0L, model.planSession(all).hostTokens(), "tokens beside the CPU's memory");
+      thrown(DsoptException.OutOfMemory.class, "max_device_bytes " + (most - 1), () -> model.newSession(all));
       SessionOptions tiny = SessionOptions.builder().maxCacheBytes(1).build();
       equal(0L, model.planSession(tiny).tokens(), "tokens under a cap below one page");
       thrown(DsoptException.OutOfMemory.class, "for 1 pages", () -> model.newSession(tiny));
