@@ -1,9 +1,10 @@
-// attention_decode_ring.cu - attention of single rows over the paged bf16 cache for sm_90 and newer: pages stream through
-// a ring in shared memory with bulk copies. Head dimensions 64 and 128. Elsewhere: attention_decode.cu.
+// attention_decode_ring.cu - attention of single rows over the paged bf16 cache for sm_90 and newer: pages
+// stream through a ring in shared memory with bulk copies. Head dimensions 64 and 128. Elsewhere:
+// attention_decode.cu.
 //
-// A work is a row and up to 8 query heads of one KV head; the pages of all works are one line, cut into equal ranges, one
-// per CTA. So a CTA ends at most one work that others began, and begins at most one that others end. The CTA with a
-// work's first page merges all parts of it.
+// A work is a row and up to 8 query heads of one KV head; the pages of all works are one line, cut into equal
+// ranges, one per CTA. So a CTA ends at most one work that others began, and begins at most one that others
+// end. The CTA with a work's first page merges all parts of it.
 #include "common/attention_warp.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -14,16 +15,17 @@ namespace {
 
 // Consumer warps come in two sets of 4 that take turns; a warp of a set has 16 tokens of a page.
 constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32, kMostHeads = 8;
-constexpr int kLineRows = 64;     // rows of one launch
-constexpr int kFlagStride = 32;   // words: every CTA's flag has a line of its own
+constexpr int kLineRows = 64;    // rows of one launch
+constexpr int kFlagStride = 32;  // words: every CTA's flag has a line of its own
 
 // kG: query heads of a work, at most.
 template <int kDim, int kG>
 struct RingShape {
-  static constexpr int kSlotBytes = kPageTokens * kDim * 2;                    // K or V of a page
-  static constexpr int kSlots = 12 * 128 / kDim, kFlying = 4 * 128 / kDim;     // 192 KiB; 64 KiB of them on their way
-  static constexpr int kRow = kDim + 4;                                        // floats of a head while warps merge
-  static constexpr int kV = kG * kDim / kConsumers;                            // outputs of a thread, all of one head
+  static constexpr int kSlotBytes = kPageTokens * kDim * 2;  // K or V of a page
+  static constexpr int kSlots = 12 * 128 / kDim,
+                       kFlying = 4 * 128 / kDim;     // 192 KiB; 64 KiB of them on their way
+  static constexpr int kRow = kDim + 4;              // floats of a head while warps merge
+  static constexpr int kV = kG * kDim / kConsumers;  // outputs of a thread, all of one head
   static constexpr int kMergeAt = kSlots * kSlotBytes, kSumsAt = kMergeAt + kWarps * kG * kRow * 4;
   static constexpr int kBarriersAt = kSumsAt + kWarps * kG * 8, kLineAt = kBarriersAt + 2 * kSlots * 8;
   static constexpr int kBytes = kLineAt + (4 * kLineRows + 1) * 4;
@@ -33,9 +35,9 @@ struct RingShape {
 
 // The line, in shared memory.
 struct Line {
-  int *before, *table, *row, *position;  // per decode row: pages of the rows before it, its first page's place in the page
-                                         // table, its row of the batch and position
-  int rows, works, total, ctas;          // works: per row; total: pages
+  int *before, *table, *row, *position;  // per decode row: pages of the rows before it, its first page's place
+                                         // in the page table, its row of the batch and position
+  int rows, works, total, ctas;  // works: per row; total: pages
   int window;
 
   __device__ int First(int i) const { return window > 0 ? max(0, position[i] + 1 - window) : 0; }
@@ -46,8 +48,13 @@ struct Line {
 
   // All threads.
   __device__ Line(const AttentionArgs& a, int works_per_row, int* memory)
-      : before(memory), table(memory + kLineRows + 1), row(table + kLineRows), position(row + kLineRows),
-        rows(a.decode_count), works(works_per_row), window(a.window) {
+      : before(memory),
+        table(memory + kLineRows + 1),
+        row(table + kLineRows),
+        position(row + kLineRows),
+        rows(a.decode_count),
+        works(works_per_row),
+        window(a.window) {
     const int tid = threadIdx.x, lane = tid % 32;
     if (tid < rows) {
       row[tid] = a.decode_rows[tid];
@@ -114,7 +121,8 @@ __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int
   Slots<R> slots{shared}, landed{shared};
   int flying = 0, row = 0;
   bool settled = false;
-  // Of page at + lane: its id in the page table, KV head, groups of tokens, and whether it may still be written to.
+  // Of page at + lane: its id in the page table, KV head, groups of tokens, and whether it may still be written
+  // to.
   int id, head, groups, fresh;
   const auto look = [&](int from) {
     id = head = groups = fresh = 0;
@@ -123,7 +131,8 @@ __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int
     row = place.row;
     head = place.work / parts;
     const int left = line.position[row] + 1 - (line.First(row) / kPageTokens + place.page) * kPageTokens;
-    groups = min(max((left + kGroupTokens - 1) / kGroupTokens, 1), kPageTokens / kGroupTokens);  // 1: a row without keys
+    groups = min(max((left + kGroupTokens - 1) / kGroupTokens, 1),
+                 kPageTokens / kGroupTokens);  // 1: a row without keys
     fresh = left - a.fresh < kPageTokens;
     id = __ldg(a.cache.page_table + line.table[row] + place.page);
   };
@@ -159,8 +168,8 @@ __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int
   }
 }
 
-// Zeroes tokens `from` .. 15 of a group of values: they were never written and may be anything, NaNs too, and zero times
-// NaN is not zero. The copy that fills the slot again comes after this.
+// Zeroes tokens `from` .. 15 of a group of values: they were never written and may be anything, NaNs too, and
+// zero times NaN is not zero. The copy that fills the slot again comes after this.
 template <int kDim>
 __device__ void ClearTokens(char* group, int from, int lane) {
   uint4* values = reinterpret_cast<uint4*>(group);
@@ -176,7 +185,8 @@ struct Merged {
 
   __device__ void Add(float peak, float sum, const float (&o)[R::kV], float c) {
     const float top = fmaxf(m, peak);
-    const float own = m == -INFINITY ? 0.0f : Exp2((m - top) * c), other = peak == -INFINITY ? 0.0f : Exp2((peak - top) * c);
+    const float own = m == -INFINITY ? 0.0f : Exp2((m - top) * c),
+                other = peak == -INFINITY ? 0.0f : Exp2((peak - top) * c);
     m = top;
     l = l * own + sum * other;
 #pragma unroll
@@ -319,8 +329,10 @@ struct Consume {
 #pragma unroll
       for (int j = 0; j < R::kV; ++j) {
         const int64_t to = a.out_layout.At(batch_row, (head0 + h) * kDim + d + j);
-        if (a.out_bf16) static_cast<bf16*>(a.out)[to] = __float2bfloat16(merged.out[j] / merged.l);
-        else static_cast<float*>(a.out)[to] = merged.out[j] / merged.l;
+        if (a.out_bf16)
+          static_cast<bf16*>(a.out)[to] = __float2bfloat16(merged.out[j] / merged.l);
+        else
+          static_cast<float*>(a.out)[to] = merged.out[j] / merged.l;
       }
     }
   }
@@ -330,11 +342,13 @@ struct Consume {
 // q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: (CTAs that share a work) * kG * (kDim + 2) * 8 (L2)
-// grid   one CTA per SM x 288 threads: 8 consumer warps, 1 producer; 210 to 227 KiB. A CTA waits only for CTAs that have
+// grid   one CTA per SM x 288 threads: 8 consumer warps, 1 producer; 210 to 227 KiB. A CTA waits only for CTAs
+// that have
 //        nothing to wait for before they answer, so any two resident ones make progress.
 //        Pages that the previous kernel does not write are on their way before it has ended.
 template <int kDim, int kG>
-__global__ __launch_bounds__(kThreads, 1) void attention_decode_ring(const __grid_constant__ AttentionArgs a, int parts) {
+__global__ __launch_bounds__(kThreads, 1) void attention_decode_ring(const __grid_constant__ AttentionArgs a,
+                                                                     int parts) {
 #if __CUDA_ARCH__ >= 900
   using R = RingShape<kDim, kG>;
   extern __shared__ __align__(128) char smem[];

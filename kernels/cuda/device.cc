@@ -6,6 +6,7 @@
 
 #include "cublaslt.h"
 #include "launch.h"
+#include "tensor_map.h"
 
 namespace dsopt_cuda {
 
@@ -79,6 +80,7 @@ dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
   if (!usable)
     return Fail(host, DSOPT_E_UNSUPPORTED, "cuda:%d: this build holds no code for compute capability %d.%d", index,
                 major, minor);
+  if (limits.arch >= 90) limits.tensor_map_encoder = dsopt_cuda::FindTensorMapEncoder();
   DSOPT_CUDA_RETURN_IF_ERROR(OpenUpload());
   cublas_lt = dsopt_cuda::CublasLt::Load(host);
   WriteReport();
@@ -153,11 +155,14 @@ void dsopt_be_device::WriteReport() {
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
-                "linear, one row: registers straight from memory; few rows: mma.sync with weights as A; from %s\n"
+                "linear, one row: registers straight from memory; few rows: mma.sync with weights as A%s; from %s\n"
                 "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
-                cublas_lt != nullptr ? "5 rows on: cublasLt" : "65 rows on: mma.sync tiles (cublasLt not found)",
+                limits.tensor_map_encoder != nullptr ? ", up to 32 of them through tensor maps" : "",
+                cublas_lt == nullptr                   ? "65 rows on: mma.sync tiles (cublasLt not found)"
+                : limits.tensor_map_encoder != nullptr ? "33 rows on: cublasLt"
+                                                       : "5 rows on: cublasLt",
                 limits.has_sm90a ? "wgmma" : "mma.sync");
 }

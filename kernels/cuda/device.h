@@ -25,6 +25,7 @@ struct Limits {
   int arch = 0;                // 80, 90, ...: major * 10 + minor
   int shared_bytes = 0;        // most dynamic shared memory of one CTA
   bool has_sm90a = false;      // the binary holds sm_90a code and the GPU runs it
+  void* tensor_map_encoder = nullptr;  // see tensor_map.h
 };
 
 // One pinned upload buffer; `busy` is recorded behind the last copy out of it.

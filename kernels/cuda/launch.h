@@ -35,18 +35,21 @@ cudaError_t ReadMemory(const Launch& launch, int variant, const void* data, uint
 cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int* tokens, int rows, int hidden,
                   float scale, float* x);
 // Rows as a row image, for kernels that take all rows of some columns in one copy: chunks of 256 columns one after the
-// other, each with the rows rounded up to 8, kImagePitch elements apart (what lies between and behind is anything).
+// other, each with the rows rounded up to 8, `pitch` elements apart (what lies between and behind is anything).
 // Element (row, column) of either layout: row * row_stride + column / 256 * chunk_stride + column % 256; row-major rows
 // have a chunk stride of 256.
-inline constexpr int kImageColumns = 256, kImagePitch = kImageColumns + 32;  // 64 bytes mod 128: no bank conflicts
-constexpr int64_t ImageChunk(int rows) { return static_cast<int64_t>((rows + 7) / 8 * 8) * kImagePitch; }
-constexpr int64_t ImageElements(int rows, int columns) {
-  return ImageChunk(rows) * ((columns + kImageColumns - 1) / kImageColumns);
+inline constexpr int kImageColumns = 256;
+// Pitches without bank conflicts: for LinearPacked, whose lanes load 16 bytes of rows that follow each other; for
+// LinearPlain, which loads matrices of 8 rows.
+inline constexpr int kPackedPitch = kImageColumns + 32, kPlainPitch = kImageColumns + 8;
+constexpr int64_t ImageChunk(int rows, int pitch) { return static_cast<int64_t>((rows + 7) / 8 * 8) * pitch; }
+constexpr int64_t ImageElements(int rows, int columns, int pitch) {
+  return ImageChunk(rows, pitch) * ((columns + kImageColumns - 1) / kImageColumns);
 }
 struct RowLayout {
   int64_t row_stride, chunk_stride;
   static RowLayout Plain(int64_t columns) { return {columns, kImageColumns}; }
-  static RowLayout Image(int rows) { return {kImagePitch, ImageChunk(rows)}; }
+  static RowLayout Image(int rows, int pitch) { return {pitch, ImageChunk(rows, pitch)}; }
 #ifdef __CUDACC__
   __device__ __forceinline__ int64_t At(int64_t row, int column) const {
     return row * row_stride + column / kImageColumns * chunk_stride + column % kImageColumns;
@@ -134,10 +137,10 @@ struct LinearArgs {
   int64_t weight_stride;      // elements, per batch entry or expert
   const void* in;             // T
   int64_t in_row_stride, in_batch_stride;
-  bool in_image;              // LinearPacked of 2 to kSkinnyRows rows, no mixture: `in` is RowLayout::Image(rows)
+  int image_pitch;            // LinearPacked, LinearPlain: `in` is RowLayout::Image(rows, image_pitch); 0: row-major
   void* out;
   int64_t out_row_stride, out_batch_stride;
-  int64_t out_chunk_stride = kImageColumns;  // LinearPacked's bf16 outputs; others are row-major
+  int64_t out_chunk_stride = kImageColumns;  // bf16 outputs of LinearPacked and LinearPlain; others are row-major
   const float* bias;          // [n] in stored (interleaved) order, or null
   int rows, batch;
   Epilogue epilogue;
@@ -169,6 +172,9 @@ cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // b
 bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
+// bf16 weights, 2 to 32 rows as a row image of pitch kPlainPitch; partial and arrived as above.
+bool PlainSupported(const Limits& limits, const LinearArgs& args);
+cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 
 // ---- attention --------------------------------------------------------------------------------------
 struct AttentionArgs {

@@ -14,7 +14,7 @@ struct PackedShared {
   // rows, but that once per chunk.
   static constexpr int kPitch = kC * kChunkColumns * 2 + 64;
   static int Slot(const PackedLayout& l) {
-    return Stream<kM>::kBlocks * kC * l.chunk_bytes(kChunkTiles) + kM * kC * kImagePitch * 2;
+    return Stream<kM>::kBlocks * kC * l.chunk_bytes(kChunkTiles) + kM * kC * kPackedPitch * 2;
   }
 };
 
@@ -396,9 +396,9 @@ cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
   g.last_unit_bytes =
       static_cast<uint32_t>(g.block_bytes - static_cast<int64_t>(g.units_per_group - 1) * g.unit_bytes);
   g.inputs_at = S::kBlocks * g.unit_bytes;
-  if (p.args.in_image) {
-    g.input_pitch = kImagePitch * 2;
-    g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows) * 2);
+  if (p.args.image_pitch != 0) {
+    g.input_pitch = kPackedPitch * 2;
+    g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows, kPackedPitch) * 2);
     g.last_input_bytes =
         static_cast<uint32_t>((g.last_columns + kChunkColumns - 1) / kChunkColumns) * g.input_chunk;
   } else {

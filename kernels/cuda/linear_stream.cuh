@@ -122,7 +122,7 @@ struct StreamProducer {
 
   __device__ Self& self() { return static_cast<Self&>(*this); }
   __device__ void InputsOf(const StreamItem& item) {
-    if (p.args.in_image) return;
+    if (p.args.image_pitch != 0) return;
 #pragma unroll
     for (int j = 0; j < (kM + 31) / 32; ++j)
       if (lane + 32 * j < item.rows) input[j] = item.Input(p.args, lane + 32 * j);
@@ -130,11 +130,11 @@ struct StreamProducer {
   // Of one row, or of all rows of an image.
   __device__ uint32_t InputBytes(int unit) const {
     if (unit + 1 == p.geometry.units_per_group) return p.geometry.last_input_bytes;
-    return p.args.in_image ? kColumns / kImageColumns * p.geometry.input_chunk : kColumns * 2;
+    return p.args.image_pitch != 0 ? kColumns / kImageColumns * p.geometry.input_chunk : kColumns * 2;
   }
   __device__ void CopyInputs(int unit) {
     const uint32_t bytes = InputBytes(unit), to = p.geometry.inputs_at, pitch = p.geometry.input_pitch;
-    if (p.args.in_image) {
+    if (p.args.image_pitch != 0) {
       const char* from = static_cast<const char*>(p.args.in) +
                          static_cast<int64_t>(unit) * (kColumns / kImageColumns) * p.geometry.input_chunk;
       ring.CopyFrom(0, to, from, bytes, lane);
@@ -145,7 +145,9 @@ struct StreamProducer {
       ring.CopyEach(lane + 32 * j < rows, to + 32 * j * pitch, pitch, min(rows - 32 * j, 32),
                     input[j] + unit * kColumns, bytes, lane);
   }
-  __device__ uint32_t UnitInputBytes(int unit) const { return InputBytes(unit) * (p.args.in_image ? 1 : rows); }
+  __device__ uint32_t UnitInputBytes(int unit) const {
+    return InputBytes(unit) * (p.args.image_pitch != 0 ? 1 : rows);
+  }
   // Weights never change: the first ones are requested before the previous kernel has finished, where the
   // matrix is known by then.
   __device__ void Run(int64_t begin, int64_t end) {
@@ -270,9 +272,9 @@ struct StreamFinish {
     }
   }
   __device__ bf16 InputValue(int row, int column) const {
-    if (!p.args.in_image) return item.Input(p.args, row)[column];
+    if (p.args.image_pitch == 0) return item.Input(p.args, row)[column];
     return static_cast<const bf16*>(
-        p.args.in)[RowLayout{kImagePitch, p.geometry.input_chunk / 2}.At(row, column)];
+        p.args.in)[RowLayout{p.args.image_pitch, p.geometry.input_chunk / 2}.At(row, column)];
   }
 
   __device__ void Write() {

@@ -157,7 +157,7 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
   // Elements of `count` rows that may also stand as a row image.
   const auto either = [](uint64_t count, uint64_t columns) {
     const int few = static_cast<int>(std::min<uint64_t>(count, kSkinnyRows));
-    return std::max(count * columns, static_cast<uint64_t>(ImageElements(few, static_cast<int>(columns))));
+    return std::max(count * columns, static_cast<uint64_t>(ImageElements(few, static_cast<int>(columns), kPackedPitch)));
   };
   switch (block.kind) {
     case DSOPT_BLOCK_ATTENTION: {
@@ -223,7 +223,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
   DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d, p.fast));
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
-  if (p.fast && HasPacked(d)) {
+  if (p.fast && (HasPacked(d) || device.limits.tensor_map_encoder != nullptr)) {
     partial = PackedPartialFloats(device.limits);
     counters = (2 * static_cast<uint64_t>(device.limits.sms) + 1) * 32;
   }

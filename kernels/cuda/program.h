@@ -180,8 +180,8 @@ struct dsopt_be_program {
   cudaError_t NormLinear(dsopt_cuda::LinearArgs args, const float* x, int64_t stride, const int* rows_list,
                          const dsopt_be_weight* gain, float eps, void* h, void* wide);
   cudaError_t Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain, float eps,
-                   int rows, void* out, float* out_f32, bool image);
-  bool WantsImage(const dsopt_cuda::LinearArgs& args) const;
+                   int rows, void* out, float* out_f32, int image_pitch);
+  int ImagePitch(const dsopt_cuda::LinearArgs& args) const;
   dsopt_cuda::LinearArgs LinearOf(const dsopt_be_weight* weight, const void* in, void* out, int rows) const;
   dsopt_cuda::CacheArgs CacheOf(uint64_t cache_offset) const;
   template <typename T>

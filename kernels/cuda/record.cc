@@ -55,8 +55,8 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block
   attention.out = b.attended;
   attention.out_bf16 = plan.fast;
   LinearArgs out = LinearOf(block.out, b.attended, x, rows);
-  out.in_image = WantsImage(out) && fast && batch_.tile_count == 0;
-  attention.out_layout = out.in_image ? RowLayout::Image(rows) : RowLayout::Plain(out.k);
+  out.image_pitch = fast && batch_.tile_count == 0 ? ImagePitch(out) : 0;
+  attention.out_layout = out.image_pitch != 0 ? RowLayout::Image(rows, out.image_pitch) : RowLayout::Plain(out.k);
   attention.rows = rows;
   attention.q_heads = append.q_heads;
   attention.kv_heads = append.kv_heads;
@@ -176,8 +176,8 @@ cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const Bloc
   up.epilogue = Epilogue::kGateUp;
   up.gelu = block.activation == DSOPT_ACT_GELU_TANH;
   LinearArgs down = LinearOf(block.down, b.mid, x, rows);
-  down.in_image = WantsImage(down) && up.packed != nullptr;
-  const RowLayout mid = down.in_image ? RowLayout::Image(rows) : RowLayout::Plain(down.k);
+  down.image_pitch = ImagePitch(up) != 0 ? ImagePitch(down) : 0;
+  const RowLayout mid = down.image_pitch != 0 ? RowLayout::Image(rows, down.image_pitch) : RowLayout::Plain(down.k);
   up.out_row_stride = mid.row_stride;
   up.out_chunk_stride = mid.chunk_stride;
   RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
@@ -233,7 +233,7 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
     RETURN_IF_CUDA_ERROR(Route(launch_, route));
     return MoeDecode(launch_, one);
   }
-  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32, false));
+  RETURN_IF_CUDA_ERROR(Norm(x, hidden, nullptr, block.norm, block.norm_eps, rows, b.h, b.h32, 0));
   RETURN_IF_CUDA_ERROR(Route(launch_, route));
   const bool sorted = plan.fast && slots > kUnsortedSlots;
   if (sorted)

@@ -32,9 +32,11 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
   return a;
 }
 
-// Whether a product's input shall be a row image.
-bool dsopt_be_program::WantsImage(const LinearArgs& args) const {
-  return plan.fast && args.packed != nullptr && args.rows > 1 && args.rows <= kSkinnyRows;
+// Pitch of the row image that a product's input shall be; 0: row-major.
+int dsopt_be_program::ImagePitch(const LinearArgs& args) const {
+  if (!plan.fast) return 0;
+  if (args.packed != nullptr) return args.rows > 1 && args.rows <= kSkinnyRows ? kPackedPitch : 0;
+  return PlainSupported(device->limits, args) ? kPlainPitch : 0;
 }
 
 cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
@@ -44,6 +46,7 @@ cudaError_t dsopt_be_program::Linear(const LinearArgs& args, void* wide) {
     return LinearPacked(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
   }
   if (!plan.fast) return LinearReference(launch_, args);
+  if (args.image_pitch != 0) return LinearPlain(launch_, args, At<float>(plan.partial), At<uint32_t>(plan.arrived));
   if (GemvSupported(device->limits, args)) return LinearGemv(launch_, args);
   if (args.slot_expert != nullptr)
     return args.sorted_slots != nullptr ? LinearTiles(launch_, args) : LinearSkinny(launch_, args);
@@ -94,7 +97,7 @@ cudaError_t dsopt_be_program::LinearUnpacked(const LinearArgs& args, void* wide)
 }
 
 cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain,
-                                   float eps, int rows, void* out, float* out_f32, bool image) {
+                                   float eps, int rows, void* out, float* out_f32, int image_pitch) {
   NormArgs a{};
   a.in = in;
   a.in_stride = stride;
@@ -104,7 +107,7 @@ cudaError_t dsopt_be_program::Norm(const float* in, int64_t stride, const int* r
   a.rows = rows;
   a.cols = static_cast<int>(gain->count);
   a.out = out;
-  a.out_layout = image ? RowLayout::Image(rows) : RowLayout::Plain(a.cols);
+  a.out_layout = image_pitch != 0 ? RowLayout::Image(rows, image_pitch) : RowLayout::Plain(a.cols);
   a.out_bf16 = plan.fast;
   a.out_f32 = out_f32;
   return RmsNorm(launch_, a);
@@ -120,7 +123,7 @@ cudaError_t dsopt_be_program::NormLinear(LinearArgs args, const float* x, int64_
   folded.norm_eps = eps;
   if (plan.fast && args.rows == 1 && rows_list == nullptr && GemvSupported(device->limits, folded))
     return LinearGemv(launch_, folded);
-  args.in_image = WantsImage(args);
-  RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr, args.in_image));
+  args.image_pitch = ImagePitch(args);
+  RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr, args.image_pitch));
   return Linear(args, wide);
 }

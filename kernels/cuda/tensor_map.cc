@@ -1,0 +1,31 @@
+// tensor_map.cc - see tensor_map.h.
+#include "tensor_map.h"
+
+namespace dsopt_cuda {
+
+void* FindTensorMapEncoder() {
+  void* entry = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+  const cudaError_t error =
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
+#endif
+  if (error != cudaSuccess) cudaGetLastError();
+  return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? entry : nullptr;
+}
+
+bool MakeTensorMap(const Limits& limits, const void* base, uint64_t rows, uint64_t columns, uint32_t box_rows,
+                   CUtensorMap* map) {
+  if (limits.tensor_map_encoder == nullptr) return false;
+  const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(limits.tensor_map_encoder);
+  const cuuint64_t extents[2] = {columns, rows}, strides[1] = {columns * 2};
+  const cuuint32_t box[2] = {64, box_rows}, steps[2] = {1, 1};
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(base), extents, strides, box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+}  // namespace dsopt_cuda
