@@ -176,6 +176,17 @@ cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* pa
 bool PlainSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 
+// ---- pages (stage_pages.cu) -------------------------------------------------------------------------
+struct StageArgs {
+  const char* base;         // of the layer in page 0
+  uint64_t page_bytes, layer_bytes;  // from a page to the next; of the layer in a page, a multiple of 16
+  const int* table;         // [pages]
+  int pages;
+  char* staged;             // [pages, layer_bytes]
+  int* places;              // [pages]
+};
+cudaError_t StagePages(const Launch& launch, const StageArgs& args);
+
 // ---- attention --------------------------------------------------------------------------------------
 struct AttentionArgs {
   const void* q;            // [rows, q_heads, q_dim]
@@ -207,6 +218,8 @@ bool AttentionSupported(int head_dim);
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
 bool DecodeRingSupported(const Limits& limits, CacheCode code);
+// Whether AttentionDecode goes that way; longest: most keys of a row.
+bool DecodeTakesRing(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest);
 cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args);
 uint64_t DecodeRingCounters(const Limits& limits);
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);

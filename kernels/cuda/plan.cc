@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "program.h"
+#include "shared/cache_layout.h"
 
 namespace dsopt_cuda {
 namespace {
@@ -113,6 +114,16 @@ dsopt_status CheckCache(const dsopt_be_device& device, const dsopt_program_desc&
 }
 
 }  // namespace
+
+uint64_t LayerBytes(const dsopt_program_desc& d, const dsopt_block& block) {
+  if (block.kind == DSOPT_BLOCK_ATTENTION)
+    return d.page_tokens * 2 * uint64_t{block.u.attention.kv_heads} *
+           dsopt_shared::CacheVectorBytes(d.kv_dtype, block.u.attention.head_dim);
+  if (block.kind == DSOPT_BLOCK_MLA)
+    return d.page_tokens * (dsopt_shared::CacheVectorBytes(d.kv_dtype, block.u.mla.latent) +
+                            dsopt_shared::CacheVectorBytes(d.kv_dtype, block.u.mla.rope_dim));
+  return 0;
+}
 
 InputLayout LayOutInput(const InputCounts& c) {
   InputLayout l{};
@@ -239,6 +250,8 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
                                                       static_cast<int>(block.u.attention.head_dim)));
       counters = std::max(counters, DecodeCounters(device.limits, rows, q, kv));
     }
+    if (p.fast && d.host_pages != 0 && d.max_rows > kDecodeRows)
+      p.staged_bytes = std::max(p.staged_bytes, LayerBytes(d, block) * d.max_pages_per_seq);
     if (block.kind == DSOPT_BLOCK_MLA)
       partial = std::max(partial, MlaPartialFloats(device.limits, static_cast<int>(block.u.mla.heads),
                                                    static_cast<int>(block.u.mla.latent)));
@@ -267,6 +280,8 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   p.ropes = take(rope_floats * 4);
   p.library = device.cublas_lt != nullptr && p.fast ? take(uint64_t{32} << 20) : 0;
   p.unpacked = p.fast && HasPacked(d) && d.max_rows > kSkinnyRows ? take(kUnpackedBytes) : 0;
+  p.staged = take(p.staged_bytes);
+  p.staged_places = p.staged_bytes != 0 ? take(d.max_pages_per_seq * uint64_t{4}) : 0;
   if (p.persistent.kind != PersistentKind::kNone) {
     p.persistent.layers = take(p.persistent.layer_bytes);
     p.persistent.counters = take(p.persistent.counter_words * 4);

@@ -73,9 +73,10 @@ struct ProgramPlan {
   uint64_t input_bytes = 0;     // pinned host memory, and as much on the device (part of the workspace)
   uint64_t result_bytes = 0;    // pinned host memory
   uint64_t host_bytes = 0;      // both, and the tables of the program
+  uint64_t staged_bytes = 0;       // one layer's pages of one sequence, with host pages only; see AttendStaged
   // Offsets in the workspace.
   uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
-           library = 0, unpacked = 0;
+           library = 0, unpacked = 0, staged = 0, staged_places = 0;
   uint64_t arrived_bytes = 0;
   uint64_t max_work_tiles = 0;
   PersistentPlan persistent;
@@ -90,6 +91,8 @@ inline CacheCode CacheCodeOf(const dsopt_program_desc& desc) {
   if (desc.kv_dtype == DSOPT_F8_E4M3) return CacheCode::kFp8;
   return desc.kv_dtype == DSOPT_I8 ? CacheCode::kInt8 : CacheCode::kPlain;
 }
+// Bytes of a layer's cache in a page; 0: the block has none.
+uint64_t LayerBytes(const dsopt_program_desc& desc, const dsopt_block& block);
 // Which attention kernels a block gets.
 bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& block, bool fast);
 bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast);
@@ -114,6 +117,9 @@ struct BatchState {
   const int4* tiles = nullptr;      // row tiles of attention_prefill, then those of attention_mla
   const int4* mla_tiles = nullptr;
   const int* page_table = nullptr;
+  // The same in pinned host memory, until the next batch is packed.
+  const int* host_row_seq = nullptr;
+  const int4 *host_tiles = nullptr, *host_mla_tiles = nullptr;
 };
 
 }  // namespace dsopt_cuda
@@ -159,6 +165,9 @@ struct dsopt_be_program {
   // host_pages.cc
   dsopt_status AllocateHostPages();
   void FreeHostPages();
+  // attend over args.tiles (host_tiles: the same on the host), after copying the pages that lie on the host.
+  cudaError_t AttendStaged(const dsopt_block& block, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
+                           cudaError_t (*attend)(const dsopt_cuda::Launch&, const dsopt_cuda::AttentionArgs&));
   char* PageAddress(uint32_t page) const;
   void TranslatePages(int* table, uint64_t count) const;
   dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
@@ -168,8 +177,8 @@ struct dsopt_be_program {
   // record.cc
   dsopt_status Record(uint32_t index);
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
-  cudaError_t RecordAttention(const dsopt_attention_block& block, const dsopt_cuda::BlockBuffers& b);
-  cudaError_t RecordMla(const dsopt_mla_block& block, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordAttention(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMla(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMlp(const dsopt_mlp_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);

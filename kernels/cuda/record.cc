@@ -28,7 +28,8 @@ cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
 }
 
-cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block, const BlockBuffers& b) {
+cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const BlockBuffers& b) {
+  const dsopt_attention_block& block = whole.u.attention;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), head_dim = static_cast<int>(block.head_dim);
   float* x = At<float>(plan.x);
   LinearArgs qkv = LinearOf(block.qkv, b.h, b.a, rows);
@@ -77,14 +78,17 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_attention_block& block
   attention.arrived = At<uint32_t>(plan.arrived);
   if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
-  if (fast && batch_.tile_count > 0) RETURN_IF_CUDA_ERROR(AttentionPrefill(launch_, attention));
+  if (fast && batch_.tile_count > 0)
+    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(whole, attention, batch_.host_tiles, AttentionPrefill)
+                                          : AttentionPrefill(launch_, attention));
 
   out.bias = VectorOf(block.out_bias);
   out.epilogue = Epilogue::kAdd;
   return Linear(out, nullptr);
 }
 
-cudaError_t dsopt_be_program::RecordMla(const dsopt_mla_block& block, const BlockBuffers& b) {
+cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuffers& b) {
+  const dsopt_mla_block& block = whole.u.mla;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), heads = static_cast<int>(block.heads);
   const int nope = static_cast<int>(block.nope), latent = static_cast<int>(block.latent);
   const int rope_dim = static_cast<int>(block.rope_dim), v_dim = static_cast<int>(block.v_dim);
@@ -150,7 +154,9 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_mla_block& block, const Bloc
   attention.partial = At<float>(plan.partial);
   if (FastMla(device->limits, desc, block, plan.fast)) {
     attention.rows = batch_.mla_tile_rows;
-    RETURN_IF_CUDA_ERROR(AttentionMla(launch_, attention));
+    const bool staged = has_host_pages() && batch_.mla_tile_rows > kDecodeRows;
+    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(whole, attention, batch_.host_mla_tiles, AttentionMla)
+                                : AttentionMla(launch_, attention));
   } else {
     RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   }
@@ -312,11 +318,11 @@ dsopt_status dsopt_be_program::Record(uint32_t index) {
       break;
     case DSOPT_BLOCK_ATTENTION:
       what = "launching attention";
-      error = RecordAttention(block.u.attention, b);
+      error = RecordAttention(block, b);
       break;
     case DSOPT_BLOCK_MLA:
       what = "launching latent attention";
-      error = RecordMla(block.u.mla, b);
+      error = RecordMla(block, b);
       break;
     case DSOPT_BLOCK_MLP:
       what = "launching a feed-forward block";

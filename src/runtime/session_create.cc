@@ -33,34 +33,58 @@ Status PlanProgram(const Device& device, Sizes* sizes) {
   return BackendStatus(device.api().program_plan(device.handle(), &sizes->desc, &sizes->memory), "session");
 }
 
+bool HostAllowed(const Device& device, const SessionOptions& options) {
+  return options.max_host_cache_bytes != 0 && device.info().kind != DSOPT_DEVICE_CPU;
+}
+
+// What caps and free memory leave for pages on the device, beside a workspace for a cache of which host_pages
+// lie on the host.
+struct Room {
+  uint64_t bytes = UINT64_MAX;
+  bool rest_fits = true;  // weights and workspace
+};
+Result<Room> RoomBeside(uint32_t host_pages, const Model& model, const Device& device,
+                        const SessionOptions& options, Sizes* sizes) {
+  dsopt_program_desc& desc = sizes->desc;
+  desc.page_count = std::max(sizes->wanted_pages, 1u);  // with fewer the workspace does not grow
+  desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
+  desc.host_pages = host_pages;
+  RETURN_IF_ERROR(PlanProgram(device, sizes));
+  const uint64_t workspace_bytes = sizes->memory.workspace_bytes;
+  Room room;
+  if (options.max_device_bytes != 0) {
+    const uint64_t left_bytes = Less(options.max_device_bytes, model.weight_bytes());
+    room.rest_fits = left_bytes >= workspace_bytes;
+    room.bytes = Less(left_bytes, workspace_bytes);
+  }
+  const uint64_t free_bytes = HostAllowed(device, options) ? device.FreeBytes() : 0;
+  if (free_bytes != 0) {
+    const uint64_t kept_bytes = device.info().memory_total / kKeptFree;
+    room.bytes = std::min(room.bytes, Less(free_bytes, workspace_bytes + kept_bytes));
+  }
+  return room;
+}
+
 // Cuts the wanted pages to what there is room for: on the device first, then on the host.
 Status DividePages(const Model& model, const Device& device, const SessionOptions& options, Sizes* sizes) {
   dsopt_program_desc& desc = sizes->desc;
-  const bool host_allowed = options.max_host_cache_bytes != 0 && device.info().kind != DSOPT_DEVICE_CPU;
-  uint64_t room_bytes = options.max_cache_bytes != 0 ? options.max_cache_bytes : UINT64_MAX;
-  bool rest_fits = true;  // weights and workspace
-  if (host_allowed || options.max_device_bytes != 0) {
-    desc.page_count = std::max(sizes->wanted_pages, 1u);  // with fewer the workspace does not grow
-    desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
-    RETURN_IF_ERROR(PlanProgram(device, sizes));
-    const uint64_t workspace_bytes = sizes->memory.workspace_bytes;
-    if (options.max_device_bytes != 0) {
-      const uint64_t left_bytes = Less(options.max_device_bytes, model.weight_bytes());
-      rest_fits = left_bytes >= workspace_bytes;
-      room_bytes = std::min(room_bytes, Less(left_bytes, workspace_bytes));
-    }
-    const uint64_t free_bytes = host_allowed ? device.FreeBytes() : 0;
-    if (free_bytes != 0) {
-      const uint64_t kept_bytes = device.info().memory_total / kKeptFree;
-      room_bytes = std::min(room_bytes, Less(free_bytes, workspace_bytes + kept_bytes));
-    }
-  }
   const uint64_t wanted = sizes->wanted_pages;
-  const uint64_t on_device = std::min(wanted, room_bytes / desc.page_bytes);
+  const bool host_allowed = HostAllowed(device, options);
+  const uint64_t cap_bytes = options.max_cache_bytes != 0 ? options.max_cache_bytes : UINT64_MAX;
+  Room room;
+  if (host_allowed || options.max_device_bytes != 0) {
+    ASSIGN_OR_RETURN(room, RoomBeside(0, model, device, options, sizes));
+  }
+  // Pages on the host may want a larger workspace, most of it where all pages are there.
+  if (host_allowed && std::min(room.bytes, cap_bytes) / desc.page_bytes < wanted) {
+    ASSIGN_OR_RETURN(room, RoomBeside(desc.page_count, model, device, options, sizes));
+  }
+  room.bytes = std::min(room.bytes, cap_bytes);
+  const uint64_t on_device = std::min(wanted, room.bytes / desc.page_bytes);
   const uint64_t on_host =
       host_allowed ? std::min(wanted - on_device, options.max_host_cache_bytes / desc.page_bytes) : 0;
-  sizes->pages = rest_fits ? static_cast<uint32_t>(on_device + on_host) : 0;
-  desc.host_pages = rest_fits ? static_cast<uint32_t>(on_host) : 0;
+  sizes->pages = room.rest_fits ? static_cast<uint32_t>(on_device + on_host) : 0;
+  desc.host_pages = room.rest_fits ? static_cast<uint32_t>(on_host) : 0;
   desc.page_count = std::max(sizes->pages, 1u);
   desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
   return Status();

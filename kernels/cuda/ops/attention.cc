@@ -221,10 +221,12 @@ dsopt_status OpAttention(OpContext* c, const dsopt_attention_args& a) {
     partial = c->arena.Take<float>(
         DecodePartialFloats(c->device->limits, t.tokens, t.q_heads, t.kv_heads, t.head_dim));
   }
-  c->kernel = variant == Variant::kRows                                        ? "attention_rows"
-              : variant == Variant::kTiles                                     ? "attention_tiles"
-              : DecodeRingSupported(c->device->limits, CacheCode::kPlain) ? "attention_decode_ring"
-                                                                               : "attention_decode_paged";
+  const bool ring =
+      DecodeTakesRing(c->device->limits, CacheCode::kPlain, t.tokens, t.q_heads, t.kv_heads, t.room);
+  c->kernel = variant == Variant::kRows    ? "attention_rows"
+              : variant == Variant::kTiles ? "attention_tiles"
+              : ring                       ? "attention_decode_ring"
+                                           : "attention_decode_paged";
   if (c->arena.counting()) return DSOPT_OK;
   const auto run = [&] {
     RETURN_IF_CUDA_ERROR(PrepareAttention(c->launch, t));
