@@ -8,7 +8,6 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kShortKeys = 2048;
 constexpr int kWarps = 4, kHeads = 8;
 
 // A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
@@ -261,17 +260,10 @@ uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, in
   return static_cast<uint64_t>(2 * limits.sms) * static_cast<uint64_t>(kHeads * (head_dim + 2));
 }
 
-// Many short works fill the GPU as they are, and need no line to be cut.
-bool DecodeTakesRing(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest) {
-  const bool many = kv_heads * HeadParts(q_heads, kv_heads) * rows >= limits.sms && longest <= kShortKeys;
-  return !many && DecodeRingSupported(limits, code);
-}
-
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   const int parts = HeadParts(args.q_heads, args.kv_heads);
   const int works = args.kv_heads * parts * args.decode_count;
-  if (DecodeTakesRing(*launch.limits, args.cache.code, args.decode_count, args.q_heads, args.kv_heads, args.longest_decode))
-    return AttentionDecodeRing(launch, args);
+  if (DecodeRingSupported(*launch.limits, args.cache.code)) return AttentionDecodeRing(launch, args);
   const int splits = Splits(*launch.limits, works, args.longest_decode);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
                   static_cast<unsigned>(args.decode_count));

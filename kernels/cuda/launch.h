@@ -218,8 +218,6 @@ bool AttentionSupported(int head_dim);
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
 bool DecodeRingSupported(const Limits& limits, CacheCode code);
-// Whether AttentionDecode goes that way; longest: most keys of a row.
-bool DecodeTakesRing(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest);
 cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args);
 uint64_t DecodeRingCounters(const Limits& limits);
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);
