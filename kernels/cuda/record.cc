@@ -28,8 +28,8 @@ cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
 }
 
-cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const BlockBuffers& b) {
-  const dsopt_attention_block& block = whole.u.attention;
+cudaError_t dsopt_be_program::RecordAttention(uint32_t index, const BlockBuffers& b) {
+  const dsopt_attention_block& block = blocks[index].u.attention;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), head_dim = static_cast<int>(block.head_dim);
   float* x = At<float>(plan.x);
   LinearArgs qkv = LinearOf(block.qkv, b.h, b.a, rows);
@@ -79,11 +79,12 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const Bl
   if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
   if (fast && batch_.tile_count > 0)
-    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(whole, attention, batch_.host_tiles, AttentionPrefill)
+    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(blocks[index], attention, batch_.host_tiles, AttentionPrefill)
                                           : AttentionPrefill(launch_, attention));
 
   out.bias = VectorOf(block.out_bias);
   out.epilogue = Epilogue::kAdd;
+  FoldNextNorm(index, &out);
   return Linear(out, nullptr);
 }
 
@@ -174,7 +175,8 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuf
   return Linear(out, nullptr);
 }
 
-cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const BlockBuffers& b) {
+cudaError_t dsopt_be_program::RecordMlp(uint32_t index, const BlockBuffers& b) {
+  const dsopt_mlp_block& block = blocks[index].u.mlp;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden);
   float* x = At<float>(plan.x);
   LinearArgs up = LinearOf(block.gate_up, b.h, b.mid, rows);
@@ -189,6 +191,7 @@ cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const Bloc
   RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   down.bias = VectorOf(block.down_bias);
   down.epilogue = Epilogue::kAdd;
+  FoldNextNorm(index, &down);
   return Linear(down, nullptr);
 }
 
@@ -318,7 +321,7 @@ dsopt_status dsopt_be_program::Record(uint32_t index) {
       break;
     case DSOPT_BLOCK_ATTENTION:
       what = "launching attention";
-      error = RecordAttention(block, b);
+      error = RecordAttention(index, b);
       break;
     case DSOPT_BLOCK_MLA:
       what = "launching latent attention";
@@ -326,7 +329,7 @@ dsopt_status dsopt_be_program::Record(uint32_t index) {
       break;
     case DSOPT_BLOCK_MLP:
       what = "launching a feed-forward block";
-      error = RecordMlp(block.u.mlp, b);
+      error = RecordMlp(index, b);
       break;
     case DSOPT_BLOCK_MOE:
       what = "launching a mixture";
