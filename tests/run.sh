@@ -36,7 +36,7 @@ for part in "${parts[@]}"; do
     fuzz) build fuzz --target dsopt_fuzzers; check fuzz -L fuzz ;;
     cuda)
       if command -v nvcc >/dev/null; then
-        build cuda --target cuda_package dsopt_cuda_kernel_test dsopt_cuda_fault_test dsopt_cuda_ops_test; check cuda -L cuda
+        build cuda --target cuda_package dsopt_cuda_kernel_test dsopt_cuda_fault_test dsopt_cuda_ops_test bench_cuda_blocks; check cuda -L cuda
       else
         echo "skipped: nvcc is absent, the CUDA plugin is not built"
       fi ;;

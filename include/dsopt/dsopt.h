@@ -313,8 +313,11 @@ typedef struct dsopt_session_options {
   uint64_t max_device_bytes;      /* most device memory of the model's weights and this session together; 0: no cap.
                                      What it leaves for the cache counts as max_cache_bytes does */
   uint64_t max_host_cache_bytes;  /* what of the cache has no room on the device, by these caps or by the memory that
-                                     is free there, may lie in so much pinned host memory: the device reads it in
-                                     place, at the speed of its bus. 0: none may. Without effect on the CPU */
+                                     is free there, may lie in so much pinned host memory. Decoding reads it in place,
+                                     at the speed of the bus; for prompts a layer's pages are copied to the
+                                     workspace, which is larger by those of one sequence. Creating the session
+                                     clears and pins the memory: seconds for tens of gigabytes. 0: none may.
+                                     Without effect on the CPU */
 } dsopt_session_options;
 
 /* What a session takes, before it takes anything. */
@@ -356,7 +359,8 @@ typedef struct dsopt_session_stats {
 
 /* What dsopt_session_create would take with the same options; allocates nothing that stays. DSOPT_OK also where create
  * would say DSOPT_E_DEVICE_MEMORY: then tokens < wanted_tokens with max_tokens given, tokens is 0, or the bytes exceed
- * the device. With max_host_cache_bytes the split follows what is free on the device at the time of the call. DSOPT_E_INVALID_STATE before the model's weights are loaded; other failures as of create. */
+ * the device. With max_host_cache_bytes the split follows what is free on the device at the time of the call.
+ * DSOPT_E_INVALID_STATE before the model's weights are loaded; other failures as of create. */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_plan(const dsopt_model* model, const dsopt_session_options* options,
                                                      dsopt_session_memory* memory);     /* [shared] */
 DSOPT_API dsopt_status DSOPT_CALL dsopt_session_create(dsopt_model* model,

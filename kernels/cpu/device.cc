@@ -55,17 +55,66 @@ void ReadCpuName(char* name, size_t cap) {
   std::fclose(file);
 }
 
-void ReadMemory(uint64_t* total, uint64_t* available) {
-  *total = *available = 0;
-  std::FILE* file = std::fopen("/proc/meminfo", "r");
-  if (file == nullptr) return;
+// The first number of a file after `key` (may be ""); false: there is none.
+bool ReadNumber(const char* path, const char* key, uint64_t* value) {
+  std::FILE* file = std::fopen(path, "r");
+  if (file == nullptr) return false;
   char line[128];
-  unsigned long long kib = 0;
-  while (std::fgets(line, sizeof(line), file) != nullptr) {
-    if (std::sscanf(line, "MemTotal: %llu", &kib) == 1) *total = kib << 10;
-    if (std::sscanf(line, "MemAvailable: %llu", &kib) == 1) *available = kib << 10;
+  bool found = false;
+  const size_t length = std::strlen(key);
+  while (!found && std::fgets(line, sizeof(line), file) != nullptr) {
+    unsigned long long number = 0;
+    found = std::strncmp(line, key, length) == 0 && std::sscanf(line + length, " %llu", &number) == 1;
+    if (found) *value = number;
   }
   std::fclose(file);
+  return found;
+}
+
+// What a control group leaves of its limit; what its page cache holds counts as left. No limit: UINT64_MAX.
+uint64_t LeftOfGroup(const char* folder, const char* limit_file, const char* usage_file,
+                     const char* cache_key) {
+  char path[512];
+  uint64_t limit = 0, used = 0, cached = 0;
+  std::snprintf(path, sizeof(path), "%s/%s", folder, limit_file);
+  if (!ReadNumber(path, "", &limit)) return UINT64_MAX;
+  std::snprintf(path, sizeof(path), "%s/%s", folder, usage_file);
+  if (!ReadNumber(path, "", &used)) return UINT64_MAX;
+  std::snprintf(path, sizeof(path), "%s/memory.stat", folder);
+  ReadNumber(path, cache_key, &cached);
+  used -= Min(used, cached);
+  return limit > used ? limit - used : 0;
+}
+
+// The least that any control group of this process leaves: cgroups v2 from its own up to the root, v1 the
+// mounted one.
+uint64_t LeftOfGroups() {
+  uint64_t left = LeftOfGroup("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                              "total_inactive_file");
+  char folder[384] = "/sys/fs/cgroup";
+  const size_t root = std::strlen(folder);
+  if (std::FILE* file = std::fopen("/proc/self/cgroup", "r")) {
+    char line[300];
+    while (std::fgets(line, sizeof(line), file) != nullptr) {
+      if (std::strncmp(line, "0::/", 4) != 0) continue;
+      line[std::strcspn(line, "\n")] = 0;
+      std::snprintf(folder + root, sizeof(folder) - root, "%s", line + 3);
+    }
+    std::fclose(file);
+  }
+  for (;;) {
+    left = Min(left, LeftOfGroup(folder, "memory.max", "memory.current", "inactive_file"));
+    char* last = std::strrchr(folder + root, '/');
+    if (last == nullptr) return left;
+    *last = 0;
+  }
+}
+
+void ReadMemory(uint64_t* total, uint64_t* available) {
+  *total = *available = 0;
+  uint64_t kib = 0;
+  if (ReadNumber("/proc/meminfo", "MemTotal:", &kib)) *total = kib << 10;
+  if (ReadNumber("/proc/meminfo", "MemAvailable:", &kib)) *available = Min(kib << 10, LeftOfGroups());
 }
 
 void WriteReport(dsopt_be_device* device, const char* variant) {

@@ -263,7 +263,9 @@ uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, in
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   const int parts = HeadParts(args.q_heads, args.kv_heads);
   const int works = args.kv_heads * parts * args.decode_count;
-  if (DecodeRingSupported(*launch.limits, args.cache.code)) return AttentionDecodeRing(launch, args);
+  if (DecodeRingSupported(*launch.limits, args.cache.code, args.decode_count, args.q_heads, args.kv_heads,
+                          args.longest_decode))
+    return AttentionDecodeRing(launch, args);
   const int splits = Splits(*launch.limits, works, args.longest_decode);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
                   static_cast<unsigned>(args.decode_count));

@@ -117,7 +117,8 @@ struct Slots {
 template <int kDim, class R>
 __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int at, int end, uint32_t shared) {
   const int lane = threadIdx.x % 32;
-  const uint64_t policy = EvictFirst();
+  // Rows of one sequence or with a common beginning share pages, and so do the parts of a large group of heads.
+  const uint64_t policy = line.rows == 1 && parts == 1 ? EvictFirst() : EvictNormal();
   Slots<R> slots{shared}, landed{shared};
   int flying = 0, row = 0;
   bool settled = false;
@@ -383,8 +384,11 @@ cudaError_t StartRing(const Launch& launch, const AttentionArgs& args, int parts
 
 }  // namespace
 
-bool DecodeRingSupported(const Limits& limits, CacheCode code) {
-  return limits.arch >= 90 && limits.shared_bytes >= RingShape<128, 8>::kBytes && code == CacheCode::kPlain;
+bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest) {
+  const int64_t works = int64_t{kv_heads} * ((q_heads / kv_heads + kMostHeads - 1) / kMostHeads);
+  const int64_t pages = works * (rows < kLineRows ? rows : kLineRows) * (longest / kPageTokens + 2);
+  return limits.code_arch >= 90 && limits.shared_bytes >= RingShape<128, 8>::kBytes && code == CacheCode::kPlain &&
+         pages < INT32_MAX;
 }
 
 uint64_t DecodeRingCounters(const Limits& limits) { return static_cast<uint64_t>(limits.sms) * kFlagStride; }

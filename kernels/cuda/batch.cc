@@ -88,6 +88,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
   s.tiles = reinterpret_cast<const int4*>(input + l.tiles);
   s.mla_tiles = s.tiles + (b.rows / kPrefillRows + b.seqs);
   s.host_row_seq = reinterpret_cast<const int*>(staging_ + l.row_seq);
+  s.host_page_table = table;
   s.host_tiles = tiles;
   s.host_mla_tiles = mla_tiles;
   s.page_table = reinterpret_cast<const int*>(input + l.page_table);

@@ -76,11 +76,11 @@ dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
       Check(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
             "reading the limits"));
   bool usable = false;
-  DSOPT_CUDA_RETURN_IF_ERROR(Check(dsopt_cuda::ProbeKernels(&usable, &limits.has_sm90a), "loading the kernels"));
+  DSOPT_CUDA_RETURN_IF_ERROR(Check(dsopt_cuda::ProbeKernels(&usable, &limits.code_arch, &limits.has_sm90a), "loading the kernels"));
   if (!usable)
     return Fail(host, DSOPT_E_UNSUPPORTED, "cuda:%d: this build holds no code for compute capability %d.%d", index,
                 major, minor);
-  if (limits.arch >= 90) limits.tensor_map_encoder = dsopt_cuda::FindTensorMapEncoder();
+  if (limits.code_arch >= 90) limits.tensor_map_encoder = dsopt_cuda::FindTensorMapEncoder();
   DSOPT_CUDA_RETURN_IF_ERROR(OpenUpload());
   cublas_lt = dsopt_cuda::CublasLt::Load(host);
   WriteReport();
@@ -160,9 +160,9 @@ void dsopt_be_device::WriteReport() {
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
-                limits.tensor_map_encoder != nullptr ? ", up to 32 of them through tensor maps" : "",
+                dsopt_cuda::PlainFits(limits) ? ", up to 32 of them through tensor maps" : "",
                 cublas_lt == nullptr                   ? "65 rows on: mma.sync tiles (cublasLt not found)"
-                : limits.tensor_map_encoder != nullptr ? "33 rows on: cublasLt"
+                : dsopt_cuda::PlainFits(limits) ? "33 rows on: cublasLt"
                                                        : "5 rows on: cublasLt",
                 limits.has_sm90a ? "wgmma" : "mma.sync");
 }

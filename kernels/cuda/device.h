@@ -23,6 +23,7 @@ namespace dsopt_cuda {
 struct Limits {
   int sms = 0;
   int arch = 0;                // 80, 90, ...: major * 10 + minor
+  int code_arch = 0;           // of the code that runs: kernels are empty where it is older than what they need
   int shared_bytes = 0;        // most dynamic shared memory of one CTA
   bool has_sm90a = false;      // the binary holds sm_90a code and the GPU runs it
   void* tensor_map_encoder = nullptr;  // see tensor_map.h

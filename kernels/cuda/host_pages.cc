@@ -1,5 +1,4 @@
-// host_pages.cc - the pages of a program's cache that lie in pinned host memory. Kernels read and write them in
-// place.
+// host_pages.cc - the pages of a program's cache that lie in pinned host memory, and how attention reads them.
 //
 // A kernel finds a page at cache + id * page_bytes, with an id of 32 bits that is extended with its sign. Host
 // pages begin at a distance from the cache that is a multiple of page_bytes, so there is an id for them, too,
@@ -64,9 +63,15 @@ dsopt_status dsopt_be_program::AllocateHostPages() {
   madvise(pinned, pinned_bytes, MADV_HUGEPAGE);
   // Masked keys are multiplied by zero, so what was never written must be finite.
   std::memset(first, 0, plan.host_cache_bytes);
-  DSOPT_CUDA_RETURN_IF_ERROR(
-      device->Check(cudaHostRegister(pinned, pinned_bytes, cudaHostRegisterPortable | cudaHostRegisterMapped),
-                    "pinning host memory of the KV cache"));
+  const cudaError_t error =
+      cudaHostRegister(pinned, pinned_bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return dsopt_cuda::Fail(device->host, DSOPT_E_OUT_OF_MEMORY,
+                            "program: %llu bytes of host memory cannot be pinned for the KV cache",
+                            static_cast<unsigned long long>(pinned_bytes));
+  }
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "pinning host memory of the KV cache"));
   host_pinned_ = pinned;
   void* seen = nullptr;
   DSOPT_CUDA_RETURN_IF_ERROR(
@@ -104,27 +109,49 @@ void dsopt_be_program::TranslatePages(int* table, uint64_t count) const {
       table[i] = static_cast<int>(int64_t{first_host_id_} + (table[i] - device_pages));
 }
 
-cudaError_t dsopt_be_program::AttendStaged(const dsopt_block& block, const AttentionArgs& args,
+cudaError_t dsopt_be_program::AttendStaged(uint64_t layer_bytes, const AttentionArgs& args,
                                            const int4* host_tiles,
                                            cudaError_t (*attend)(const Launch&, const AttentionArgs&)) {
-  AttentionArgs part = args;
-  part.cache.base = At<char>(plan.staged);
-  part.cache.page_bytes = LayerBytes(desc, block);
-  part.cache.page_table = At<int>(plan.staged_places);
-  part.cache.page_stride = 0;  // one sequence at a time
+  // A sequence's tiles from `first` on, and the pages they read.
+  struct Part {
+    int seq, end, first_page, end_page;
+    bool staged;
+  };
+  const auto part_of = [&](int first) {
+    Part p{batch_.host_row_seq[host_tiles[first].x], first + 1, 0, 0, false};
+    while (p.end < args.tile_count && batch_.host_row_seq[host_tiles[p.end].x] == p.seq) ++p.end;
+    const int begin = host_tiles[first].z, keys = host_tiles[p.end - 1].z + host_tiles[p.end - 1].y;
+    if (args.window > 0 && begin + 1 > args.window) p.first_page = (begin + 1 - args.window) / kPageTokens;
+    p.end_page = (keys + kPageTokens - 1) / kPageTokens;
+    const int* table = batch_.host_page_table + static_cast<int64_t>(p.seq) * batch_.page_stride;
+    const int device_pages = static_cast<int>(desc.page_count - desc.host_pages);
+    for (int page = p.first_page; keys - begin > kDecodeRows && page < p.end_page && !p.staged; ++page)
+      p.staged = table[page] < 0 || table[page] >= device_pages;
+    return p;
+  };
   for (int first = 0; first < args.tile_count;) {
-    const int seq = batch_.host_row_seq[host_tiles[first].x];
-    int end = first + 1;
-    while (end < args.tile_count && batch_.host_row_seq[host_tiles[end].x] == seq) ++end;
-    const int keys = host_tiles[end - 1].z + host_tiles[end - 1].y;
-    RETURN_IF_CUDA_ERROR(StagePages(
-        launch_, {args.cache.base, args.cache.page_bytes, part.cache.page_bytes,
-                  args.cache.page_table + static_cast<int64_t>(seq) * args.cache.page_stride,
-                  (keys + kPageTokens - 1) / kPageTokens, At<char>(plan.staged), At<int>(plan.staged_places)}));
-    part.tiles = args.tiles + first;
-    part.tile_count = end - first;
-    RETURN_IF_CUDA_ERROR(attend(launch_, part));
-    first = end;
+    Part part = part_of(first);
+    AttentionArgs a = args;
+    a.tiles = args.tiles + first;
+    if (part.staged) {
+      a.cache.base = At<char>(plan.staged);
+      a.cache.page_bytes = layer_bytes;
+      a.cache.page_table = At<int>(plan.staged_places);
+      a.cache.page_stride = 0;  // one sequence at a time
+      RETURN_IF_CUDA_ERROR(StagePages(
+          launch_, {args.cache.base, args.cache.page_bytes, layer_bytes,
+                    args.cache.page_table + static_cast<int64_t>(part.seq) * args.cache.page_stride,
+                    part.first_page, part.end_page, At<char>(plan.staged), At<int>(plan.staged_places)}));
+    } else {  // with all that follow and need no copy
+      while (part.end < args.tile_count) {
+        const Part next = part_of(part.end);
+        if (next.staged) break;
+        part.end = next.end;
+      }
+    }
+    a.tile_count = part.end - first;
+    RETURN_IF_CUDA_ERROR(attend(launch_, a));
+    first = part.end;
   }
   return cudaSuccess;
 }

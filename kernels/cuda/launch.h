@@ -19,8 +19,9 @@ struct Launch {
   const Limits* limits;
 };
 
-// Loads a kernel. usable: code for this GPU exists; sm90a: also the code that needs sm_90a.
-cudaError_t ProbeKernels(bool* usable, bool* sm90a);
+// Loads a kernel. usable: code for this GPU exists; code_arch: what it was written for, which may be older than the GPU;
+// sm90a: also the code that needs sm_90a.
+cudaError_t ProbeKernels(bool* usable, int* code_arch, bool* sm90a);
 
 // ---- weights (fill.cu) ------------------------------------------------------------------------------
 cudaError_t FillWeight(cudaStream_t stream, Elem elem, Elem written, const WeightLayout& layout, uint64_t seed,
@@ -154,7 +155,7 @@ struct LinearArgs {
   void* out;
   int64_t out_row_stride, out_batch_stride;
   int64_t out_chunk_stride = kImageColumns;  // bf16 outputs of LinearPacked and LinearPlain; others are row-major
-  const float* bias;          // [n] in stored (interleaved) order, or null
+  const float* bias;          // [n], or null; kGateUp: of the gates, then of the ups
   int rows, batch;
   Epilogue epilogue;
   bool gelu;
@@ -188,6 +189,7 @@ bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 // bf16 weights, 2 to 32 rows as a row image of pitch kPlainPitch; partial and arrived as above.
+bool PlainFits(const Limits& limits);  // the kernel exists for this GPU
 bool PlainSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 
@@ -195,10 +197,10 @@ cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* par
 struct StageArgs {
   const char* base;         // of the layer in page 0
   uint64_t page_bytes, layer_bytes;  // from a page to the next; of the layer in a page, a multiple of 16
-  const int* table;         // [pages]
-  int pages;
-  char* staged;             // [pages, layer_bytes]
-  int* places;              // [pages]
+  const int* table;         // of the sequence
+  int first, end;           // of its pages
+  char* staged;             // [end, layer_bytes]
+  int* places;              // [end]
 };
 cudaError_t StagePages(const Launch& launch, const StageArgs& args);
 
@@ -220,8 +222,9 @@ struct AttentionArgs {
   const int* decode_rows;   // rows to be done one by one
   int decode_count;
   int longest_decode;       // most keys of any of them
-  int fresh;                // the previous kernel may be writing q and the keys of so many last tokens of a row, and
-                            // nothing else that is read; 0: anything
+  int fresh;                // AttentionDecode: of what it reads, kernels since the upload of the batch have written q and
+                            // the keys of so many last tokens of a row, nothing else: not the lists, not the page table.
+                            // 0: anything
   const int4* tiles;        // first row, rows, first position; one sequence each
   int tile_count;
   float* partial;           // scratch of DecodePartialFloats
@@ -232,7 +235,8 @@ cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args);
 bool AttentionSupported(int head_dim);
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
-bool DecodeRingSupported(const Limits& limits, CacheCode code);
+// longest: most keys of a row.
+bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest);
 cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args);
 uint64_t DecodeRingCounters(const Limits& limits);
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);

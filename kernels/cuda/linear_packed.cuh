@@ -419,8 +419,11 @@ cudaError_t StartPackedRows(const Launch& launch, const StreamLinear& p) {
   constexpr int kC = F::kPacking == Packing::kInt4 ? 2 : 1;  // a slot holds 16 to 25 KB of codes
   const LinearArgs& a = p.args;
   const int rows = a.sorted_slots != nullptr ? kGroupRows : a.slot_expert != nullptr ? 1 : a.rows;
-  if (rows <= 8) return StartPacked<F, kFlush, 8, kC>(launch, p);
-  if (rows <= 16) return StartPacked<F, kFlush, 16, kC>(launch, p);
+  // Launches with two CTAs per SM, or large panels, do not fit everywhere; that for 64 rows does (PackedSupported).
+  if (rows <= 8 && PackedSlots<8, kC>(*launch.limits, p.weight.layout) >= 2)
+    return StartPacked<F, kFlush, 8, kC>(launch, p);
+  if (rows <= 16 && PackedSlots<16, kC>(*launch.limits, p.weight.layout) >= 2)
+    return StartPacked<F, kFlush, 16, kC>(launch, p);
   if (rows <= 32 && PackedSlots<32, 1>(*launch.limits, p.weight.layout) >= 2)
     return StartPacked<F, kFlush, 32, 1>(launch, p);
   return StartPacked<F, kFlush, 64, 1>(launch, p);

@@ -173,11 +173,14 @@ cudaError_t StartPlain(const Launch& launch, StreamLinear p) {
 
 }  // namespace
 
+bool PlainFits(const Limits& limits) {
+  return limits.tensor_map_encoder != nullptr && limits.shared_bytes - kPlainRingAt<32> >= 2 * PlainSlot<32>();
+}
+
 bool PlainSupported(const Limits& limits, const LinearArgs& args) {
   const bool dense = args.batch == 1 && args.slot_expert == nullptr && args.norm_in == nullptr;
-  const int room = limits.shared_bytes - kPlainRingAt<32>;
-  return limits.arch >= 90 && limits.tensor_map_encoder != nullptr && args.bf16 && args.elem == Elem::kBf16 &&
-         dense && args.rows > 1 && args.rows <= 32 && args.k % kBoxColumns == 0 && room >= 2 * PlainSlot<32>();
+  return PlainFits(limits) && args.bf16 && args.elem == Elem::kBf16 && dense && args.rows > 1 && args.rows <= 32 &&
+         args.k % kBoxColumns == 0;
 }
 
 cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {

@@ -234,7 +234,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
   DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d, p.fast));
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
-  if (p.fast && (HasPacked(d) || device.limits.tensor_map_encoder != nullptr)) {
+  if (p.fast && (HasPacked(d) || PlainFits(device.limits))) {
     partial = PackedPartialFloats(device.limits);
     counters = (2 * static_cast<uint64_t>(device.limits.sms) + 1) * 32;
   }

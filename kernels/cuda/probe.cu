@@ -12,8 +12,9 @@ __global__ void probe(int* out) {
 
 }  // namespace
 
-cudaError_t ProbeKernels(bool* usable, bool* sm90a) {
+cudaError_t ProbeKernels(bool* usable, int* code_arch, bool* sm90a) {
   *usable = *sm90a = false;
+  *code_arch = 0;
   cudaFuncAttributes attributes{};
   const cudaError_t error = cudaFuncGetAttributes(&attributes, probe);
   if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
@@ -22,7 +23,8 @@ cudaError_t ProbeKernels(bool* usable, bool* sm90a) {
   }
   if (error != cudaSuccess) return error;
   *usable = true;
-  *sm90a = attributes.binaryVersion == 90;  // sm_90 code is only ever built as sm_90a here
+  *code_arch = attributes.ptxVersion;
+  *sm90a = attributes.binaryVersion == 90 && *code_arch == 90;  // sm_90 code is only ever built as sm_90a here
   return cudaSuccess;
 }
 

@@ -118,7 +118,7 @@ struct BatchState {
   const int4* mla_tiles = nullptr;
   const int* page_table = nullptr;
   // The same in pinned host memory, until the next batch is packed.
-  const int* host_row_seq = nullptr;
+  const int *host_row_seq = nullptr, *host_page_table = nullptr;
   const int4 *host_tiles = nullptr, *host_mla_tiles = nullptr;
 };
 
@@ -165,8 +165,9 @@ struct dsopt_be_program {
   // host_pages.cc
   dsopt_status AllocateHostPages();
   void FreeHostPages();
-  // attend over args.tiles (host_tiles: the same on the host), after copying the pages that lie on the host.
-  cudaError_t AttendStaged(const dsopt_block& block, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
+  // attend over args.tiles (host_tiles: the same on the host), after copying the pages of sequences that have some on
+  // the host.
+  cudaError_t AttendStaged(uint64_t layer_bytes, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
                            cudaError_t (*attend)(const dsopt_cuda::Launch&, const dsopt_cuda::AttentionArgs&));
   char* PageAddress(uint32_t page) const;
   void TranslatePages(int* table, uint64_t count) const;
@@ -178,7 +179,7 @@ struct dsopt_be_program {
   dsopt_status Record(uint32_t index);
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
   cudaError_t RecordAttention(uint32_t index, const dsopt_cuda::BlockBuffers& b);
-  cudaError_t RecordMla(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMla(uint32_t index, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMlp(uint32_t index, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);

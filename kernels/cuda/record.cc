@@ -79,7 +79,7 @@ cudaError_t dsopt_be_program::RecordAttention(uint32_t index, const BlockBuffers
   if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
   if (fast && batch_.tile_count > 0)
-    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(blocks[index], attention, batch_.host_tiles, AttentionPrefill)
+    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(LayerBytes(desc, blocks[index]), attention, batch_.host_tiles, AttentionPrefill)
                                           : AttentionPrefill(launch_, attention));
 
   out.bias = VectorOf(block.out_bias);
@@ -88,8 +88,8 @@ cudaError_t dsopt_be_program::RecordAttention(uint32_t index, const BlockBuffers
   return Linear(out, nullptr);
 }
 
-cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuffers& b) {
-  const dsopt_mla_block& block = whole.u.mla;
+cudaError_t dsopt_be_program::RecordMla(uint32_t index, const BlockBuffers& b) {
+  const dsopt_mla_block& block = blocks[index].u.mla;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), heads = static_cast<int>(block.heads);
   const int nope = static_cast<int>(block.nope), latent = static_cast<int>(block.latent);
   const int rope_dim = static_cast<int>(block.rope_dim), v_dim = static_cast<int>(block.v_dim);
@@ -156,7 +156,7 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuf
   if (FastMla(device->limits, desc, block, plan.fast)) {
     attention.rows = batch_.mla_tile_rows;
     const bool staged = has_host_pages() && batch_.mla_tile_rows > kDecodeRows;
-    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(whole, attention, batch_.host_mla_tiles, AttentionMla)
+    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(LayerBytes(desc, blocks[index]), attention, batch_.host_mla_tiles, AttentionMla)
                                 : AttentionMla(launch_, attention));
   } else {
     RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
@@ -325,7 +325,7 @@ dsopt_status dsopt_be_program::Record(uint32_t index) {
       break;
     case DSOPT_BLOCK_MLA:
       what = "launching latent attention";
-      error = RecordMla(block, b);
+      error = RecordMla(index, b);
       break;
     case DSOPT_BLOCK_MLP:
       what = "launching a feed-forward block";

@@ -75,16 +75,19 @@ Status DividePages(const Model& model, const Device& device, const SessionOption
   if (host_allowed || options.max_device_bytes != 0) {
     ASSIGN_OR_RETURN(room, RoomBeside(0, model, device, options, sizes));
   }
-  // Pages on the host may want a larger workspace, most of it where all pages are there.
-  if (host_allowed && std::min(room.bytes, cap_bytes) / desc.page_bytes < wanted) {
+  const auto pages_of = [&](const Room& r) {
+    return r.rest_fits ? std::min(wanted, std::min(r.bytes, cap_bytes) / desc.page_bytes) : 0;
+  };
+  uint64_t on_device = pages_of(room), on_host = 0;
+  // Pages on the host may want a larger workspace, most of it where all pages are there. That must pay.
+  if (host_allowed && on_device < wanted) {
     ASSIGN_OR_RETURN(room, RoomBeside(desc.page_count, model, device, options, sizes));
+    const uint64_t beside = pages_of(room);
+    const uint64_t more = std::min(wanted - beside, options.max_host_cache_bytes / desc.page_bytes);
+    if (room.rest_fits && beside + more > on_device) on_device = beside, on_host = more;
   }
-  room.bytes = std::min(room.bytes, cap_bytes);
-  const uint64_t on_device = std::min(wanted, room.bytes / desc.page_bytes);
-  const uint64_t on_host =
-      host_allowed ? std::min(wanted - on_device, options.max_host_cache_bytes / desc.page_bytes) : 0;
-  sizes->pages = room.rest_fits ? static_cast<uint32_t>(on_device + on_host) : 0;
-  desc.host_pages = room.rest_fits ? static_cast<uint32_t>(on_host) : 0;
+  sizes->pages = static_cast<uint32_t>(on_device + on_host);
+  desc.host_pages = static_cast<uint32_t>(on_host);
   desc.page_count = std::max(sizes->pages, 1u);
   desc.max_pages_per_seq = std::min(desc.page_count, CeilDiv(model.config().context, desc.page_tokens));
   return Status();

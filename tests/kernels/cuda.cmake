@@ -31,3 +31,8 @@ target_link_libraries(bench_cuda_blocks PRIVATE ${CMAKE_DL_LIBS})
 target_link_options(bench_cuda_blocks PRIVATE -static-libstdc++ -static-libgcc)
 dsopt_compile_options(bench_cuda_blocks)
 add_dependencies(bench_cuda_blocks dsopt_cuda)
+# The persistent step is for shapes of whole models only: two layers of one, every kind of cache and prompts of any size.
+add_test(NAME dsopt_cuda_model_check
+         COMMAND bench_cuda_blocks encodings check=llama-3.2-1b check=llama-3.2-1b@int4 check=llama-3.2-1b:cache=bf16
+                 check=llama-3.2-1b:cache=fp8 check=llama-3.2-1b:cache=int8)
+set_tests_properties(dsopt_cuda_model_check PROPERTIES LABELS "kernels;cuda" SKIP_RETURN_CODE 77)

@@ -1,6 +1,7 @@
 // launch.cuh - starting a kernel. On sm_90 and newer every kernel of the plugin is launched with programmatic stream
 // serialization: it may start while its predecessor drains, and must call WaitForPrevious() before it touches
-// anything a predecessor wrote or still reads. Kernels of this plugin all do.
+// anything a predecessor wrote or still reads. Kernels of this plugin all do; some read what no kernel since the upload of
+// the batch has written (weights, the batch's lists, old pages of the cache) before.
 #ifndef DSOPT_CUDA_COMMON_LAUNCH_CUH_
 #define DSOPT_CUDA_COMMON_LAUNCH_CUH_
 

@@ -222,6 +222,12 @@ __device__ __forceinline__ uint64_t EvictFirst() {
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
+// Read again, by other CTAs.
+__device__ __forceinline__ uint64_t EvictNormal() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
 
 // ---- sm_90: bulk copies -----------------------------------------------------------------------------
 

@@ -221,7 +221,7 @@ dsopt_status OpAttention(OpContext* c, const dsopt_attention_args& a) {
     partial = c->arena.Take<float>(
         DecodePartialFloats(c->device->limits, t.tokens, t.q_heads, t.kv_heads, t.head_dim));
   }
-  const bool ring = DecodeRingSupported(c->device->limits, CacheCode::kPlain);
+  const bool ring = DecodeRingSupported(c->device->limits, CacheCode::kPlain, t.tokens, t.q_heads, t.kv_heads, t.room);
   c->kernel = variant == Variant::kRows    ? "attention_rows"
               : variant == Variant::kTiles ? "attention_tiles"
               : ring                       ? "attention_decode_ring"

@@ -19,6 +19,22 @@ package ai.dsopt;
 public record SessionOptions(int maxStreams, int maxTokens, int prefillChunk, int deviceSliceMicros,
     DataType cacheType, Precision precision, long maxCacheBytes, long maxDeviceBytes,
     long maxHostCacheBytes) {
+  /**
+   * Without caps on the whole device and without pages on the host.
+   *
+   * @param maxStreams see above
+   * @param maxTokens see above
+   * @param prefillChunk see above
+   * @param deviceSliceMicros see above
+   * @param cacheType see above
+   * @param precision see above
+   * @param maxCacheBytes see above
+   */
+  public SessionOptions(int maxStreams, int maxTokens, int prefillChunk, int deviceSliceMicros, DataType cacheType,
+      Precision precision, long maxCacheBytes) {
+    this(maxStreams, maxTokens, prefillChunk, deviceSliceMicros, cacheType, precision, maxCacheBytes, 0, 0);
+  }
+
   /** One stream of the model's context length. */
   public static final SessionOptions DEFAULT = builder().build();
 
