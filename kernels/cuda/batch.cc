@@ -111,7 +111,6 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   if (status != DSOPT_OK) return Fail(status);
   phase_ = Phase::kSubmitting;
   next_block_ = 0;
-  next_input_ready_ = false;
   slice_pending_ = false;
   submitted_ns_ = NowNs();
   persistent_batch_ = plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1;

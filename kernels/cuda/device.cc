@@ -57,6 +57,14 @@ dsopt_status dsopt_be_device::Check(cudaError_t error, const char* what) const {
   return Fail(host, code, "cuda:%d: %s: %s (%s)", index, what, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
+dsopt_status dsopt_be_device::Pin(void* memory, uint64_t bytes, const char* what) const {
+  const cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+  if (error != cudaErrorMemoryAllocation) return Check(error, what);
+  cudaGetLastError();
+  return Fail(host, DSOPT_E_OUT_OF_MEMORY, "cuda:%d: %s: %llu bytes of host memory cannot be pinned", index, what,
+              static_cast<unsigned long long>(bytes));
+}
+
 dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
   const dsopt_cuda::ScopedDevice current(index);
   max_bytes = cap_bytes;
@@ -95,12 +103,11 @@ dsopt_status dsopt_be_device::OpenUpload() {
     if (slot.memory == nullptr)
       return Fail(host, DSOPT_E_OUT_OF_MEMORY, "cuda:%d: no host memory for an upload buffer of %zu bytes", index,
                   dsopt_cuda::kUploadSlotBytes);
-    const cudaError_t error = cudaHostRegister(slot.memory, dsopt_cuda::kUploadSlotBytes,
-                                               cudaHostRegisterPortable | cudaHostRegisterMapped);
-    if (error != cudaSuccess) {
+    const dsopt_status pinned = Pin(slot.memory, dsopt_cuda::kUploadSlotBytes, "pinning an upload buffer");
+    if (pinned != DSOPT_OK) {
       host.allocator->free(host.allocator->user, slot.memory, dsopt_cuda::kUploadSlotBytes, 4096);
       slot.memory = nullptr;
-      return Check(error, "pinning an upload buffer");
+      return pinned;
     }
     DSOPT_CUDA_RETURN_IF_ERROR(
         Check(cudaEventCreateWithFlags(&slot.busy, cudaEventDisableTiming), "creating an upload event"));

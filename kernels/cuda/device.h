@@ -54,6 +54,8 @@ struct dsopt_be_device {
   // Device memory, counted against the cap. what names it in the message.
   dsopt_status Allocate(uint64_t bytes, const char* what, void** out);
   void Free(void* memory, uint64_t bytes);
+  // Pins host memory and maps it into the device; what names it in the message. Undo: cudaHostUnregister.
+  dsopt_status Pin(void* memory, uint64_t bytes, const char* what) const;
   // Turns a CUDA status into ours. Sticky errors are DSOPT_E_DEVICE_LOST.
   dsopt_status Check(cudaError_t error, const char* what) const;
 

@@ -63,15 +63,7 @@ dsopt_status dsopt_be_program::AllocateHostPages() {
   madvise(pinned, pinned_bytes, MADV_HUGEPAGE);
   // Masked keys are multiplied by zero, so what was never written must be finite.
   std::memset(first, 0, plan.host_cache_bytes);
-  const cudaError_t error =
-      cudaHostRegister(pinned, pinned_bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    return dsopt_cuda::Fail(device->host, DSOPT_E_OUT_OF_MEMORY,
-                            "program: %llu bytes of host memory cannot be pinned for the KV cache",
-                            static_cast<unsigned long long>(pinned_bytes));
-  }
-  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "pinning host memory of the KV cache"));
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Pin(pinned, pinned_bytes, "pinning host memory of the KV cache"));
   host_pinned_ = pinned;
   void* seen = nullptr;
   DSOPT_CUDA_RETURN_IF_ERROR(

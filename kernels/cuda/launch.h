@@ -131,19 +131,6 @@ enum class Epilogue : uint8_t {
   kGateUp = 2,    // out[:, i] = act(y[2 i]) * y[2 i + 1], as bf16 or f32
 };
 // y = in W^T + bias for `rows` rows and `batch` independent products, or one row per slot of a mixture.
-// An RMSNorm shared by two products of few rows, LinearPacked or LinearPlain: the one that makes x writes x * gain, too,
-// as the other's input, and sums of x^2; the other multiplies its results by 1 / rms.
-inline constexpr int kSquaresRows = 64;  // outputs per sum
-struct NormTo {
-  const float* gain;          // [n], or null: no such norm
-  void* image;                // bf16
-  RowLayout layout;
-  float* squares;             // [n / kSquaresRows, rows]
-};
-struct NormFrom {
-  const float* squares;       // [k / kSquaresRows, rows], or null
-  float eps;
-};
 struct LinearArgs {
   const void* weight;
   Elem elem;
@@ -172,8 +159,6 @@ struct LinearArgs {
   const float* norm_in;       // [k] f32, or null
   const float* norm_gain;
   float norm_eps;
-  NormTo norm_to;             // with kAdd; n is a multiple of kSquaresRows, out_row_stride of 4
-  NormFrom norm_from;         // with image_pitch
   const PackedWeight* packed; // host memory; encoded weights: then elem is kPacked and weight is not used
 };
 inline constexpr int kGroupRows = 64;

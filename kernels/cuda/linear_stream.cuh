@@ -28,8 +28,7 @@ struct Stream {
   // Sums of a group: [2 warps that share columns][input rows][weight rows, padded], behind the ring's barriers.
   static constexpr int kSumPitch = kRows + 4;
   static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = 2 * kM * kSumPitch;
-  // Before them, behind the barriers: what results of each input row are multiplied by.
-  static constexpr int kScalesAt = 256, kSumsAt = 512, kRingAt = kSumsAt + kBuffers * kFloats * 4;
+  static constexpr int kSumsAt = 512, kRingAt = kSumsAt + kBuffers * kFloats * 4;
 };
 
 // What a CTA works through: equal contiguous ranges of units. A unit is kC chunks of one panel for one item (up
@@ -214,7 +213,7 @@ struct StreamFinish {
   const StreamLinear& p;
   const StreamWork& work;
   const StreamItem& item;
-  const float *sums, *scales;  // scales: of the input rows, or null
+  const float* sums;
   int panel;
   int64_t done, group_end;  // this CTA's last unit + 1; the group's
 
@@ -306,12 +305,6 @@ struct StreamFinish {
     }
     if (!here) return;
     AddOverflow(y);
-    if (scales != nullptr)
-#pragma unroll
-      for (int j = 0; j < kPer; ++j) {
-        const float scale = scales[min(first + j * kStep, kM - 1)];
-        y[j].x *= scale, y[j].y *= scale, y[j].z *= scale, y[j].w *= scale;
-      }
     if (a.epilogue == Epilogue::kGateUp) {
       WritePairs(y, n / 2);
       return;
@@ -327,9 +320,7 @@ struct StreamFinish {
       if (add || a.out_f32) {
         float* to = OutFloat(column, n);
         if (whole) {
-          const float4 x = {v[0] + old[j].x, v[1] + old[j].y, v[2] + old[j].z, v[3] + old[j].w};
-          *reinterpret_cast<float4*>(to) = x;
-          if (a.norm_to.gain != nullptr) BeginNorm(column, n, x);
+          *reinterpret_cast<float4*>(to) = {v[0] + old[j].x, v[1] + old[j].y, v[2] + old[j].z, v[3] + old[j].w};
         } else {
 #pragma unroll
           for (int r = 0; r < 4; ++r)
@@ -346,18 +337,6 @@ struct StreamFinish {
         }
       }
     }
-  }
-  // The next norm's part in four outputs; 16 lanes have a sum of squares together.
-  __device__ void BeginNorm(int column, int n, const float4& x) const {
-    const NormTo& to = p.args.norm_to;
-    const float4 gain = __ldg(reinterpret_cast<const float4*>(to.gain + n));
-    *reinterpret_cast<uint2*>(static_cast<bf16*>(to.image) + to.layout.At(column, n)) = {
-        PackBf16(x.x * gain.x, x.y * gain.y), PackBf16(x.z * gain.z, x.w * gain.w)};
-    float sum = fmaf(x.x, x.x, fmaf(x.y, x.y, fmaf(x.z, x.z, x.w * x.w)));
-    const uint32_t half = 0xffffu << (threadIdx.x & 16);
-#pragma unroll
-    for (int d = 1; d < kSquaresRows / 4; d *= 2) sum += __shfl_xor_sync(half, sum, d);
-    if (quad % (kSquaresRows / 4) == 0) to.squares[n / kSquaresRows * p.args.rows + column] = sum;
   }
   // Outputs i and i + 1; a.n is even.
   __device__ void WritePairs(const float4 (&y)[kPer], int i) const {
@@ -393,19 +372,6 @@ struct StreamFinish {
   }
 };
 
-// 1 / rms of the input rows, from their sums of squares.
-template <int kM>
-__device__ void ScalesOf(const LinearArgs& a, float* scales) {
-  using S = Stream<kM>;
-  const int parts = a.k / kSquaresRows, lane = threadIdx.x % 32;
-  for (int row = threadIdx.x / 32; row < a.rows; row += S::kWarps) {
-    float sum = 0;
-    for (int i = lane; i < parts; i += 32) sum += __ldcg(a.norm_from.squares + i * a.rows + row);
-    sum = WarpSum(sum);
-    if (lane == 0) scales[row] = rsqrtf(sum / static_cast<float>(a.k) + a.norm_from.eps);
-  }
-}
-
 // The consumer warps' walk over [begin, end). Consumer: Clear, SetRows(rows), Unit(slot, last),
 // EndGroup(matrix, block), Store(sums), and wr, its first row block of a panel.
 template <int kM, typename Consumer>
@@ -413,8 +379,6 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
                              Consumer& my, int64_t begin, int64_t end) {
   using S = Stream<kM>;
   const int lane = threadIdx.x % 32;
-  float* scales = p.args.norm_from.squares != nullptr ? sums - (S::kSumsAt - S::kScalesAt) / 4 : nullptr;
-  if (scales != nullptr) ScalesOf<kM>(p.args, scales);  // a barrier comes before their use
   my.Clear();
   StreamCursor at(work, begin);
   StreamItem item = StreamItem::Of(p.args, at.item, kM);
@@ -434,7 +398,7 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
       my.Clear();
       NamedBarrier<1>(S::kConsumers);
       StreamFinish<kM> finish{
-          p, work, item, table, scales, at.panel, unit + 1, unit + 1 + (work.per_group - 1 - at.unit)};
+          p, work, item, table, at.panel, unit + 1, unit + 1 + (work.per_group - 1 - at.unit)};
       if (owner)
         finish.Write();
       else

@@ -280,11 +280,6 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   p.ropes = take(rope_floats * 4);
   p.library = device.cublas_lt != nullptr && p.fast ? take(uint64_t{32} << 20) : 0;
   p.unpacked = p.fast && HasPacked(d) && d.max_rows > kSkinnyRows ? take(kUnpackedBytes) : 0;
-  if (p.fast && partial != 0 && d.hidden % kSquaresRows == 0) {
-    const uint64_t rows = std::min<uint64_t>(d.max_rows, kSkinnyRows);
-    p.next_input = take(static_cast<uint64_t>(ImageElements(static_cast<int>(rows), static_cast<int>(d.hidden), kPackedPitch)) * 2);
-    p.next_squares = take(d.hidden / kSquaresRows * rows * 4);
-  }
   p.staged = take(p.staged_bytes);
   p.staged_places = p.staged_bytes != 0 ? take(d.max_pages_per_seq * uint64_t{4}) : 0;
   if (p.persistent.kind != PersistentKind::kNone) {

@@ -14,10 +14,10 @@ dsopt_status AllocatePinned(const dsopt_be_device& device, uint64_t bytes, char*
   if (memory == nullptr)
     return Fail(device.host, DSOPT_E_OUT_OF_MEMORY, "program: no host memory for %llu bytes of staging",
                 static_cast<unsigned long long>(bytes));
-  const cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
-  if (error != cudaSuccess) {
+  const dsopt_status pinned = device.Pin(memory, bytes, "pinning host memory of a program");
+  if (pinned != DSOPT_OK) {
     device.host.allocator->free(device.host.allocator->user, memory, bytes, 4096);
-    return device.Check(error, "pinning host memory of a program");
+    return pinned;
   }
   *out = static_cast<char*>(memory);
   return DSOPT_OK;

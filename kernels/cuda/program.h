@@ -76,7 +76,7 @@ struct ProgramPlan {
   uint64_t staged_bytes = 0;       // one layer's pages of one sequence, with host pages only; see AttendStaged
   // Offsets in the workspace.
   uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
-           library = 0, unpacked = 0, next_input = 0, next_squares = 0, staged = 0, staged_places = 0;
+           library = 0, unpacked = 0, staged = 0, staged_places = 0;
   uint64_t arrived_bytes = 0;
   uint64_t max_work_tiles = 0;
   PersistentPlan persistent;
@@ -178,9 +178,9 @@ struct dsopt_be_program {
   // record.cc
   dsopt_status Record(uint32_t index);
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
-  cudaError_t RecordAttention(uint32_t index, const dsopt_cuda::BlockBuffers& b);
-  cudaError_t RecordMla(uint32_t index, const dsopt_cuda::BlockBuffers& b);
-  cudaError_t RecordMlp(uint32_t index, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordAttention(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMla(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
+  cudaError_t RecordMlp(const dsopt_mlp_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordSample();
@@ -192,7 +192,6 @@ struct dsopt_be_program {
   cudaError_t Norm(const float* in, int64_t stride, const int* rows_list, const dsopt_be_weight* gain, float eps,
                    int rows, void* out, float* out_f32, int image_pitch);
   int ImagePitch(const dsopt_cuda::LinearArgs& args) const;
-  void FoldNextNorm(uint32_t index, dsopt_cuda::LinearArgs* last);
   dsopt_cuda::LinearArgs LinearOf(const dsopt_be_weight* weight, const void* in, void* out, int rows) const;
   dsopt_cuda::CacheArgs CacheOf(uint64_t cache_offset) const;
   template <typename T>
@@ -221,7 +220,6 @@ struct dsopt_be_program {
   bool persistent_batch_ = false;
   bool slice_pending_ = false;
   uint32_t next_block_ = 0;
-  bool next_input_ready_ = false;  // block next_block_'s norm is begun: see FoldNextNorm
   dsopt_cuda::DenseStep dense_{};
   dsopt_cuda::LatentStep latent_{};
   uint32_t persistent_steps_ = 0;

@@ -28,8 +28,8 @@ cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
 }
 
-cudaError_t dsopt_be_program::RecordAttention(uint32_t index, const BlockBuffers& b) {
-  const dsopt_attention_block& block = blocks[index].u.attention;
+cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const BlockBuffers& b) {
+  const dsopt_attention_block& block = whole.u.attention;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), head_dim = static_cast<int>(block.head_dim);
   float* x = At<float>(plan.x);
   LinearArgs qkv = LinearOf(block.qkv, b.h, b.a, rows);
@@ -79,17 +79,16 @@ cudaError_t dsopt_be_program::RecordAttention(uint32_t index, const BlockBuffers
   if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
   if (fast && batch_.tile_count > 0)
-    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(LayerBytes(desc, blocks[index]), attention, batch_.host_tiles, AttentionPrefill)
+    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(LayerBytes(desc, whole), attention, batch_.host_tiles, AttentionPrefill)
                                           : AttentionPrefill(launch_, attention));
 
   out.bias = VectorOf(block.out_bias);
   out.epilogue = Epilogue::kAdd;
-  FoldNextNorm(index, &out);
   return Linear(out, nullptr);
 }
 
-cudaError_t dsopt_be_program::RecordMla(uint32_t index, const BlockBuffers& b) {
-  const dsopt_mla_block& block = blocks[index].u.mla;
+cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuffers& b) {
+  const dsopt_mla_block& block = whole.u.mla;
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden), heads = static_cast<int>(block.heads);
   const int nope = static_cast<int>(block.nope), latent = static_cast<int>(block.latent);
   const int rope_dim = static_cast<int>(block.rope_dim), v_dim = static_cast<int>(block.v_dim);
@@ -156,7 +155,7 @@ cudaError_t dsopt_be_program::RecordMla(uint32_t index, const BlockBuffers& b) {
   if (FastMla(device->limits, desc, block, plan.fast)) {
     attention.rows = batch_.mla_tile_rows;
     const bool staged = has_host_pages() && batch_.mla_tile_rows > kDecodeRows;
-    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(LayerBytes(desc, blocks[index]), attention, batch_.host_mla_tiles, AttentionMla)
+    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(LayerBytes(desc, whole), attention, batch_.host_mla_tiles, AttentionMla)
                                 : AttentionMla(launch_, attention));
   } else {
     RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
@@ -175,8 +174,7 @@ cudaError_t dsopt_be_program::RecordMla(uint32_t index, const BlockBuffers& b) {
   return Linear(out, nullptr);
 }
 
-cudaError_t dsopt_be_program::RecordMlp(uint32_t index, const BlockBuffers& b) {
-  const dsopt_mlp_block& block = blocks[index].u.mlp;
+cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const BlockBuffers& b) {
   const int rows = batch_.rows, hidden = static_cast<int>(desc.hidden);
   float* x = At<float>(plan.x);
   LinearArgs up = LinearOf(block.gate_up, b.h, b.mid, rows);
@@ -191,7 +189,6 @@ cudaError_t dsopt_be_program::RecordMlp(uint32_t index, const BlockBuffers& b) {
   RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   down.bias = VectorOf(block.down_bias);
   down.epilogue = Epilogue::kAdd;
-  FoldNextNorm(index, &down);
   return Linear(down, nullptr);
 }
 
@@ -321,15 +318,15 @@ dsopt_status dsopt_be_program::Record(uint32_t index) {
       break;
     case DSOPT_BLOCK_ATTENTION:
       what = "launching attention";
-      error = RecordAttention(index, b);
+      error = RecordAttention(block, b);
       break;
     case DSOPT_BLOCK_MLA:
       what = "launching latent attention";
-      error = RecordMla(index, b);
+      error = RecordMla(block, b);
       break;
     case DSOPT_BLOCK_MLP:
       what = "launching a feed-forward block";
-      error = RecordMlp(index, b);
+      error = RecordMlp(block.u.mlp, b);
       break;
     case DSOPT_BLOCK_MOE:
       what = "launching a mixture";

@@ -124,29 +124,6 @@ cudaError_t dsopt_be_program::NormLinear(LinearArgs args, const float* x, int64_
   if (plan.fast && args.rows == 1 && rows_list == nullptr && GemvSupported(device->limits, folded))
     return LinearGemv(launch_, folded);
   args.image_pitch = ImagePitch(args);
-  if (next_input_ready_) {
-    next_input_ready_ = false;
-    args.in = At<char>(plan.next_input);
-    args.norm_from = {At<float>(plan.next_squares), eps};
-    return Linear(args, wide);
-  }
   RETURN_IF_CUDA_ERROR(Norm(x, stride, rows_list, gain, eps, args.rows, h, nullptr, args.image_pitch));
   return Linear(args, wide);
-}
-
-// Block `index` ends with `last`, which adds to x. Where the next block begins with a norm and a product of the same rows
-// as a row image, `last` begins that norm.
-void dsopt_be_program::FoldNextNorm(uint32_t index, LinearArgs* last) {
-  if (last->image_pitch == 0 || plan.next_input == 0) return;
-  const dsopt_block& next = blocks[index + 1];  // the last block is the head
-  const dsopt_be_weight *norm = nullptr, *first = nullptr;
-  if (next.kind == DSOPT_BLOCK_ATTENTION) norm = next.u.attention.norm, first = next.u.attention.qkv;
-  if (next.kind == DSOPT_BLOCK_MLP) norm = next.u.mlp.norm, first = next.u.mlp.gate_up;
-  if (next.kind == DSOPT_BLOCK_HEAD && batch_.logit_rows == batch_.rows) norm = next.u.head.norm, first = next.u.head.weight;
-  if (first == nullptr) return;
-  const int pitch = ImagePitch(LinearOf(first, nullptr, nullptr, batch_.rows));
-  if (pitch == 0) return;
-  last->norm_to = {static_cast<const float*>(norm->data), At<char>(plan.next_input),
-                   RowLayout::Image(batch_.rows, pitch), At<float>(plan.next_squares)};
-  next_input_ready_ = true;
 }

@@ -59,7 +59,8 @@ bool Tolerated(Call call) { return call == Call::kEventElapsedTime; }
 
 dsopt_status Expected(Call call, cudaError_t error) {
   if (call == Call::kGetDeviceCount) return DSOPT_E_NOT_FOUND;
-  if (error == cudaErrorMemoryAllocation) return DSOPT_E_DEVICE_MEMORY;
+  if (error == cudaErrorMemoryAllocation)
+    return call == Call::kHostRegister ? DSOPT_E_OUT_OF_MEMORY : DSOPT_E_DEVICE_MEMORY;
   return error == cudaErrorLaunchFailure ? DSOPT_E_DEVICE_LOST : DSOPT_E_INTERNAL;
 }
 

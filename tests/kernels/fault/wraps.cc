@@ -137,7 +137,7 @@ cudaError_t __wrap_cudaFuncGetAttributes(cudaFuncAttributes* attributes, const v
   return Do(Call::kFuncGetAttributes, [&] {
     if (!D().fake()) return __real_cudaFuncGetAttributes(attributes, function);
     *attributes = cudaFuncAttributes{};
-    attributes->binaryVersion = D().gpu.major * 10 + D().gpu.minor;
+    attributes->binaryVersion = attributes->ptxVersion = D().gpu.major * 10 + D().gpu.minor;
     return D().gpu.has_code ? cudaSuccess : cudaErrorNoKernelImageForDevice;
   });
 }
