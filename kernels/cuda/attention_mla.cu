@@ -1,6 +1,7 @@
 // attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged bf16 cache, decode and prefill rows
 // together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and newer with 148 KiB of
-// shared memory per CTA; elsewhere attention_reference does it.
+// shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference elsewhere.
+#include "attention_mla.h"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "launch.h"
@@ -8,10 +9,10 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kThreads = 256, kPairs = 64, kKeys = 32, kStages = 2;
-constexpr int kLatent = 512, kRope = 64, kWidth = kLatent + kRope, kRowBytes = kWidth * 2, kChunks = kWidth / 8;
+constexpr int kThreads = 256, kPairs = kMlaPairs, kKeys = 32, kStages = 2;
+constexpr int kLatent = kMlaLatent, kRope = kMlaRope, kWidth = kLatent + kRope, kRowBytes = kWidth * 2, kChunks = kWidth / 8;
 constexpr int kShared = (kPairs + kStages * kKeys) * kRowBytes;
-constexpr int kPartial = kLatent + 2;  // floats per pair: outputs, maximum, sum
+constexpr int kPartial = kMlaPartial;  // floats per pair: outputs, maximum, sum
 
 __device__ __forceinline__ uint32_t At(uint32_t base, int r, int c) { return base + r * kRowBytes + ((c ^ (r & 7)) << 4); }
 
@@ -201,7 +202,9 @@ cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args) {
   // rows per tile are at most args.rows and kPrefillRows; empty pair tiles leave at once
   const int most = args.rows < kPrefillRows ? args.rows : kPrefillRows;
   const int widest = args.decode_count > 0 ? 1 : most;  // decode_count > 0: every tile is one row
-  const int pair_tiles = (widest * args.q_heads + kPairs - 1) / kPairs, works = pair_tiles * args.tile_count;
+  const int pair_tiles = (widest * args.q_heads + kPairs - 1) / kPairs;
+  if (MlaWgmmaSupported(*launch.limits)) return AttentionMlaWgmma(launch, args, pair_tiles);
+  const int works = pair_tiles * args.tile_count;
   int splits = launch.limits->sms / (works > 0 ? works : 1);
   const int useful = (args.longest_decode + 2 * kKeys - 1) / (2 * kKeys);
   if (splits > useful) splits = useful;

@@ -163,7 +163,7 @@ void dsopt_be_device::WriteReport() {
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
                 "linear, one row: registers straight from memory; few rows: mma.sync with weights as A%s; from %s\n"
-                "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill)\n"
+                "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill, latent)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",

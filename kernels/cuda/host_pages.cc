@@ -130,6 +130,7 @@ cudaError_t dsopt_be_program::AttendStaged(uint64_t layer_bytes, const Attention
       a.cache.page_bytes = layer_bytes;
       a.cache.page_table = At<int>(plan.staged_places);
       a.cache.page_stride = 0;  // one sequence at a time
+      a.fresh = 0;
       RETURN_IF_CUDA_ERROR(StagePages(
           launch_, {args.cache.base, args.cache.page_bytes, layer_bytes,
                     args.cache.page_table + static_cast<int64_t>(part.seq) * args.cache.page_stride,

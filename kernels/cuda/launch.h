@@ -207,13 +207,13 @@ struct AttentionArgs {
   const int* decode_rows;   // rows to be done one by one
   int decode_count;
   int longest_decode;       // most keys of any of them
-  int fresh;                // AttentionDecode: of what it reads, kernels since the upload of the batch have written q and
-                            // the keys of so many last tokens of a row, nothing else: not the lists, not the page table.
-                            // 0: anything
+  int fresh;                // AttentionDecode, AttentionMla: of what they read, kernels since the upload of the batch have
+                            // written q and the keys of so many last tokens of a row (latent: of the batch's rows),
+                            // nothing else: not the lists, not the page table. 0: anything
   const int4* tiles;        // first row, rows, first position; one sequence each
   int tile_count;
   float* partial;           // scratch of DecodePartialFloats
-  uint32_t* arrived;        // DecodeCounters, zero between launches
+  uint32_t* arrived;        // DecodeCounters, or MlaCounters; zero between launches
 };
 inline constexpr int kPrefillRows = 128;
 cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args);
@@ -230,6 +230,7 @@ uint64_t DecodeCounters(const Limits& limits, int max_rows, int q_heads, int kv_
 bool MlaSupported(const Limits& limits, int heads, int latent, int rope_dim);
 cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args);
 uint64_t MlaPartialFloats(const Limits& limits, int heads, int latent);
+uint64_t MlaCounters(const Limits& limits);
 
 // ---- mixture (moe.cu) -------------------------------------------------------------------------------
 struct RouteArgs {

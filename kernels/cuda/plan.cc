@@ -252,9 +252,11 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     }
     if (p.fast && d.host_pages != 0 && d.max_rows > kDecodeRows)
       p.staged_bytes = std::max(p.staged_bytes, LayerBytes(d, block) * d.max_pages_per_seq);
-    if (block.kind == DSOPT_BLOCK_MLA)
+    if (block.kind == DSOPT_BLOCK_MLA) {
       partial = std::max(partial, MlaPartialFloats(device.limits, static_cast<int>(block.u.mla.heads),
                                                    static_cast<int>(block.u.mla.latent)));
+      counters = std::max(counters, MlaCounters(device.limits));
+    }
   }
   for (uint32_t i = 0; i < d.rope_count; ++i) rope_floats += (d.ropes[i].dim / 2 + 63) / 64 * 64;
   p.max_work_tiles = 2 * (uint64_t{d.max_rows} / kPrefillRows + d.max_seqs + d.max_rows);

@@ -151,7 +151,9 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuf
   attention.tiles = batch_.mla_tiles;
   attention.tile_count = batch_.mla_tile_count;
   attention.longest_decode = batch_.longest;
+  attention.fresh = kPrefillRows;
   attention.partial = At<float>(plan.partial);
+  attention.arrived = At<uint32_t>(plan.arrived);
   if (FastMla(device->limits, desc, block, plan.fast)) {
     attention.rows = batch_.mla_tile_rows;
     const bool staged = has_host_pages() && batch_.mla_tile_rows > kDecodeRows;

@@ -309,4 +309,52 @@ void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype
   }
 }
 
+void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length) {
+  constexpr size_t kSteps = 12, kShort = 70;
+  Random random(Seed() + 5);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  const std::vector<int32_t> tokens[3] = {RandomTokens(&random, shape.vocab, length),
+                                          RandomTokens(&random, shape.vocab, kShort + kSteps),
+                                          RandomTokens(&random, shape.vocab, length / 2)};
+  ProgramOptions options;
+  options.precision = DSOPT_PRECISION_FAST;
+  options.kv_dtype = DSOPT_BF16;
+  options.max_rows = 512;
+  options.max_pages_per_seq = static_cast<uint32_t>(length / 64 + 1);
+  options.page_count = 2 * options.max_pages_per_seq + 4;
+  TestProgram program(&model, options, &random);
+  std::vector<std::vector<float>> found[3];
+  const auto run = [&](const std::vector<std::pair<uint32_t, size_t>>& wanted) {
+    std::vector<TestProgram::Part> parts;
+    for (const auto& [s, most] : wanted) {
+      const size_t done = found[s].size(), rows = std::min(most, tokens[s].size() - done);
+      const auto from = tokens[s].begin() + static_cast<long>(done);
+      if (rows > 0) parts.push_back({s, {from, from + static_cast<long>(rows)}});
+    }
+    size_t row = 0;
+    const auto logits = program.Run(parts);
+    for (const TestProgram::Part& part : parts)
+      for (size_t i = 0; i < part.tokens.size(); ++i) found[part.sequence].push_back(logits[row++]);
+  };
+  // All but the last rows in large chunks; then one row at a time, few rows, and sequences side by side.
+  for (uint32_t s = 0; s < 3; ++s)
+    for (const size_t stop = s == 1 ? kShort : tokens[s].size() - kSteps; found[s].size() < stop;)
+      run({{s, std::min<size_t>(stop - found[s].size(), 500)}});
+  run({{0, 1}});
+  run({{1, 1}});
+  run({{0, 3}});
+  run({{0, 1}, {1, 1}, {2, 1}});
+  run({{1, 4}, {2, 2}});
+  while (found[0].size() < tokens[0].size() || found[1].size() < tokens[1].size() ||
+         found[2].size() < tokens[2].size())
+    run({{0, 1 + random() % 2}, {1, 1}, {2, 1 + random() % 4}});
+  for (uint32_t s = 0; s < 3; ++s) {
+    CAPTURE(s);
+    const ReferenceResult reference = RunReference(model, tokens[s], nullptr);
+    Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
+  }
+}
+
 }  // namespace dsopt::kernel_test

@@ -61,6 +61,7 @@ std::vector<ModelShape> TensorCoreShapes() {
        {Block(AttentionShape{3, 3, 64, 0, true}), Block(MlpShape{200, DSOPT_ACT_GELU_TANH, true})}},
       {"latent attention 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}},
       {"latent attention 512 + 64, many heads", 64, 96, {Block(MlaShape{70, 0, 512, 16, 64, 16})}},
+      {"latent attention 512 + 64, 128 heads", 64, 96, {Block(MlaShape{128, 0, 512, 8, 64, 8})}},
       {"sorted mixture with shared expert", 128, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f})}},
       {"mixture of two", 256, 96, {Block(MoeShape{8, 2, 264})}},
   };
@@ -104,6 +105,21 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
       DYNAMIC_SECTION(shape.name << ", type " << type) { CheckLongPrefill(Gpu(), shape, type); }
     }
   }
+}
+
+// Batches of few (row, head) pairs split the keys over the GPU, others do not.
+TEST_CASE("long latent attention in chunks of any size gives the same logits as float64", "[cuda][latent]") {
+  const ModelShape few{"long latent, 4 heads", 64, 40, {Block(MlaShape{4, 0, 512, 8, 64, 8})}};
+  DYNAMIC_SECTION(few.name) { CheckLongPrefill(Gpu(), few, DSOPT_BF16); }
+  const ModelShape twice{"two layers of 3 heads",
+                         64,
+                         40,
+                         {Block(MlaShape{3, 40, 512, 8, 64, 8}), Block(MlaShape{3, 0, 512, 8, 64, 8})}};
+  DYNAMIC_SECTION(twice.name) { CheckLongDecode(Gpu(), twice, 700); }
+  const ModelShape many{"128 heads", 64, 40, {Block(MlaShape{128, 0, 512, 8, 64, 8})}};
+  DYNAMIC_SECTION(many.name) { CheckLongDecode(Gpu(), many, 150); }
+  const ModelShape longer{"2 heads", 64, 40, {Block(MlaShape{2, 0, 512, 8, 64, 8})}};
+  DYNAMIC_SECTION(longer.name) { CheckLongDecode(Gpu(), longer, 1100); }
 }
 
 TEST_CASE("blocks compute the same over pages in host memory", "[cuda][host_pages]") {

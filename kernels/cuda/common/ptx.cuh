@@ -216,6 +216,20 @@ __device__ __forceinline__ void BarrierWait(uint32_t barrier, uint32_t parity) {
       : "memory");
 #endif
 }
+#if __CUDA_ARCH__ >= 900
+// Whether BarrierWait would return at once.
+__device__ __forceinline__ bool BarrierReady(uint32_t barrier, uint32_t parity) {
+  uint32_t ready;
+  asm volatile(
+      "{\n\t.reg .pred p;\n\t"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+      "selp.u32 %0, 1, 0, p;\n\t}"
+      : "=r"(ready)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return ready != 0;
+}
+#endif
 // Read once per step: let it leave L2 first.
 __device__ __forceinline__ uint64_t EvictFirst() {
   uint64_t policy;

@@ -115,6 +115,14 @@ __device__ __forceinline__ void Wgmma(float (&d)[64], uint32_t a0, uint32_t a1, 
                : DSOPT_WGMMA_32(d, 0), DSOPT_WGMMA_32(d, 32)
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
+// d[64 x 64] = a b, or += if kAdd: a and b K-major in shared memory.
+template <bool kAdd>
+__device__ __forceinline__ void Wgmma(float (&d)[32], uint64_t a, uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " DSOPT_WGMMA_D32
+               ", %32, %33, %34, 1, 1, 0, 0;"
+               : DSOPT_WGMMA_32(d, 0)
+               : "l"(a), "l"(b), "n"(kAdd ? 1 : 0));
+}
 // d[64 x 64] += a b: a from registers, b MN-major in shared memory.
 __device__ __forceinline__ void Wgmma(float (&d)[32], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                       uint64_t b) {
