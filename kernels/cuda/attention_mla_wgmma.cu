@@ -30,16 +30,13 @@ constexpr long long kPatience = 1 << 18;  // cycles
 constexpr int kMergeBatch = 17;           // loads under way per lane
 // The outputs' maximum is raised only when a score exceeds it by this factor (log2): P needs no more than f32.
 constexpr float kSlack = 8;
-// Values of the upper columns begin once the next scores are done, so that the tensor cores have work in
-// softmax.
-constexpr bool kLateUpper = true;
 
 struct Shared {
   static constexpr int kQueries = 0, kTiles = kPairs * kRowBytes,
                        kProbabilities = kTiles + kStages * kTileBytes,
                        kFactors = kProbabilities + 4 * kWarpgroup * 16, kBarriers = kFactors + kWarpgroup * 8;
   static constexpr int kBytes =
-      kBarriers + (2 * kStages * kParts + 3) * 8 + kAtomBytes;  // the last for alignment
+      kBarriers + (2 * kStages * kParts + 2) * 8 + kAtomBytes;  // the last for alignment
   char* memory;
   uint32_t base;
 
@@ -51,7 +48,6 @@ struct Shared {
   // A message of the scores to the values: 16 words of P and two factors per lane.
   __device__ uint32_t Sent() const { return Barrier(2 * kStages * kParts); }
   __device__ uint32_t Taken() const { return Barrier(2 * kStages * kParts + 1); }
-  __device__ uint32_t Scored() const { return Barrier(2 * kStages * kParts + 2); }
   __device__ uint4* Probabilities() const { return reinterpret_cast<uint4*>(memory + kProbabilities); }
   __device__ float2* Factors() const { return reinterpret_cast<float2*>(memory + kFactors); }
 };
@@ -413,7 +409,6 @@ __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& w
     WgmmaCommit();
     WgmmaWait<0>();
     WgmmaTouch(state.score);
-    if (kLateUpper && lane == 0) BarrierArrive(shared.Scored());
     const int key0 = (work.first + i) * kKeys;
     if (key0 + kKeys - 1 > lowest) state.Mask({position[0] - key0, position[1] - key0}, lane);
     state.Softmax();
@@ -474,7 +469,6 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& a, const Work& wo
 #pragma unroll
         for (int j = 0; j < kPartColumns / 2; ++j) out[part][j] *= j / 2 % 2 == 0 ? fade.x : fade.y;
     }
-    if (kLateUpper && half == 1 && i + 1 < work.pages) BarrierWait(shared.Scored(), (i + 1) % 2);
     WgmmaTouch(out[0]);
     WgmmaTouch(out[1]);
     WgmmaFence();
@@ -550,7 +544,6 @@ __global__ __launch_bounds__(kThreads, 1) void attention_mla_paged_sm90(Attentio
     }
     BarrierInit(shared.Sent(), kWarpgroup / 32);
     BarrierInit(shared.Taken(), 2 * kWarpgroup / 32);
-    BarrierInit(shared.Scored(), kWarpgroup / 32);
     BarrierInitFence();
   }
   __syncthreads();
@@ -584,6 +577,9 @@ cudaError_t AttentionMlaWgmma(const Launch& launch, const AttentionArgs& args, i
   if (splits > useful) splits = useful;
   if (splits > kMostSplits) splits = kMostSplits;
   if (splits < 1) splits = 1;
+  // As few as have no more pages each: partial results cost.
+  const int blocks = (args.longest_decode + kKeys - 1) / kKeys, pages = (blocks + splits - 1) / splits;
+  if (pages > 0) splits = (blocks + pages - 1) / pages;
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(pair_tiles),
                   static_cast<unsigned>(args.tile_count));
   return StartLarge(launch, attention_mla_paged_sm90, grid, dim3(kThreads), Shared::kBytes, args);

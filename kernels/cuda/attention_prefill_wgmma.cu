@@ -18,11 +18,6 @@ namespace {
 constexpr int kThreads = 3 * kWarpgroup, kGroupRows = kPrefillRows / 2, kKeys = 2 * kPageTokens, kStages = 3;
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 
-// The two warpgroups issue their products in turns: softmax of one runs beside products of the other.
-constexpr bool kTurns = true;
-// One CTA per multiprocessor goes through many items, so that pages of the next load while one is finished.
-constexpr bool kPersistent = true;
-
 // Offsets in shared memory. A tile is 128 lines (of queries or keys) in the order WgmmaAt says.
 template <int kDim>
 struct Shared {
@@ -319,7 +314,8 @@ struct Consumer {
     Scored(item, 0, more, next);
     state.Round();
 
-    const bool turns = kTurns && item.Both();
+    // Products are issued in turns: softmax of one warpgroup runs beside products of the other.
+    const bool turns = item.Both();
     if (turns && group == 1 && item.steps > 1) ArriveNamed(kTurnBarrier, 2 * kWarpgroup);
     if (item.steps > 1) Wait(0, 1);
     for (int step = 1; step < item.steps; ++step) {
@@ -420,8 +416,7 @@ bool PrefillWgmmaSupported(const Limits& limits) {
 
 cudaError_t AttentionPrefillWgmma(const Launch& launch, const AttentionArgs& args) {
   const int items = args.q_heads * args.tile_count;
-  const dim3 grid(
-      static_cast<unsigned>(kPersistent && items > launch.limits->sms ? launch.limits->sms : items));
+  const dim3 grid(static_cast<unsigned>(items > launch.limits->sms ? launch.limits->sms : items));
   if (args.q_dim == 64)
     return StartLarge(launch, attention_prefill_paged_sm90<64>, grid, dim3(kThreads), Shared<64>::kBytes, args);
   return StartLarge(launch, attention_prefill_paged_sm90<128>, grid, dim3(kThreads), Shared<128>::kBytes, args);
