@@ -98,8 +98,15 @@ __global__ __launch_bounds__(kNormThreads) void rmsnorm_rows(NormArgs a) {
     const float4 y = {x[j].x * rstd * gain[j].x, x[j].y * rstd * gain[j].y, x[j].z * rstd * gain[j].z,
                       x[j].w * rstd * gain[j].w};
     const int64_t at = a.out_layout.At(row, 4 * i);
-    if (a.out_bf16) *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + at) = {PackBf16(y.x, y.y), PackBf16(y.z, y.w)};
-    else *reinterpret_cast<float4*>(static_cast<float*>(a.out) + at) = y;
+    if (a.out_layout.tiled) {  // bf16
+      bf16* out = static_cast<bf16*>(a.out);
+      *reinterpret_cast<uint32_t*>(out + at) = PackBf16(y.x, y.y);
+      *reinterpret_cast<uint32_t*>(out + a.out_layout.At(row, 4 * i + 2)) = PackBf16(y.z, y.w);
+    } else if (a.out_bf16) {
+      *reinterpret_cast<uint2*>(static_cast<bf16*>(a.out) + at) = {PackBf16(y.x, y.y), PackBf16(y.z, y.w)};
+    } else {
+      *reinterpret_cast<float4*>(static_cast<float*>(a.out) + at) = y;
+    }
     if (a.out_f32 != nullptr) reinterpret_cast<float4*>(a.out_f32 + base)[i] = y;
   }
 }

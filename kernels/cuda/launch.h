@@ -36,26 +36,38 @@ cudaError_t ReadMemory(const Launch& launch, int variant, const void* data, uint
 cudaError_t Embed(const Launch& launch, const void* table, Elem elem, const int* tokens, int rows, int hidden,
                   float scale, float* x);
 // Rows as a row image, for kernels that take all rows of some columns in one copy: chunks of 256 columns one after the
-// other, each with the rows rounded up to 8, `pitch` elements apart (what lies between and behind is anything).
-// Element (row, column) of either layout: row * row_stride + column / 256 * chunk_stride + column % 256; row-major rows
-// have a chunk stride of 256.
+// other, each with the rows rounded up to 8 (what lies between and behind is anything).
+//   lines   `pitch` elements from a row to the next. Element (row, column): row * row_stride + column / 256 *
+//           chunk_stride + column % 256; row-major rows are the same with a chunk stride of 256.
+//   tiled   a chunk is 4 tiles of 64 columns: K-major matrices of wgmma (common/wgmma.cuh), columns in the order of
+//           packed.h's codes. Columns 2 i and 2 i + 1 lie beside each other, no more.
 inline constexpr int kImageColumns = 256;
 // Pitches without bank conflicts: for LinearPacked, whose lanes load 16 bytes of rows that follow each other; for
-// LinearPlain, which loads matrices of 8 rows.
-inline constexpr int kPackedPitch = kImageColumns + 32, kPlainPitch = kImageColumns + 8;
+// LinearPlain, which loads matrices of 8 rows. kTiledPitch says that an image is tiled.
+inline constexpr int kPackedPitch = kImageColumns + 32, kPlainPitch = kImageColumns + 8, kTiledPitch = kImageColumns;
 constexpr int64_t ImageChunk(int rows, int pitch) { return static_cast<int64_t>((rows + 7) / 8 * 8) * pitch; }
 constexpr int64_t ImageElements(int rows, int columns, int pitch) {
   return ImageChunk(rows, pitch) * ((columns + kImageColumns - 1) / kImageColumns);
 }
 struct RowLayout {
   int64_t row_stride, chunk_stride;
-  static RowLayout Plain(int64_t columns) { return {columns, kImageColumns}; }
-  static RowLayout Image(int rows, int pitch) { return {pitch, ImageChunk(rows, pitch)}; }
-#ifdef __CUDACC__
-  __device__ __forceinline__ int64_t At(int64_t row, int column) const {
-    return row * row_stride + column / kImageColumns * chunk_stride + column % kImageColumns;
+  bool tiled;
+  static RowLayout Plain(int64_t columns) { return {columns, kImageColumns, false}; }
+  static RowLayout Image(int rows, int pitch) { return OfChunk(pitch, ImageChunk(rows, pitch)); }
+  DSOPT_HOST_DEVICE static RowLayout OfChunk(int pitch, int64_t chunk_stride) {
+    return {pitch == kTiledPitch ? kTileColumns : pitch, chunk_stride, pitch == kTiledPitch};
   }
-#endif
+  DSOPT_HOST_DEVICE int64_t At(int64_t row, int column) const {
+    const int64_t chunk = row * row_stride + column / kImageColumns * chunk_stride;
+    const int c = column % kImageColumns;
+    return chunk + (tiled ? c / kTileColumns * (chunk_stride / kChunkTiles) + InTiledLine(static_cast<int>(row), c) : c);
+  }
+  // Of a column in its line of 64: packed.h's step, register pair, lane and half of the column are bits 5-4, 3, 2-1 and
+  // 0 of its place in the order of the products; the swizzle moves pieces of 8.
+  DSOPT_HOST_DEVICE static int InTiledLine(int row, int column) {
+    const int piece = column % kTileColumns / 32 * 4 + column % 8 / 2;
+    return ((piece ^ row % 8) << 3) + column % 32 / 8 * 2 + column % 2;
+  }
 };
 
 struct NormArgs {
@@ -142,6 +154,7 @@ struct LinearArgs {
   void* out;
   int64_t out_row_stride, out_batch_stride;
   int64_t out_chunk_stride = kImageColumns;  // bf16 outputs of LinearPacked and LinearPlain; others are row-major
+  bool out_tiled = false;                    // likewise: see RowLayout
   const float* bias;          // [n], or null; kGateUp: of the gates, then of the ups
   int rows, batch;
   Epilogue epilogue;
@@ -172,6 +185,8 @@ cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // b
 // multiprocessor and 32 more, zero between launches.
 bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
+// 17 to 64 rows as a tiled row image (kTiledPitch): products on wgmma.
+bool PackedTiledSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
 // bf16 weights, 2 to 32 rows as a row image of pitch kPlainPitch; partial and arrived as above.
 bool PlainFits(const Limits& limits);  // the kernel exists for this GPU

@@ -5,6 +5,7 @@ namespace dsopt_cuda {
 namespace {
 
 constexpr int kMostRows = 64, kPanelRows = 64;  // of the launch with most shared memory: see Stream
+constexpr int kTiledPanelRows = 128;            // see TiledStream
 
 }  // namespace
 
@@ -17,7 +18,19 @@ bool PackedSupported(const Limits& limits, const PackedLayout& layout) {
 }
 
 uint64_t PackedPartialFloats(const Limits& limits) {
-  return static_cast<uint64_t>(limits.sms) * kMostRows * kPanelRows;  // no CTAs of an SM together have more: see Stream
+  const int panel = limits.has_sm90a ? kTiledPanelRows : kPanelRows;  // no CTAs of an SM together have more: see Stream
+  return static_cast<uint64_t>(limits.sms) * kMostRows * panel;
+}
+
+// Offsets want sums of the inputs, groups of 16 want two passes: linear_packed.cuh does both.
+bool PackedTiledSupported(const Limits& limits, const LinearArgs& args) {
+  if (!limits.has_sm90a || args.packed == nullptr || !args.bf16 || args.batch != 1 || args.slot_expert != nullptr)
+    return false;
+  const PackedLayout& l = args.packed->layout;
+  const int slot = kTiledPanelRows / kBlockRows * l.chunk_bytes(kChunkTiles) + kMostRows * kChunkColumns * 2 + 1024;
+  const int sums = 2048 + kMostRows * (kTiledPanelRows + 4) * 4;
+  return args.rows > 16 && args.rows <= kMostRows && !l.offsets && args.packed->row_offsets == nullptr &&
+         l.group != 16 && sums + 2 * slot <= limits.shared_bytes;
 }
 
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {

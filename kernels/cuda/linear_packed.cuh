@@ -18,10 +18,10 @@ struct PackedShared {
   }
 };
 
-template <int kM, int kC>
-struct PackedProducer : StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns> {
-  using Base = StreamProducer<PackedProducer<kM, kC>, kM, kC * kChunkColumns>;
-  static constexpr int kPanelBlocks = Stream<kM>::kBlocks;
+template <typename S, int kC>
+struct PackedProducer : StreamProducer<PackedProducer<S, kC>, S::kM, kC * kChunkColumns> {
+  using Base = StreamProducer<PackedProducer<S, kC>, S::kM, kC * kChunkColumns>;
+  static constexpr int kPanelBlocks = S::kBlocks;
   using Base::p, Base::ring, Base::lane, Base::policy;
   const uint8_t* weights = nullptr;  // lane i < kPanelBlocks: of block i of the panel, from its first chunk on
   int blocks = 0;
@@ -263,6 +263,9 @@ struct PackedConsumer {
     for (int b = 0; b < kPer; ++b) Escapes(acc[b], chunk + b * p.geometry.unit_bytes + tiles * kTileBytes, x);
   }
 
+  __device__ void Units(Ring& ring, int first, int count) {
+    EachUnit(*this, ring, first, count, p.geometry.units_per_group);
+  }
   __device__ void Unit(uint32_t slot, bool last) {
     const StreamGeometry& g = p.geometry;
     const uint32_t chunk = slot + wr * g.unit_bytes, x = slot + g.inputs_at;
@@ -360,7 +363,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   const StreamWork work(g, StreamItems(p.args, kM));
   const int64_t begin = work.StartOf(work.cta), end = work.StartOf(work.cta + 1);
   if (warp == S::kWarps) {
-    PackedProducer<kM, kC>{p, work, ring, lane}.Run(begin, end);
+    PackedProducer<S, kC>{p, work, ring, lane}.Run(begin, end);
     return;
   }
   WaitForPrevious();
@@ -369,7 +372,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / kSides, warp % kSides * S::kPerWarp};
   my.offsets = p.weight.layout.offsets || p.weight.row_offsets != nullptr;
   my.wide = p.weight.layout.group == 128;
-  ConsumeUnits<kM>(p, work, ring, sums, my, begin, end);
+  ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
 }
 
 template <int kM, int kC>
@@ -380,11 +383,8 @@ int PackedSlots(const Limits& limits, const PackedLayout& l) {
   return slots < 16 ? slots : 16;
 }
 
-template <typename F, int kFlush, int kM, int kC>
-cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
-  using S = Stream<kM>;
-  const PackedLayout& l = p.weight.layout;
-  StreamGeometry& g = p.geometry;
+template <typename S, int kC>
+void SetWeightGeometry(const PackedLayout& l, StreamGeometry& g) {
   g.blocks = l.blocks();
   g.panels = (g.blocks + S::kBlocks - 1) / S::kBlocks;
   g.units_per_group = (l.chunks() + kC - 1) / kC;
@@ -395,6 +395,14 @@ cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
   g.last_columns = l.k - (g.units_per_group - 1) * kC * kChunkColumns;
   g.last_unit_bytes =
       static_cast<uint32_t>(g.block_bytes - static_cast<int64_t>(g.units_per_group - 1) * g.unit_bytes);
+}
+
+template <typename F, int kFlush, int kM, int kC>
+cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
+  using S = Stream<kM>;
+  const PackedLayout& l = p.weight.layout;
+  StreamGeometry& g = p.geometry;
+  SetWeightGeometry<S, kC>(l, g);
   g.inputs_at = S::kBlocks * g.unit_bytes;
   if (p.args.image_pitch != 0) {
     g.input_pitch = kPackedPitch * 2;

@@ -90,6 +90,9 @@ struct PlainConsumer {
         }
       }
   }
+  __device__ void Units(Ring& ring, int first, int count) {
+    EachUnit(*this, ring, first, count, p.geometry.units_per_group);
+  }
   __device__ void Unit(uint32_t slot, bool last) {
     const int boxes = last ? p.geometry.last_columns / kBoxColumns : kUnitBoxes;
     const uint32_t x = slot + p.geometry.inputs_at;
@@ -144,7 +147,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   if (begin >= end) return;
   constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a unit's columns
   PlainConsumer<kM> my{p, lane, warp / kSides, warp % kSides * S::kPerWarp};
-  ConsumeUnits<kM>(p, work, ring, sums, my, begin, end);
+  ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
 #endif
 }
 

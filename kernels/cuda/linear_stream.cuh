@@ -26,8 +26,8 @@ struct Stream {
   static constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
   static constexpr int kPerWarp = 2 * kBlocks / kWarps;
   // Sums of a group: [2 warps that share columns][input rows][weight rows, padded], behind the ring's barriers.
-  static constexpr int kSumPitch = kRows + 4;
-  static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = 2 * kM * kSumPitch;
+  static constexpr int kHalves = 2, kSumPitch = kRows + 4;
+  static constexpr int kBuffers = kM <= 16 ? 2 : 1, kFloats = kHalves * kM * kSumPitch;
   static constexpr int kSumsAt = 512, kRingAt = kSumsAt + kBuffers * kFloats * 4;
 };
 
@@ -206,9 +206,9 @@ struct StreamProducer {
 // Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes
 // the output. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way
 // together.
-template <int kM>
+template <typename S>
 struct StreamFinish {
-  using S = Stream<kM>;
+  static constexpr int kM = S::kM;
   static constexpr int kQuads = S::kRows / 4, kStep = S::kConsumers / kQuads, kPer = (kM + kStep - 1) / kStep;
   const StreamLinear& p;
   const StreamWork& work;
@@ -227,6 +227,7 @@ struct StreamFinish {
   }
   __device__ float4 Own(int column) const {
     const float4 a = *reinterpret_cast<const float4*>(sums + column * S::kSumPitch + 4 * quad);
+    if constexpr (S::kHalves == 1) return a;
     const float4 b = *reinterpret_cast<const float4*>(sums + (kM + column) * S::kSumPitch + 4 * quad);
     return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
   }
@@ -274,7 +275,7 @@ struct StreamFinish {
   __device__ bf16 InputValue(int row, int column) const {
     if (p.args.image_pitch == 0) return item.Input(p.args, row)[column];
     return static_cast<const bf16*>(
-        p.args.in)[RowLayout{p.args.image_pitch, p.geometry.input_chunk / 2}.At(row, column)];
+        p.args.in)[RowLayout::OfChunk(p.args.image_pitch, p.geometry.input_chunk / 2).At(row, column)];
   }
 
   __device__ void Write() {
@@ -327,13 +328,12 @@ struct StreamFinish {
             if (n + r < a.n) to[r] = v[r] + (add ? to[r] : 0.0f);
         }
       } else {
-        bf16* to = OutHalf(column, n);
-        if (whole) {
-          *reinterpret_cast<uint2*>(to) = {PackBf16(v[0], v[1]), PackBf16(v[2], v[3])};
+        if (whole && !a.out_tiled) {
+          *reinterpret_cast<uint2*>(OutHalf(column, n)) = {PackBf16(v[0], v[1]), PackBf16(v[2], v[3])};
         } else {
 #pragma unroll
           for (int r = 0; r < 4; ++r)
-            if (n + r < a.n) to[r] = __float2bfloat16(v[r]);
+            if (n + r < a.n) *OutHalf(column, n + r) = __float2bfloat16(v[r]);
         }
       }
     }
@@ -367,54 +367,66 @@ struct StreamFinish {
            static_cast<int64_t>(item.Slot(p.args, column)) * p.args.out_row_stride + n;
   }
   __device__ bf16* OutHalf(int column, int n) const {
-    const RowLayout layout = {p.args.out_row_stride, p.args.out_chunk_stride};
+    const RowLayout layout = {p.args.out_row_stride, p.args.out_chunk_stride, p.args.out_tiled};
     return static_cast<bf16*>(p.args.out) + layout.At(item.Slot(p.args, column), n);
   }
 };
 
-// The consumer warps' walk over [begin, end). Consumer: Clear, SetRows(rows), Unit(slot, last),
-// EndGroup(matrix, block), Store(sums), and wr, its first row block of a panel.
-template <int kM, typename Consumer>
+// The consumer warps' walk over [begin, end). S: Stream or what has the same members. Consumer: Clear,
+// SetRows(rows), Units(ring, first, count): that many units of a group, releasing each; EndGroup(matrix,
+// block), Store(sums), and wr, its first row block of a panel.
+template <typename S, typename Consumer>
 __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring ring, float* sums,
                              Consumer& my, int64_t begin, int64_t end) {
-  using S = Stream<kM>;
   const int lane = threadIdx.x % 32;
   my.Clear();
   StreamCursor at(work, begin);
-  StreamItem item = StreamItem::Of(p.args, at.item, kM);
-  my.SetRows(item.rows);
   bool owner = at.unit == 0;
   int buffer = 0;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    ring.WaitFull();
-    const bool last = at.unit + 1 == work.per_group, mine = at.panel * S::kBlocks + my.wr < p.geometry.blocks;
-    if (mine) my.Unit(ring.Slot(), last);
-    ring.Release(lane);
-    ring.Advance();
-    if (last || unit + 1 == end) {
-      if (mine) my.EndGroup(item.matrix, at.panel * S::kBlocks + my.wr);
-      float* table = sums + buffer * S::kFloats;
-      my.Store(table);
-      my.Clear();
-      NamedBarrier<1>(S::kConsumers);
-      StreamFinish<kM> finish{
-          p, work, item, table, at.panel, unit + 1, unit + 1 + (work.per_group - 1 - at.unit)};
-      if (owner)
-        finish.Write();
-      else
-        finish.Leave();
-      if (!owner || S::kBuffers == 1) NamedBarrier<1>(S::kConsumers);
-      if (threadIdx.x == 0 && !owner) {
-        __threadfence();
-        StoreRelease(p.arrived + work.cta * kFlagStride, 1);
+  for (int64_t unit = begin; unit < end;) {
+    const StreamItem item = StreamItem::Of(p.args, at.item, S::kM);
+    my.SetRows(item.rows);
+    const int count = static_cast<int>(min(end - unit, static_cast<int64_t>(work.per_group - at.unit)));
+    if (at.panel * S::kBlocks + my.wr < p.geometry.blocks) {
+      my.Units(ring, at.unit, count);
+      my.EndGroup(item.matrix, at.panel * S::kBlocks + my.wr);
+    } else {
+      for (int i = 0; i < count; ++i) {
+        ring.WaitFull();
+        ring.Release(lane);
+        ring.Advance();
       }
-      buffer = (buffer + 1) % S::kBuffers;
-      owner = true;
     }
-    if (at.Next(work) && unit + 1 < end) {
-      item = StreamItem::Of(p.args, at.item, kM);
-      my.SetRows(item.rows);
+    unit += count;
+    at.unit += count - 1;
+    float* table = sums + buffer * S::kFloats;
+    my.Store(table);
+    my.Clear();
+    NamedBarrier<1>(S::kConsumers);
+    StreamFinish<S> finish{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)};
+    if (owner)
+      finish.Write();
+    else
+      finish.Leave();
+    if (!owner || S::kBuffers == 1) NamedBarrier<1>(S::kConsumers);
+    if (threadIdx.x == 0 && !owner) {
+      __threadfence();
+      StoreRelease(p.arrived + work.cta * kFlagStride, 1);
     }
+    buffer = (buffer + 1) % S::kBuffers;
+    owner = true;
+    at.Next(work);
+  }
+}
+
+// Units of a consumer that has Unit(slot, last) and is done with a slot when that returns.
+template <typename Consumer>
+__device__ __forceinline__ void EachUnit(Consumer& my, Ring& ring, int first, int count, int per_group) {
+  for (int i = 0; i < count; ++i) {
+    ring.WaitFull();
+    my.Unit(ring.Slot(), first + i + 1 == per_group);
+    ring.Release(my.lane);
+    ring.Advance();
   }
 }
 

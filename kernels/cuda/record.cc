@@ -188,6 +188,7 @@ cudaError_t dsopt_be_program::RecordMlp(const dsopt_mlp_block& block, const Bloc
   const RowLayout mid = down.image_pitch != 0 ? RowLayout::Image(rows, down.image_pitch) : RowLayout::Plain(down.k);
   up.out_row_stride = mid.row_stride;
   up.out_chunk_stride = mid.chunk_stride;
+  up.out_tiled = mid.tiled;
   RETURN_IF_CUDA_ERROR(NormLinear(up, x, hidden, nullptr, block.norm, block.norm_eps, b.h, b.wide));
   down.bias = VectorOf(block.down_bias);
   down.epilogue = Epilogue::kAdd;

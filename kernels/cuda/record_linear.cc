@@ -35,7 +35,10 @@ LinearArgs dsopt_be_program::LinearOf(const dsopt_be_weight* weight, const void*
 // Pitch of the row image that a product's input shall be; 0: row-major.
 int dsopt_be_program::ImagePitch(const LinearArgs& args) const {
   if (!plan.fast) return 0;
-  if (args.packed != nullptr) return args.rows > 1 && args.rows <= kSkinnyRows ? kPackedPitch : 0;
+  if (args.packed != nullptr) {
+    if (PackedTiledSupported(device->limits, args)) return kTiledPitch;
+    return args.rows > 1 && args.rows <= kSkinnyRows ? kPackedPitch : 0;
+  }
   return PlainSupported(device->limits, args) ? kPlainPitch : 0;
 }
 

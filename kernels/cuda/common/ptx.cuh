@@ -49,6 +49,9 @@ __device__ __forceinline__ uint32_t LoadShared4(uint32_t p) {
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(p));
   return v;
 }
+__device__ __forceinline__ void StoreShared4(uint32_t p, uint32_t v) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(p), "r"(v) : "memory");
+}
 __device__ __forceinline__ uint32_t LoadShared1(uint32_t p) {
   uint32_t v;
   asm volatile("ld.shared.u8 %0, [%1];" : "=r"(v) : "r"(p));

@@ -86,8 +86,10 @@ __device__ __forceinline__ void GiveRegisters() {
 #define DSOPT_WGMMA_8(d, i)                                                                                   \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
       "+f"(d[i + 7])
+#define DSOPT_WGMMA_16(d, i) DSOPT_WGMMA_8(d, i), DSOPT_WGMMA_8(d, i + 8)
 #define DSOPT_WGMMA_32(d, i) \
   DSOPT_WGMMA_8(d, i), DSOPT_WGMMA_8(d, i + 8), DSOPT_WGMMA_8(d, i + 16), DSOPT_WGMMA_8(d, i + 24)
+#define DSOPT_WGMMA_D16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define DSOPT_WGMMA_D32                                                                                      \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
   "28,"                                                                                                      \
@@ -131,9 +133,26 @@ __device__ __forceinline__ void Wgmma(float (&d)[32], uint32_t a0, uint32_t a1, 
                : DSOPT_WGMMA_32(d, 0)
                : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
 }
+// d[64 x 32], d[64 x 64] = a b, or += if kAdd: a from registers, b K-major in shared memory.
+template <bool kAdd>
+__device__ __forceinline__ void WgmmaFromRegisters(float (&d)[16], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 " DSOPT_WGMMA_D16
+               ", {%16,%17,%18,%19}, %20, %21, 1, 1, 0;"
+               : DSOPT_WGMMA_16(d, 0)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd ? 1 : 0));
+}
+template <bool kAdd>
+__device__ __forceinline__ void WgmmaFromRegisters(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " DSOPT_WGMMA_D32
+               ", {%32,%33,%34,%35}, %36, %37, 1, 1, 0;"
+               : DSOPT_WGMMA_32(d, 0)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(kAdd ? 1 : 0));
+}
 
 #undef DSOPT_WGMMA_8
+#undef DSOPT_WGMMA_16
 #undef DSOPT_WGMMA_32
+#undef DSOPT_WGMMA_D16
 #undef DSOPT_WGMMA_D32
 #undef DSOPT_WGMMA_D64
 
