@@ -343,9 +343,9 @@ struct Consume {
 // q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: (CTAs that share a work) * kG * (kDim + 2) * 8 (L2)
-// grid   one CTA per SM x 288 threads: 8 consumer warps, 1 producer; 210 to 227 KiB. A CTA waits only for CTAs
-// that have
-//        nothing to wait for before they answer, so any two resident ones make progress.
+// grid   one CTA per SM x 288 threads: 8 consumer warps, 1 producer; 210 to 227 KiB
+//        A CTA waits only for CTAs that have nothing to wait for before they answer, so any two resident ones
+//        make progress.
 //        Pages that the previous kernel does not write are on their way before it has ended.
 template <int kDim, int kG>
 __global__ __launch_bounds__(kThreads, 1) void attention_decode_ring(const __grid_constant__ AttentionArgs a,

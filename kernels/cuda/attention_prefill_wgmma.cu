@@ -378,9 +378,8 @@ __device__ __forceinline__ void Consume(const AttentionArgs& a, Shared<kDim> sha
 
 // out[row, h] = softmax(scale q . K) V over keys max(0, p - window + 1) .. p
 // q, out [rows, q_heads, kDim] bf16   cache pages [kv_heads, 64, kDim] K then V, bf16
-// grid   a CTA per multiprocessor x 384 threads: a warpgroup that copies pages with cp.async and two that
-// compute
-//        64 rows each. 225 KiB (128) or 113 KiB (64) of shared memory. Scores of the next keys are asked for
+// grid   a CTA per multiprocessor x 384 threads: a warpgroup that copies pages, two that compute 64 rows each
+//        225 KiB (128) or 113 KiB (64) of shared memory. Scores of the next keys are asked for
 //        before the outputs of these, so that softmax runs beside products        bound: tensor cores (wgmma)
 template <int kDim>
 __global__ __launch_bounds__(kThreads, 1) void attention_prefill_paged_sm90(AttentionArgs a) {

@@ -340,12 +340,12 @@ struct PackedConsumer {
   }
 };
 
-// out[r, n] (+)= in[r, :] . decoded W[n, :] + bias[n], or act(gate) up of row pairs; also one row per slot, or
-// sorted slots in [rows, k] bf16   W packed.h   k % 8 == 0   sums f32; scales applied in f32 after the products
-// of their group bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM up to 16
-// rows, then L2 grid   see Stream: 8 consumer warps, each with 2 tiles of a chunk of its row blocks, and 1
-// producer warp; equal ranges of
-//        units; a group cut by a range's end is finished by the CTA with its first unit, in fixed order
+// out[r, n] (+)= in[r, :] . decoded W[n, :] + bias[n], or act(gate) up of row pairs
+// in [rows, k] bf16 or a row image, also one row per slot, or sorted slots     W packed.h     k % 8 == 0
+// sums   f32; scales applied in f32 after the products of their group
+// bytes  W once per kM rows (DRAM), inputs k * rows * 2 per panel (L2)     bound: DRAM up to 16 rows, then L2
+// grid   see Stream: 8 consumer warps, each with 2 tiles of a chunk of its row blocks, and 1 producer warp
+//        equal ranges of units; a group cut by a range's end is finished by the CTA with its first unit
 // when   encoded weights; rows beyond kM take several items that follow each other on the same panel (L2)
 template <typename F, int kFlush, int kM, int kC>
 __global__ __launch_bounds__(Stream<kM>::kThreads,

@@ -118,9 +118,8 @@ struct PlainConsumer {
 // out[r, n] (+)= in[r, :] . W[n, :] + bias[n], or act(gate) up of row pairs      bf16 operands, f32 sums
 // in: a row image of pitch kPlainPitch     W [n, k] row-major, k % 64 == 0
 // bytes  W once (DRAM), inputs k * rows * 2 per panel (L2)      bound: DRAM
-// grid   see Stream: 8 consumer warps, each with 2 boxes of a unit of its row blocks, and 1 producer warp;
-// units and
-//        unfinished groups as in linear_packed
+// grid   see Stream: 8 consumer warps, each with 2 boxes of a unit of its row blocks, and 1 producer warp
+//        units and unfinished groups as in linear_packed
 // when   2 to 32 rows, sm_90 and newer, the driver makes tensor maps
 template <int kM>
 __global__ __launch_bounds__(Stream<kM>::kThreads,
