@@ -8,10 +8,7 @@
 // ahead of their use, which keeps the bus as busy as a copy engine would. What a copy of the next layer's pages
 // could add is to use the bus while weights are read as well. Of 131072 tokens of Llama-3-8B 13 GB on the host
 // are 260 ms of a step at 50 GB/s, all weights 5 ms at 3 TB/s: that is two percent, and its buffers would push
-// more pages off the device. A prompt's rows are another case: every tile of 128 rows and every head reads all
-// pages before it, and what comes over the bus stays in no cache (measured: 50 reads of a page per chunk of
-// 2048 rows). So a layer's pages of a sequence are copied to the workspace once, and attention reads them
-// there: AttendStaged.
+// more pages off the device. Prompts are another case: AttendStaged.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -99,52 +96,4 @@ void dsopt_be_program::TranslatePages(int* table, uint64_t count) const {
   for (uint64_t i = 0; i < count; ++i)
     if (table[i] >= device_pages)
       table[i] = static_cast<int>(int64_t{first_host_id_} + (table[i] - device_pages));
-}
-
-cudaError_t dsopt_be_program::AttendStaged(uint64_t layer_bytes, const AttentionArgs& args,
-                                           const int4* host_tiles,
-                                           cudaError_t (*attend)(const Launch&, const AttentionArgs&)) {
-  // A sequence's tiles from `first` on, and the pages they read.
-  struct Part {
-    int seq, end, first_page, end_page;
-    bool staged;
-  };
-  const auto part_of = [&](int first) {
-    Part p{batch_.host_row_seq[host_tiles[first].x], first + 1, 0, 0, false};
-    while (p.end < args.tile_count && batch_.host_row_seq[host_tiles[p.end].x] == p.seq) ++p.end;
-    const int begin = host_tiles[first].z, keys = host_tiles[p.end - 1].z + host_tiles[p.end - 1].y;
-    if (args.window > 0 && begin + 1 > args.window) p.first_page = (begin + 1 - args.window) / kPageTokens;
-    p.end_page = (keys + kPageTokens - 1) / kPageTokens;
-    const int* table = batch_.host_page_table + static_cast<int64_t>(p.seq) * batch_.page_stride;
-    const int device_pages = static_cast<int>(desc.page_count - desc.host_pages);
-    for (int page = p.first_page; keys - begin > kDecodeRows && page < p.end_page && !p.staged; ++page)
-      p.staged = table[page] < 0 || table[page] >= device_pages;
-    return p;
-  };
-  for (int first = 0; first < args.tile_count;) {
-    Part part = part_of(first);
-    AttentionArgs a = args;
-    a.tiles = args.tiles + first;
-    if (part.staged) {
-      a.cache.base = At<char>(plan.staged);
-      a.cache.page_bytes = layer_bytes;
-      a.cache.page_table = At<int>(plan.staged_places);
-      a.cache.page_stride = 0;  // one sequence at a time
-      a.fresh = 0;
-      RETURN_IF_CUDA_ERROR(StagePages(
-          launch_, {args.cache.base, args.cache.page_bytes, layer_bytes,
-                    args.cache.page_table + static_cast<int64_t>(part.seq) * args.cache.page_stride,
-                    part.first_page, part.end_page, At<char>(plan.staged), At<int>(plan.staged_places)}));
-    } else {  // with all that follow and need no copy
-      while (part.end < args.tile_count) {
-        const Part next = part_of(part.end);
-        if (next.staged) break;
-        part.end = next.end;
-      }
-    }
-    a.tile_count = part.end - first;
-    RETURN_IF_CUDA_ERROR(attend(launch_, a));
-    first = part.end;
-  }
-  return cudaSuccess;
 }

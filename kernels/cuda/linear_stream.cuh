@@ -206,6 +206,7 @@ struct StreamProducer {
 // Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes
 // the output. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way
 // together.
+// A CTA waits only for what later ones leave before they wait themselves: any two resident ones make progress.
 template <typename S>
 struct StreamFinish {
   static constexpr int kM = S::kM;

@@ -165,10 +165,6 @@ struct dsopt_be_program {
   // host_pages.cc
   dsopt_status AllocateHostPages();
   void FreeHostPages();
-  // attend over args.tiles (host_tiles: the same on the host), after copying the pages of sequences that have some on
-  // the host.
-  cudaError_t AttendStaged(uint64_t layer_bytes, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
-                           cudaError_t (*attend)(const dsopt_cuda::Launch&, const dsopt_cuda::AttentionArgs&));
   char* PageAddress(uint32_t page) const;
   void TranslatePages(int* table, uint64_t count) const;
   dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
@@ -178,6 +174,10 @@ struct dsopt_be_program {
   // record.cc
   dsopt_status Record(uint32_t index);
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
+  // attend over args.tiles (host_tiles: the same on the host), after copying the pages of sequences that have some on
+  // the host.
+  cudaError_t AttendStaged(uint64_t layer_bytes, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
+                           cudaError_t (*attend)(const dsopt_cuda::Launch&, const dsopt_cuda::AttentionArgs&));
   cudaError_t RecordAttention(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMla(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMlp(const dsopt_mlp_block& block, const dsopt_cuda::BlockBuffers& b);
