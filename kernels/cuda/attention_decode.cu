@@ -8,7 +8,7 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kWarps = 4, kHeads = 8;
+constexpr int kWarps = 4, kHeads = kDecodeHeads;
 
 // A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
 template <int kDim, CacheCode kCode>
@@ -42,8 +42,6 @@ __device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* pa
     CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, scales + lane % 4 * 16, true);
   }
 }
-
-int HeadParts(int q_heads, int kv_heads) { return (q_heads / kv_heads + kHeads - 1) / kHeads; }
 
 // out[row, h] = softmax(scale q . K) V, one row per z
 // q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16; coded: see dsopt_program_desc
@@ -248,7 +246,7 @@ cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args, dim3 gr
 bool AttentionSupported(int head_dim) { return head_dim == 64 || head_dim == 128; }
 
 uint64_t DecodeCounters(const Limits& limits, int max_rows, int q_heads, int kv_heads) {
-  const uint64_t works = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(kv_heads * HeadParts(q_heads, kv_heads));
+  const uint64_t works = static_cast<uint64_t>(max_rows) * static_cast<uint64_t>(kv_heads * DecodeParts(q_heads, kv_heads));
   const uint64_t ring = DecodeRingCounters(limits);
   return works > ring ? works : ring;
 }
@@ -261,11 +259,11 @@ uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, in
 }
 
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
-  const int parts = HeadParts(args.q_heads, args.kv_heads);
-  const int works = args.kv_heads * parts * args.decode_count;
   if (DecodeRingSupported(*launch.limits, args.cache.code, args.decode_count, args.q_heads, args.kv_heads,
                           args.longest_decode))
     return AttentionDecodeRing(launch, args);
+  const int parts = DecodeParts(args.q_heads, args.kv_heads);
+  const int works = args.kv_heads * parts * args.decode_count;
   const int splits = Splits(*launch.limits, works, args.longest_decode);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
                   static_cast<unsigned>(args.decode_count));

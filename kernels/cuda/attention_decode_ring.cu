@@ -14,9 +14,8 @@ namespace dsopt_cuda {
 namespace {
 
 // Consumer warps come in two sets of 4 that take turns; a warp of a set has 16 tokens of a page.
-constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32, kMostHeads = 8;
+constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
 constexpr int kLineRows = 64;    // rows of one launch
-constexpr int kFlagStride = 32;  // words: every CTA's flag has a line of its own
 
 // kG: query heads of a work, at most.
 template <int kDim, int kG>
@@ -175,7 +174,7 @@ template <int kDim>
 __device__ void ClearTokens(char* group, int from, int lane) {
   uint4* values = reinterpret_cast<uint4*>(group);
   for (int i = from * kDim / 8 + lane; i < kGroupTokens * kDim / 8; i += 32) values[i] = uint4{0, 0, 0, 0};
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  FenceAsyncProxy();
   __syncwarp();
 }
 
@@ -302,8 +301,8 @@ struct Consume {
       const Place place(line, at, row);
       row = place.row;
       const int begin = at - place.page, stop = begin + place.pages;  // the work's pages
-      const int kv_head = place.work / parts, head0 = kv_head * group + place.work % parts * kMostHeads;
-      const int heads = min(kMostHeads, (kv_head + 1) * group - head0);
+      const int kv_head = place.work / parts, head0 = kv_head * group + place.work % parts * kDecodeHeads;
+      const int heads = min(kDecodeHeads, (kv_head + 1) * group - head0);
       const int batch_row = line.row[row], position = line.position[row], first = line.First(row);
       int token = (first / kPageTokens + place.page) * kPageTokens;
       AttentionWarp<kDim> state;
@@ -385,7 +384,7 @@ cudaError_t StartRing(const Launch& launch, const AttentionArgs& args, int parts
 }  // namespace
 
 bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest) {
-  const int64_t works = int64_t{kv_heads} * ((q_heads / kv_heads + kMostHeads - 1) / kMostHeads);
+  const int64_t works = int64_t{kv_heads} * DecodeParts(q_heads, kv_heads);
   const int64_t pages = works * (rows < kLineRows ? rows : kLineRows) * (longest / kPageTokens + 2);
   return limits.code_arch >= 90 && limits.shared_bytes >= RingShape<128, 8>::kBytes && code == CacheCode::kPlain &&
          pages < INT32_MAX;
@@ -394,7 +393,7 @@ bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_h
 uint64_t DecodeRingCounters(const Limits& limits) { return static_cast<uint64_t>(limits.sms) * kFlagStride; }
 
 cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args) {
-  const int group = args.q_heads / args.kv_heads, parts = (group + kMostHeads - 1) / kMostHeads;
+  const int group = args.q_heads / args.kv_heads, parts = DecodeParts(args.q_heads, args.kv_heads);
   for (int first = 0; first < args.decode_count; first += kLineRows) {
     AttentionArgs part = args;
     part.decode_rows = args.decode_rows + first;

@@ -23,7 +23,6 @@ constexpr int kLatent = kMlaLatent, kWidth = kLatent + kMlaRope, kRowBytes = kWi
 constexpr int kPartColumns = kLatent / kParts, kColumnBytes = kKeys * 128, kTileBytes = kKeys * kRowBytes;
 constexpr int kProducerRegisters = 40, kScoreRegisters = 104, kValueRegisters = 184;  // together 4 * 128
 constexpr int kMostSplits = 256;  // their maxima and sums of 64 pairs have room in shared memory
-constexpr int kFlagStride = 32;   // words: every tile's counter has a line of its own
 constexpr int kLines = kPairs * kLatent * 4 / 512;  // a tile's outputs in units of a warp's 16-byte accesses
 constexpr int kListWords = kMostSplits / 32;
 constexpr long long kPatience = 1 << 18;  // cycles
@@ -124,7 +123,7 @@ __device__ __forceinline__ void Produce(const AttentionArgs& a, const Work& work
   const LaneCopies copies(shared.Tile(0), part, lane);
   bool settled = false;
   const auto publish = [&](int i) {  // page i has landed
-    WgmmaPublish();
+    FenceAsyncProxy();
     __syncwarp();
     if (lane == 0) BarrierArrive(shared.Full(i % kStages, part));
   };
@@ -381,7 +380,7 @@ __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& w
                            work.p0 + (work.pair0 + row + 8) / a.q_heads};
   const int lowest = work.p0 + work.pair0 / a.q_heads;
   CopyAsyncWait<0>();
-  WgmmaPublish();
+  FenceAsyncProxy();
   NamedBarrier<kScoreBarrier>(kWarpgroup);
 
   const uint64_t queries = WgmmaKMajor(shared.base + Shared::kQueries);

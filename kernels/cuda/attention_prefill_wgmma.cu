@@ -115,7 +115,7 @@ __device__ __forceinline__ void Produce(const AttentionArgs& a, Shared<kDim> sha
                   base + id1 * static_cast<int64_t>(a.cache.page_bytes), known);
       CopyAsyncCommit();
       CopyAsyncWait<0>();
-      WgmmaPublish();
+      FenceAsyncProxy();
       __syncwarp();
       if (lane == 0) BarrierArrive(shared.Full(part, stage));
     }
@@ -362,7 +362,7 @@ __device__ __forceinline__ void Consume(const AttentionArgs& a, Shared<kDim> sha
     const bool more = ItemOf(round + 1) < items;
     const Item next(a, more ? ItemOf(round + 1) : ItemOf(round));
     CopyAsyncWait<0>();
-    WgmmaPublish();
+    FenceAsyncProxy();
     my.SyncGroup();
     if (group == 0 || item.Both())
       my.Run(item, more, next);

@@ -158,7 +158,7 @@ void dsopt_be_device::Free(void* memory, uint64_t bytes) {
 }
 
 void dsopt_be_device::WriteReport() {
-  const bool persistent = limits.has_sm90a;
+  const bool persistent = limits.has_sm90a, tensor_maps = dsopt_cuda::PlainFits(limits);
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
@@ -167,9 +167,9 @@ void dsopt_be_device::WriteReport() {
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
-                dsopt_cuda::PlainFits(limits) ? ", up to 32 of them through tensor maps" : "",
-                cublas_lt == nullptr                   ? "65 rows on: mma.sync tiles (cublasLt not found)"
-                : dsopt_cuda::PlainFits(limits) ? "33 rows on: cublasLt"
-                                                       : "5 rows on: cublasLt",
+                tensor_maps ? ", up to 32 of them through tensor maps" : "",
+                cublas_lt == nullptr ? "65 rows on: mma.sync tiles (cublasLt not found)"
+                : tensor_maps        ? "33 rows on: cublasLt"
+                                     : "5 rows on: cublasLt",
                 limits.has_sm90a ? "wgmma" : "mma.sync");
 }

@@ -8,7 +8,7 @@
 // ahead of their use, which keeps the bus as busy as a copy engine would. What a copy of the next layer's pages
 // could add is to use the bus while weights are read as well. Of 131072 tokens of Llama-3-8B 13 GB on the host
 // are 260 ms of a step at 50 GB/s, all weights 5 ms at 3 TB/s: that is two percent, and its buffers would push
-// more pages off the device. Prompts are another case: AttendStaged.
+// more pages off the device. Prompts are another case: AttendTiles.
 #include <sys/mman.h>
 
 #include <algorithm>

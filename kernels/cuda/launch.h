@@ -18,6 +18,8 @@ struct Launch {
   cudaStream_t stream;
   const Limits* limits;
 };
+// Words between the flags or counters by which CTAs wait for each other: each has a line of its own.
+inline constexpr int kFlagStride = 32;
 
 // Loads a kernel. usable: code for this GPU exists; code_arch: what it was written for, which may be older than the GPU;
 // sm90a: also the code that needs sm_90a.
@@ -181,10 +183,11 @@ bool GemvSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearGemv(const Launch& launch, const LinearArgs& args);       // bf16, one row or few slots
 cudaError_t LinearSkinny(const Launch& launch, const LinearArgs& args);     // bf16, rows <= kSkinnyRows
 cudaError_t LinearTiles(const Launch& launch, const LinearArgs& args);      // bf16, any rows; sorted mixtures
-// bf16 inputs, encoded weights, any rows, slots and sorted mixtures. partial: PackedPartialFloats; arrived: 64 words per
-// multiprocessor and 32 more, zero between launches.
+// bf16 inputs, encoded weights, any rows, slots and sorted mixtures. partial: PackedPartialFloats; arrived:
+// PackedCounters words, zero between launches.
 bool PackedSupported(const Limits& limits, const PackedLayout& layout);
 uint64_t PackedPartialFloats(const Limits& limits);
+uint64_t PackedCounters(const Limits& limits);
 // 17 to 64 rows as a tiled row image (kTiledPitch): products on wgmma.
 bool PackedTiledSupported(const Limits& limits, const LinearArgs& args);
 cudaError_t LinearPacked(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived);
@@ -233,6 +236,11 @@ struct AttentionArgs {
 inline constexpr int kPrefillRows = 128;
 cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args);
 bool AttentionSupported(int head_dim);
+// Decode attention takes so many query heads of a KV head at a time, larger groups in so many parts.
+inline constexpr int kDecodeHeads = 8;
+inline int DecodeParts(int q_heads, int kv_heads) {
+  return (q_heads / kv_heads + kDecodeHeads - 1) / kDecodeHeads;
+}
 cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args);
 cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args);
 // longest: most keys of a row.

@@ -22,6 +22,11 @@ uint64_t PackedPartialFloats(const Limits& limits) {
   return static_cast<uint64_t>(limits.sms) * kMostRows * panel;
 }
 
+// Two CTAs per SM, and one number more.
+uint64_t PackedCounters(const Limits& limits) {
+  return (2 * static_cast<uint64_t>(limits.sms) + 1) * kFlagStride;
+}
+
 // Offsets want sums of the inputs, groups of 16 want two passes: linear_packed.cuh does both.
 bool PackedTiledSupported(const Limits& limits, const LinearArgs& args) {
   if (!limits.has_sm90a || args.packed == nullptr || !args.bf16 || args.batch != 1 || args.slot_expert != nullptr)

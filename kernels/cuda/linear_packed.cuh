@@ -67,12 +67,7 @@ struct PackedConsumer {
   float ones[kFlush == 0 ? kGroups : 1][4];  // sums of the inputs, where there are offsets by row
 
   __device__ void Clear() {
-#pragma unroll
-    for (int b = 0; b < kPer; ++b)
-#pragma unroll
-      for (int i = 0; i < kGroups; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) acc[b][i][j] = 0;
+    ClearSums(acc);
     if constexpr (kFlush == 0)
 #pragma unroll
       for (int i = 0; i < kGroups; ++i)
@@ -328,15 +323,7 @@ struct PackedConsumer {
         }
   }
   __device__ void Store(float* sums) const {
-#pragma unroll
-    for (int b = 0; b < kPer; ++b) {
-      float* to = sums + wk * kM * S::kSumPitch + (wr + b) * kBlockRows + lane / 4;
-#pragma unroll
-      for (int nb = 0; nb < kGroups; ++nb)
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-          to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8] = acc[b][nb][j];
-    }
+    StoreSums<S>(acc, sums, wk, wr, lane);
   }
 };
 

@@ -46,12 +46,7 @@ struct PlainConsumer {
   float acc[kPer][kGroups][4];
 
   __device__ void Clear() {
-#pragma unroll
-    for (int b = 0; b < kPer; ++b)
-#pragma unroll
-      for (int i = 0; i < kGroups; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) acc[b][i][j] = 0;
+    ClearSums(acc);
   }
   __device__ void SetRows(int) {}
   __device__ void EndGroup(int, int) {}
@@ -103,15 +98,7 @@ struct PlainConsumer {
     }
   }
   __device__ void Store(float* sums) const {
-#pragma unroll
-    for (int b = 0; b < kPer; ++b) {
-      float* to = sums + wk * kM * S::kSumPitch + (wr + b) * kBlockRows + lane / 4;
-#pragma unroll
-      for (int nb = 0; nb < kGroups; ++nb)
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-          to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8] = acc[b][nb][j];
-    }
+    StoreSums<S>(acc, sums, wk, wr, lane);
   }
 };
 

@@ -12,8 +12,6 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kFlagStride = 32;
-
 // How a CTA is made for up to kM_ input rows: kBlocks blocks of 16 weight rows are a panel; of 8 consumer
 // warps, one half has the first half of a chunk's columns, and a warp has kPerWarp blocks. Many input rows want
 // large panels (all of them are read again for each) and warps with two blocks (they read their inputs once for
@@ -202,6 +200,31 @@ struct StreamProducer {
     }
   }
 };
+
+// A consumer warp's sums on mma.m16n8k16: of kPer row blocks, for groups of 8 input rows.
+template <int kPer, int kGroups>
+__device__ __forceinline__ void ClearSums(float (&acc)[kPer][kGroups][4]) {
+#pragma unroll
+  for (int b = 0; b < kPer; ++b)
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) acc[b][i][j] = 0;
+}
+// To half `half` of the sums of a group; block: the warp's first one in the panel.
+template <typename S, int kPer, int kGroups>
+__device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], float* sums, int half, int block,
+                                          int lane) {
+#pragma unroll
+  for (int b = 0; b < kPer; ++b) {
+    float* to = sums + half * S::kM * S::kSumPitch + (block + b) * kBlockRows + lane / 4;
+#pragma unroll
+    for (int nb = 0; nb < kGroups; ++nb)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8] = acc[b][nb][j];
+  }
+}
 
 // Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes
 // the output. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way

@@ -203,7 +203,7 @@ struct TiledConsumer {
       if (column >= columns % kTileColumns)
         StoreShared4(tile + row * kTileColumns * 2 + RowLayout::InTiledLine(row, column) * 2, 0);
     }
-    WgmmaPublish();
+    FenceAsyncProxy();
     if (group == 0)
       NamedBarrier<2>(kWarpgroup);
     else

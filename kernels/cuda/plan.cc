@@ -236,7 +236,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
   if (p.fast && (HasPacked(d) || PlainFits(device.limits))) {
     partial = PackedPartialFloats(device.limits);
-    counters = (2 * static_cast<uint64_t>(device.limits.sms) + 1) * 32;
+    counters = PackedCounters(device.limits);
   }
   for (uint32_t i = 0; i < d.block_count; ++i) {
     const dsopt_block& block = d.blocks[i];

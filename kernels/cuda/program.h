@@ -73,7 +73,7 @@ struct ProgramPlan {
   uint64_t input_bytes = 0;     // pinned host memory, and as much on the device (part of the workspace)
   uint64_t result_bytes = 0;    // pinned host memory
   uint64_t host_bytes = 0;      // both, and the tables of the program
-  uint64_t staged_bytes = 0;       // one layer's pages of one sequence, with host pages only; see AttendStaged
+  uint64_t staged_bytes = 0;       // one layer's pages of one sequence, with host pages only; see AttendTiles
   // Offsets in the workspace.
   uint64_t x = 0, branch = 0, logits = 0, saved = 0, stats = 0, partial = 0, arrived = 0, input = 0, ropes = 0,
            library = 0, unpacked = 0, staged = 0, staged_places = 0;
@@ -176,7 +176,7 @@ struct dsopt_be_program {
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
   // attend over args.tiles (host_tiles: the same on the host), after copying the pages of sequences that have some on
   // the host.
-  cudaError_t AttendStaged(uint64_t layer_bytes, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
+  cudaError_t AttendTiles(uint64_t layer_bytes, const dsopt_cuda::AttentionArgs& args, const int4* host_tiles,
                            cudaError_t (*attend)(const dsopt_cuda::Launch&, const dsopt_cuda::AttentionArgs&));
   cudaError_t RecordAttention(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordMla(const dsopt_block& whole, const dsopt_cuda::BlockBuffers& b);

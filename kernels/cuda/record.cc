@@ -28,12 +28,12 @@ cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
                static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
 }
 
-// Attention of prompts where pages lie on the host: every tile of 128 rows and every head reads all pages before it,
+// Attention of tiles. Of prompts where pages lie on the host every tile of 128 rows and every head would read all pages,
 // and what comes over the bus stays in no cache (measured: 50 reads of a page per chunk of 2048 rows). So a layer's
 // pages of a sequence that has some there are copied to the workspace once, and attention reads them there.
-cudaError_t dsopt_be_program::AttendStaged(uint64_t layer_bytes, const AttentionArgs& args,
-                                           const int4* host_tiles,
-                                           cudaError_t (*attend)(const Launch&, const AttentionArgs&)) {
+cudaError_t dsopt_be_program::AttendTiles(uint64_t layer_bytes, const AttentionArgs& args, const int4* host_tiles,
+                                          cudaError_t (*attend)(const Launch&, const AttentionArgs&)) {
+  if (!has_host_pages()) return attend(launch_, args);
   // A sequence's tiles from `first` on, and the pages they read.
   struct Part {
     int seq, end, first_page, end_page;
@@ -130,8 +130,7 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const Bl
   if (!fast) RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   if (fast && batch_.decode_count > 0) RETURN_IF_CUDA_ERROR(AttentionDecode(launch_, attention));
   if (fast && batch_.tile_count > 0)
-    RETURN_IF_CUDA_ERROR(has_host_pages() ? AttendStaged(LayerBytes(desc, whole), attention, batch_.host_tiles, AttentionPrefill)
-                                          : AttentionPrefill(launch_, attention));
+    RETURN_IF_CUDA_ERROR(AttendTiles(LayerBytes(desc, whole), attention, batch_.host_tiles, AttentionPrefill));
 
   out.bias = VectorOf(block.out_bias);
   out.epilogue = Epilogue::kAdd;
@@ -207,9 +206,7 @@ cudaError_t dsopt_be_program::RecordMla(const dsopt_block& whole, const BlockBuf
   attention.arrived = At<uint32_t>(plan.arrived);
   if (FastMla(device->limits, desc, block, plan.fast)) {
     attention.rows = batch_.mla_tile_rows;
-    const bool staged = has_host_pages() && batch_.mla_tile_rows > kDecodeRows;
-    RETURN_IF_CUDA_ERROR(staged ? AttendStaged(LayerBytes(desc, whole), attention, batch_.host_mla_tiles, AttentionMla)
-                                : AttentionMla(launch_, attention));
+    RETURN_IF_CUDA_ERROR(AttendTiles(LayerBytes(desc, whole), attention, batch_.host_mla_tiles, AttentionMla));
   } else {
     RETURN_IF_CUDA_ERROR(AttentionReference(launch_, attention));
   }

@@ -265,6 +265,31 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
   }
 }
 
+namespace {
+
+struct NextRows {
+  uint32_t sequence;
+  size_t most;
+};
+
+// One batch of the tokens that follow in each sequence, as many as there are; found: logits of every row so
+// far.
+void RunNext(TestProgram* program, const std::vector<int32_t>* tokens, const std::vector<NextRows>& next,
+             std::vector<std::vector<float>>* found) {
+  std::vector<TestProgram::Part> parts;
+  for (const auto& [s, most] : next) {
+    const size_t done = found[s].size(), rows = std::min(most, tokens[s].size() - done);
+    const auto from = tokens[s].begin() + static_cast<long>(done);
+    if (rows > 0) parts.push_back({s, {from, from + static_cast<long>(rows)}});
+  }
+  size_t row = 0;
+  const auto logits = program->Run(parts);
+  for (const TestProgram::Part& part : parts)
+    for (size_t i = 0; i < part.tokens.size(); ++i) found[part.sequence].push_back(logits[row++]);
+}
+
+}  // namespace
+
 void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype) {
   Random random(Seed() + 4);
   INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
@@ -287,17 +312,10 @@ void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype
     TestProgram program(&model, options, &random);
     std::vector<std::vector<float>> found[2];
     for (size_t step = 0; found[0].size() < tokens[0].size() || found[1].size() < tokens[1].size(); ++step) {
-      std::vector<TestProgram::Part> parts;
-      for (uint32_t s = 0; s < 2; ++s) {
-        const size_t done = found[s].size(), left = tokens[s].size() - done;
-        const size_t rows = std::min(left, step < schedule[s].size() ? schedule[s][step] : left);
-        const auto from = tokens[s].begin() + static_cast<long>(done);
-        if (rows > 0) parts.push_back({s, {from, from + static_cast<long>(rows)}});
-      }
-      size_t row = 0;
-      const auto logits = program.Run(parts);
-      for (const TestProgram::Part& part : parts)
-        for (size_t i = 0; i < part.tokens.size(); ++i) found[part.sequence].push_back(logits[row++]);
+      std::vector<NextRows> next;
+      for (uint32_t s = 0; s < 2; ++s)
+        next.push_back({s, step < schedule[s].size() ? schedule[s][step] : tokens[s].size()});
+      RunNext(&program, tokens, next, found);
     }
     for (uint32_t s = 0; s < 2; ++s) {
       CAPTURE(s);
@@ -326,18 +344,7 @@ void CheckLongDecode(const Target& target, const ModelShape& shape, size_t lengt
   options.page_count = 2 * options.max_pages_per_seq + 4;
   TestProgram program(&model, options, &random);
   std::vector<std::vector<float>> found[3];
-  const auto run = [&](const std::vector<std::pair<uint32_t, size_t>>& wanted) {
-    std::vector<TestProgram::Part> parts;
-    for (const auto& [s, most] : wanted) {
-      const size_t done = found[s].size(), rows = std::min(most, tokens[s].size() - done);
-      const auto from = tokens[s].begin() + static_cast<long>(done);
-      if (rows > 0) parts.push_back({s, {from, from + static_cast<long>(rows)}});
-    }
-    size_t row = 0;
-    const auto logits = program.Run(parts);
-    for (const TestProgram::Part& part : parts)
-      for (size_t i = 0; i < part.tokens.size(); ++i) found[part.sequence].push_back(logits[row++]);
-  };
+  const auto run = [&](const std::vector<NextRows>& next) { RunNext(&program, tokens, next, found); };
   // All but the last rows in large chunks; then one row at a time, few rows, and sequences side by side.
   for (uint32_t s = 0; s < 3; ++s)
     for (const size_t stop = s == 1 ? kShort : tokens[s].size() - kSteps; found[s].size() < stop;)

@@ -193,6 +193,14 @@ __device__ __forceinline__ void WaitForPrevious() {
 #endif
 }
 
+// Shared memory written by this thread's ordinary stores or cp.async (waited for) comes before what bulk copies and
+// wgmma do there, if they are ordered after this by a barrier (no-op before sm_90, which has neither).
+__device__ __forceinline__ void FenceAsyncProxy() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 // ---- mbarrier --------------------------------------------------------------------------------------
 
 __device__ __forceinline__ void BarrierInit(uint32_t barrier, uint32_t count) {

@@ -69,9 +69,6 @@ __device__ __forceinline__ void WgmmaTouch(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
-// Shared memory written by this thread's ordinary stores or cp.async (waited for) becomes visible to products
-// that are ordered after this by a barrier.
-__device__ __forceinline__ void WgmmaPublish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // The limit of registers of the warps of this warpgroup; all of them execute it.
 template <int kRegisters>

@@ -344,7 +344,7 @@ struct AttentionPhase : Consumer<S> {
       if (high < kGroup) ClearRows(slot, quarter, high);
       state.Values(k + S::kPageHalf, lane, p);
       // The clearing stores come before the copy that will fill this slot again.
-      if (high < kGroup) asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      if (high < kGroup) FenceAsyncProxy();
     } else {
       const uint32_t page = my.slot(slot) + static_cast<uint32_t>(S::kSlotPages == 2 ? set * S::kPageBytes : 0);
       const uint32_t k = page + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim);

@@ -124,8 +124,7 @@ struct AttentionRange : LatentConsumer<S> {
       if (block.count % kSlotKeys != 0)
         ClearKeys(block.second() ? block.next_slot() : block.slot, block.count % kSlotKeys);
       Barrier();
-      asm volatile("fence.proxy.async.shared::cta;" ::
-                       : "memory");  // before the copy that will fill the slot again
+      FenceAsyncProxy();  // before the copy that will fill the slot again
     }
     float* part = scores + turn % kScoreParts * 16 * kScorePitch;
     if (kSlotsOfWarp == 2 || turn < kScoreParts) ScorePart(q, block.slot, column, part);

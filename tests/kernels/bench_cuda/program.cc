@@ -194,7 +194,8 @@ double RelativeError(const std::vector<float>& a, const std::vector<float>& b) {
     difference += (x - y) * (x - y);
     size += y * y;
   }
-  return std::sqrt(difference / size);
+  const double error = std::sqrt(difference / size);
+  return error == error ? error : INFINITY;  // NaN would pass every comparison with a worst one
 }
 
 double Median(std::vector<double> v) {
