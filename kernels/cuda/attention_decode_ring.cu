@@ -168,32 +168,6 @@ __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int
   }
 }
 
-// Zeroes tokens `from` .. 15 of a group of values: they were never written and may be anything, NaNs too, and
-// zero times NaN is not zero. The copy that fills the slot again comes after this.
-template <int kDim>
-__device__ void ClearTokens(char* group, int from, int lane) {
-  uint4* values = reinterpret_cast<uint4*>(group);
-  for (int i = from * kDim / 8 + lane; i < kGroupTokens * kDim / 8; i += 32) values[i] = uint4{0, 0, 0, 0};
-  FenceAsyncProxy();
-  __syncwarp();
-}
-
-// A thread's kV outputs of a work with the maximum and sum of their head.
-template <class R>
-struct Merged {
-  float m = -INFINITY, l = 0, out[R::kV] = {};
-
-  __device__ void Add(float peak, float sum, const float (&o)[R::kV], float c) {
-    const float top = fmaxf(m, peak);
-    const float own = m == -INFINITY ? 0.0f : Exp2((m - top) * c),
-                other = peak == -INFINITY ? 0.0f : Exp2((peak - top) * c);
-    m = top;
-    l = l * own + sum * other;
-#pragma unroll
-    for (int j = 0; j < R::kV; ++j) out[j] = out[j] * own + o[j] * other;
-  }
-};
-
 template <int kDim, int kG>
 struct Consume {
   using R = RingShape<kDim, kG>;
@@ -232,7 +206,7 @@ struct Consume {
     if (lane == 0) BarrierArrive(slots.Empty() + 8);
   }
 
-  __device__ void MergeWarps(AttentionWarp<kDim>& state, Merged<R>& merged) const {
+  __device__ void MergeWarps(AttentionWarp<kDim>& state, Merged<R::kV>& merged) const {
     float* outs = Merge();
 #pragma unroll
     for (int x = 0; x < 2; ++x) {
@@ -262,7 +236,7 @@ struct Consume {
   }
 
   // Leaves the work to the CTA that has its first page.
-  __device__ void Leave(const Merged<R>& merged) const {
+  __device__ void Leave(const Merged<R::kV>& merged) const {
     float* to = Partial(cta);
 #pragma unroll
     for (int j = 0; j < R::kV; ++j) to[tid * R::kV + j] = merged.out[j];
@@ -274,7 +248,7 @@ struct Consume {
   }
 
   // Adds what CTAs cta + 1 .. last have left.
-  __device__ void Gather(int last, Merged<R>& merged) const {
+  __device__ void Gather(int last, Merged<R::kV>& merged) const {
     for (int i = cta + 1 + tid; i <= last; i += kConsumers) {
       uint32_t* flag = a.arrived + i * kFlagStride;
       while (LoadAcquire(flag) == 0) {
@@ -316,7 +290,7 @@ struct Consume {
         if (taken % 2 == set) Page(state, token, first, position);
         slots.Advance(2);
       }
-      Merged<R> merged;
+      Merged<R::kV> merged;
       MergeWarps(state, merged);
       if (begin < line.Start(cta)) {
         Leave(merged);

@@ -53,6 +53,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
   int4* tiles = reinterpret_cast<int4*>(staging_ + l.tiles);
   int4* mla_tiles = tiles + (b.rows / kPrefillRows + b.seqs);
   int* table = reinterpret_cast<int*>(staging_ + l.page_table);
+  s.single_rows = true;
   for (int first = 0; first < s.rows;) {
     const int seq = b.row_seq[first];
     int end = first;
@@ -61,6 +62,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
                 b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride,
                 std::min<uint64_t>(static_cast<uint64_t>(s.page_stride), b.page_table_stride) * 4);
     if (has_host_pages()) TranslatePages(table + static_cast<int64_t>(seq) * s.page_stride, s.page_stride);
+    s.single_rows = s.single_rows && end == first + 1;
     const bool single = end - first <= kDecodeRows;
     for (int row = first; single && row < end; ++row) {
       decode_rows[s.decode_count++] = row;
@@ -113,8 +115,13 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   next_block_ = 0;
   slice_pending_ = false;
   submitted_ns_ = NowNs();
-  persistent_batch_ = plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1;
-  if (desc.slice_us != 0 && batch_ns_[0] > 1000.0 * desc.slice_us) persistent_batch_ = false;
+  path_ = Path::kBlocks;
+  if (desc.slice_us == 0 || batch_ns_[0] <= 1000.0 * desc.slice_us) {
+    if (plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1)
+      path_ = Path::kStep;
+    else if (plan.persistent.batch && batch_.single_rows && batch_.rows <= kBatchRows)
+      path_ = Path::kLayers;
+  }
   return DSOPT_OK;
 }
 
@@ -132,16 +139,19 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
   const bool sliced = desc.slice_us != 0;
   if (sliced) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventRecord(slice_started_, stream_), "submitting"));
   slice_blocks_ = 0;
-  if (persistent_batch_) {
-    const cudaError_t error = RecordPersistent();
-    if (error ==
-        cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
+  if (path_ != Path::kBlocks) {
+    const cudaError_t error = path_ == Path::kStep ? RecordPersistent() : RecordLayers();
+    if (error == cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
       cudaGetLastError();
       plan.persistent.kind = PersistentKind::kNone;
-      persistent_batch_ = false;
+      plan.persistent.batch = false;
+      path_ = Path::kBlocks;
     } else {
       DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));
-      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
+      if (path_ == Path::kStep)
+        DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
+      else
+        DSOPT_CUDA_RETURN_IF_ERROR(Record(count - 1));
       next_block_ = count;
     }
   }

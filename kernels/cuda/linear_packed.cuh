@@ -258,7 +258,8 @@ struct PackedConsumer {
     for (int b = 0; b < kPer; ++b) Escapes(acc[b], chunk + b * p.geometry.unit_bytes + tiles * kTileBytes, x);
   }
 
-  __device__ void Units(Ring& ring, int first, int count) {
+  template <typename AnyRing>
+  __device__ void Units(AnyRing& ring, int first, int count) {
     EachUnit(*this, ring, first, count, p.geometry.units_per_group);
   }
   __device__ void Unit(uint32_t slot, bool last) {
@@ -347,7 +348,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   __syncthreads();
   if (p.args.slot_expert != nullptr) WaitForPrevious();  // the items are the router's result
   const StreamGeometry& g = p.geometry;
-  const StreamWork work(g, StreamItems(p.args, kM));
+  const StreamWork work(g, StreamItems(p.args, kM), blockIdx.x);
   const int64_t begin = work.StartOf(work.cta), end = work.StartOf(work.cta + 1);
   if (warp == S::kWarps) {
     PackedProducer<S, kC>{p, work, ring, lane}.Run(begin, end);

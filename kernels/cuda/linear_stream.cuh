@@ -36,8 +36,9 @@ struct StreamWork {
   int64_t total, base;
   int extra;
 
-  __device__ StreamWork(const StreamGeometry& g, int item_count)
-      : items(item_count), per_group(g.units_per_group), cta(blockIdx.x) {
+  // number: of the CTA, in the order of ranges.
+  __device__ StreamWork(const StreamGeometry& g, int item_count, int number)
+      : items(item_count), per_group(g.units_per_group), cta(number) {
     total = static_cast<int64_t>(g.panels) * items * per_group;
     ctas = static_cast<int>(min(static_cast<int64_t>(gridDim.x), total));  // those beyond have nothing to do
     base = total / max(ctas, 1);
@@ -226,12 +227,11 @@ __device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], 
   }
 }
 
-// Ends a group: the CTA that has its first unit adds what the others left in `partial`, in order, and writes
-// the output. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way
-// together.
+// The sums of a group at its end: the CTA that has its first unit adds what the others left in `partial`, in
+// order. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way together.
 // A CTA waits only for what later ones leave before they wait themselves: any two resident ones make progress.
 template <typename S>
-struct StreamFinish {
+struct StreamSums {
   static constexpr int kM = S::kM;
   static constexpr int kQuads = S::kRows / 4, kStep = S::kConsumers / kQuads, kPer = (kM + kStep - 1) / kStep;
   const StreamLinear& p;
@@ -302,6 +302,30 @@ struct StreamFinish {
         p.args.in)[RowLayout::OfChunk(p.args.image_pitch, p.geometry.input_chunk / 2).At(row, column)];
   }
 
+  // Adds what the others left; `y` holds this CTA's own sums.
+  __device__ void AddOthers(float4 (&y)[kPer]) {
+    if (done >= group_end) return;
+    CountOthers();
+    WaitForOthers();
+#pragma unroll 2
+    for (int i = 0; i < others; ++i)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) {
+        const int column = first + j * kStep;
+        if (column >= item.rows) continue;
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(Partial(work.cta + 1 + i, column)));
+        y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
+      }
+  }
+};
+
+// Ends a group and writes its output, as the epilogue says.
+template <typename S>
+struct StreamFinish : StreamSums<S> {
+  using Base = StreamSums<S>;
+  using Base::kM, Base::kStep, Base::kPer;
+  using Base::p, Base::item, Base::panel, Base::quad, Base::first;
+
   __device__ void Write() {
     const LinearArgs& a = p.args;
     const int n = panel * S::kRows + 4 * quad;
@@ -311,25 +335,13 @@ struct StreamFinish {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       const int column = first + j * kStep;
-      y[j] = column < item.rows ? Own(column) : float4{0, 0, 0, 0};
+      y[j] = column < item.rows ? this->Own(column) : float4{0, 0, 0, 0};
       old[j] = float4{0, 0, 0, 0};
       if (add && whole && column < item.rows) old[j] = *reinterpret_cast<const float4*>(OutFloat(column, n));
     }
-    if (done < group_end) {
-      CountOthers();
-      WaitForOthers();
-#pragma unroll 2
-      for (int i = 0; i < others; ++i)
-#pragma unroll
-        for (int j = 0; j < kPer; ++j) {
-          const int column = first + j * kStep;
-          if (column >= item.rows) continue;
-          const float4 v = __ldcg(reinterpret_cast<const float4*>(Partial(work.cta + 1 + i, column)));
-          y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
-        }
-    }
+    this->AddOthers(y);
     if (!here) return;
-    AddOverflow(y);
+    this->AddOverflow(y);
     if (a.epilogue == Epilogue::kGateUp) {
       WritePairs(y, n / 2);
       return;
@@ -427,7 +439,7 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
     my.Store(table);
     my.Clear();
     NamedBarrier<1>(S::kConsumers);
-    StreamFinish<S> finish{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)};
+    StreamFinish<S> finish{{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}};
     if (owner)
       finish.Write();
     else
@@ -444,8 +456,8 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
 }
 
 // Units of a consumer that has Unit(slot, last) and is done with a slot when that returns.
-template <typename Consumer>
-__device__ __forceinline__ void EachUnit(Consumer& my, Ring& ring, int first, int count, int per_group) {
+template <typename Consumer, typename AnyRing>
+__device__ __forceinline__ void EachUnit(Consumer& my, AnyRing& ring, int first, int count, int per_group) {
   for (int i = 0; i < count; ++i) {
     ring.WaitFull();
     my.Unit(ring.Slot(), first + i + 1 == per_group);

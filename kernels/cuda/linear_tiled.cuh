@@ -132,7 +132,8 @@ struct TiledConsumer {
     }
   }
 
-  __device__ void Units(Ring& ring, int first, int count) {
+  template <typename AnyRing>
+  __device__ void Units(AnyRing& ring, int first, int count) {
     const StreamGeometry& g = p.geometry;
     const bool tail = first + count == g.units_per_group && g.last_columns != kChunkColumns;
     const int whole = tail ? count - 1 : count;
@@ -282,7 +283,7 @@ __global__ __launch_bounds__(TiledStream<kM>::kThreads,
   Ring ring(SmemAddress(shared_tiles), SmemAddress(shared_tiles) + S::kRingAt, p.slots, p.slot_bytes);
   if (tid == 0) ring.Init(S::kWarps);
   __syncthreads();
-  const StreamWork work(p.geometry, 1);
+  const StreamWork work(p.geometry, 1, blockIdx.x);
   const int64_t begin = work.StartOf(work.cta), end = work.StartOf(work.cta + 1);
   if (warp == S::kWarps) {
     PackedProducer<S, 1>{p, work, ring, lane}.Run(begin, end);
@@ -295,19 +296,27 @@ __global__ __launch_bounds__(TiledStream<kM>::kThreads,
 #endif
 }
 
-template <typename F, int kFlush, int kM>
-cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
+// What a launch derives from the layout and the rows of the input image.
+template <int kM>
+void SetTiledGeometry(StreamLinear& p) {
   using S = TiledStream<kM>;
-  const PackedLayout& l = p.weight.layout;
   StreamGeometry& g = p.geometry;
-  SetWeightGeometry<S, 1>(l, g);
+  SetWeightGeometry<S, 1>(p.weight.layout, g);
   const auto aligned = [](uint32_t bytes) { return (bytes + kAtomBytes - 1) / kAtomBytes * kAtomBytes; };
   g.inputs_at = aligned(S::kBlocks * g.unit_bytes);
   g.input_pitch = kTileColumns * 2;
   g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows, kTiledPitch) * 2);
   g.last_input_bytes =
       static_cast<uint32_t>((g.last_columns + kTileColumns - 1) / kTileColumns) * (g.input_chunk / kChunkTiles);
-  p.slot_bytes = static_cast<int>(g.inputs_at + kM * kChunkColumns * 2);
+  // Products read kM rows from the last tile on, whatever lies behind the image.
+  const int behind = kM - (p.args.rows + 7) / 8 * 8;
+  p.slot_bytes = static_cast<int>(g.inputs_at + g.input_chunk) + behind * kTileColumns * 2;
+}
+
+template <typename F, int kFlush, int kM>
+cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
+  using S = TiledStream<kM>;
+  SetTiledGeometry<kM>(p);
   const int slots = (launch.limits->shared_bytes - S::kRingAt) / p.slot_bytes;
   p.slots = slots < 16 ? slots : 16;
   if (p.slots < 2) return cudaErrorInvalidConfiguration;

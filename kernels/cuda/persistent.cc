@@ -3,6 +3,7 @@
 #include "persistent_dense.h"
 #include "persistent_latent.h"
 #include "program.h"
+#include "tensor_map.h"
 
 using namespace dsopt_cuda;
 
@@ -58,13 +59,11 @@ bool FeedForwardOf(const dsopt_block& block, PersistentFeedForward* out) {
   return m.shared_inner == 0 && m.groups <= 1 && m.activation == DSOPT_ACT_SILU;
 }
 
-bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape* shape) {
+// The layers of a model with attention of heads of its own; false: they differ, or have what no persistent kernel does.
+bool DenseModelOf(const dsopt_program_desc& d, DenseShape* shape) {
   const dsopt_attention_block& first = d.blocks[1].u.attention;
-  const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
-  PersistentFormat format, head_format;
-  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !FormatOf(first.qkv, &format) ||
-      !FormatOf(head.weight, &head_format))
-    return false;
+  PersistentFormat format;
+  if (d.blocks[1].kind != DSOPT_BLOCK_ATTENTION || !FormatOf(first.qkv, &format)) return false;
   for (uint32_t i = 1; i + 1 < d.block_count; i += 2) {
     if (d.blocks[i].kind != DSOPT_BLOCK_ATTENTION || d.blocks[i + 1].kind != d.blocks[2].kind) return false;
     const dsopt_attention_block& a = d.blocks[i].u.attention;
@@ -88,12 +87,8 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
     for (const dsopt_be_weight* w : {a.qkv, a.out, f.gate_up, f.down})
       if (!HasFormat(w, format)) return false;
   }
-  if (head.norm_eps != first.norm_eps ||
-      (format.packing == Packing::kNone && head_format.packing != Packing::kNone))
-    return false;
   shape->packing = format.packing;
   shape->group = format.group;
-  shape->head_packing = head_format.packing;
   shape->cache = CacheCodeOf(d);
   shape->hidden = static_cast<int>(d.hidden);
   shape->q_heads = static_cast<int>(first.q_heads);
@@ -101,7 +96,27 @@ bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, DenseShape*
   shape->head_dim = static_cast<int>(first.head_dim);
   shape->vocab = static_cast<int>(d.vocab);
   shape->layers = static_cast<int>((d.block_count - 2) / 2);
+  return true;
+}
+
+// One row, head included.
+bool DenseShapeOf(const Limits& limits, const dsopt_program_desc& d, const DenseShape& model, DenseShape* shape) {
+  const dsopt_head_block& head = d.blocks[d.block_count - 1].u.head;
+  PersistentFormat head_format;
+  if (!FormatOf(head.weight, &head_format) || head.norm_eps != d.blocks[1].u.attention.norm_eps ||
+      (model.packing == Packing::kNone && head_format.packing != Packing::kNone))
+    return false;
+  *shape = model;
+  shape->head_packing = head_format.packing;
   return DenseSupported(limits, *shape);
+}
+
+// Several rows, without the head.
+bool BatchShapeOf(const Limits& limits, const dsopt_program_desc& d, const DenseShape& model, BatchShape* shape) {
+  *shape = {model, static_cast<int>(d.blocks[1].u.attention.window)};
+  for (uint32_t i = 1; i + 1 < d.block_count; i += 2)
+    if (d.blocks[i].u.attention.window != d.blocks[1].u.attention.window) return false;
+  return BatchSupported(limits, *shape);
 }
 
 // Takes the value on first use; false: it is another one than before.
@@ -189,12 +204,18 @@ void PlanPersistent(const Limits& limits, const dsopt_program_desc& d, bool fast
     return;
   const Elem table = d.blocks[0].u.embed.table->elem;
   if (table != Elem::kBf16 && table != Elem::kPacked) return;
-  if (DenseShapeOf(limits, d, &plan->dense)) {
-    plan->kind = PersistentKind::kDense;
-    plan->layer_bytes = static_cast<uint64_t>(plan->dense.layers) * sizeof(DenseLayer);
-    plan->counter_words = DenseCounterWords(plan->dense);
-    plan->activation_floats = DenseActivationFloats(plan->dense);
-    plan->partial_floats = DensePartialFloats(limits, plan->dense);
+  DenseShape model{};
+  if (DenseModelOf(d, &model)) {
+    if (DenseShapeOf(limits, d, model, &plan->dense)) {
+      plan->kind = PersistentKind::kDense;
+      plan->layer_bytes = static_cast<uint64_t>(plan->dense.layers) * sizeof(DenseLayer);
+      plan->counter_words = DenseCounterWords(plan->dense);
+      plan->activation_floats = DenseActivationFloats(plan->dense);
+      plan->partial_floats = DensePartialFloats(limits, plan->dense);
+    }
+    BatchBuffers unused;
+    plan->batch = BatchShapeOf(limits, d, model, &plan->batch_shape);
+    if (plan->batch) plan->batch_bytes = LayOutBatch(plan->batch_shape, nullptr, &unused);
   } else if (d.kv_dtype == DSOPT_BF16 && LatentShapeOf(limits, d, &plan->latent)) {
     plan->kind = PersistentKind::kLatent;
     plan->layer_bytes = static_cast<uint64_t>(plan->latent.layers) * sizeof(LatentLayer);
@@ -330,6 +351,80 @@ dsopt_status dsopt_be_program::PrepareLatent() {
   latent_.renormalise = mixture.renormalise;
   latent_.interleaved = ropes[first.rope].interleaved ? 1 : 0;
   return UploadLayers(layers.data(), layers.size() * sizeof(LatentLayer));
+}
+
+dsopt_status dsopt_be_program::PrepareBatch() {
+  const BatchShape& shape = plan.persistent.batch_shape;
+  const DenseShape& m = shape.model;
+  const dsopt_attention_block& first = blocks[1].u.attention;
+  BatchBuffers b;
+  LayOutBatch(shape, At<char>(plan.persistent.batch_buffers), &b);
+  HostVector<BatchLayer> layers((HostAllocator<BatchLayer>(device->host.allocator)));
+  HostVector<CUtensorMap> maps((HostAllocator<CUtensorMap>(device->host.allocator)));
+  for (size_t i = 1; i + 1 < blocks.size(); i += 2) {
+    const dsopt_attention_block& a = blocks[i].u.attention;
+    const dsopt_mlp_block& mlp = blocks[i + 1].u.mlp;
+    BatchLayer layer = {};
+    const dsopt_be_weight* const weights[kBatchMatrices] = {a.qkv, a.out, mlp.gate_up, mlp.down};
+    for (int j = 0; j < kBatchMatrices; ++j) {
+      const dsopt_be_weight& weight = *weights[j];
+      layer.matrices[j] = MatrixOf(weight);
+      if (m.packing != Packing::kNone) continue;
+      CUtensorMap map;
+      if (!MakeTensorMap(device->limits, weight.data, weight.layout.rows, weight.layout.cols, kBatchBoxRows, &map)) {
+        plan.persistent.batch = false;  // block by block, then
+        return DSOPT_OK;
+      }
+      layer.matrices[j].data = b.maps + maps.size() * kTensorMapBytes;
+      maps.push_back(map);
+    }
+    layer.attention_norm = VectorOf(a.norm);
+    layer.mlp_norm = VectorOf(mlp.norm);
+    layer.cache_offset = a.cache_offset;
+    layers.push_back(layer);
+  }
+  BatchStep& s = batch_step_;
+  s.layers = b.layers;
+  s.layer_count = m.layers;
+  s.hidden = m.hidden;
+  s.q_heads = m.q_heads;
+  s.kv_heads = m.kv_heads;
+  s.head_dim = m.head_dim;
+  s.window = shape.window;
+  s.parts = (m.q_heads / m.kv_heads + kBatchHeads - 1) / kBatchHeads;
+  s.eps = first.norm_eps;
+  s.score_scale = first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
+  s.rope_scale = ropes[first.rope].scale;
+  s.inv_freq = ropes[first.rope].inv_freq;
+  s.x = At<float>(plan.x);
+  s.h = b.h;
+  s.attended = b.attended;
+  s.mid = b.mid;
+  s.qkv = b.qkv;
+  s.squares = b.squares;
+  s.rotations = b.rotations;
+  s.counters = b.counters;
+  s.partial = At<float>(plan.partial);
+  s.arrived = At<uint32_t>(plan.arrived);
+  if (!maps.empty())
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
+        cudaMemcpyAsync(b.maps, maps.data(), maps.size() * sizeof(CUtensorMap), cudaMemcpyHostToDevice, stream_),
+        "uploading tensor maps"));
+  DSOPT_CUDA_RETURN_IF_ERROR(device->Check(
+      cudaMemcpyAsync(b.layers, layers.data(), layers.size() * sizeof(BatchLayer), cudaMemcpyHostToDevice, stream_),
+      "uploading the layer table"));
+  return device->Check(cudaStreamSynchronize(stream_), "uploading the layer table");
+}
+
+cudaError_t dsopt_be_program::RecordLayers() {
+  BatchStep step = batch_step_;
+  step.rows = batch_.rows;
+  step.cache = CacheOf(0);
+  step.step = batch_steps_;
+  RETURN_IF_CUDA_ERROR(RecordEmbed(blocks.front().u.embed));
+  const cudaError_t error = BatchDecode(launch_, plan.persistent.batch_shape, step);
+  if (error == cudaSuccess) ++batch_steps_;
+  return error;
 }
 
 cudaError_t dsopt_be_program::RecordPersistent() {

@@ -226,6 +226,26 @@ uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& d, const ds
   return bump.used();
 }
 
+uint64_t LayOutBatch(const BatchShape& shape, char* base, BatchBuffers* out) {
+  const DenseShape& m = shape.model;
+  Bump bump(base);
+  BatchBuffers b;
+  const uint64_t layers = static_cast<uint64_t>(m.layers), rows = kBatchRows;
+  const int pitch = BatchPitch(shape), q = m.q_heads * m.head_dim, head_dim = m.head_dim;
+  const auto image = [&](int columns) { return static_cast<uint64_t>(ImageElements(kBatchRows, columns, pitch)); };
+  bump.Take(&b.layers, layers, sizeof(BatchLayer));
+  if (m.packing == Packing::kNone) bump.Take(&b.maps, layers * kBatchMatrices, kTensorMapBytes);
+  bump.Take(&b.counters, BatchCounterWords(m), 4);
+  bump.Take(&b.h, image(m.hidden), 2);
+  bump.Take(&b.attended, image(q), 2);
+  bump.Take(&b.mid, image(m.inner), 2);
+  bump.Take(&b.qkv, rows * static_cast<uint64_t>(q + 2 * m.kv_heads * head_dim), 4);
+  bump.Take(&b.squares, BatchSquares(m), 4);
+  bump.Take(&b.rotations, rows * static_cast<uint64_t>(head_dim / 2), sizeof(float2));
+  *out = b;
+  return bump.used();
+}
+
 dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d, ProgramPlan* plan) {
   DSOPT_CUDA_RETURN_IF_ERROR(
       dsopt_shared::CheckProgram(device.host, &device, FactsOfWeight, LimitsOfKernels(), d));
@@ -291,6 +311,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     p.persistent.partial = take(p.persistent.partial_floats * 4);
     p.persistent.marked_bytes = at - p.persistent.activations;
   }
+  if (p.persistent.batch) p.persistent.batch_buffers = take(p.persistent.batch_bytes);
   p.workspace_bytes = at;
   uint64_t all_pages = 0;
   if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &all_pages) || all_pages > kMostBytes ||

@@ -10,6 +10,7 @@
 
 #include "device.h"
 #include "launch.h"
+#include "persistent_batch.h"
 #include "persistent_dense.h"
 #include "persistent_latent.h"
 #include "shared/check.h"
@@ -53,7 +54,8 @@ InputLayout LayOutInput(const InputCounts& counts);
 // Room for bf16 rows of an encoded matrix while a product with many input rows uses them.
 inline constexpr uint64_t kUnpackedBytes = uint64_t{64} << 20;
 
-// Steps of one row of one sequence go through one persistent kernel, where there is one for the program's shape.
+// Steps of one row of one sequence go through one persistent kernel, where there is one for the program's shape. Steps
+// with a row of each of several sequences, and those of one row of other shapes, have one for all layers (`batch`).
 enum class PersistentKind : uint8_t { kNone, kDense, kLatent };
 struct PersistentPlan {
   PersistentKind kind = PersistentKind::kNone;
@@ -62,7 +64,21 @@ struct PersistentPlan {
   uint64_t layer_bytes = 0, counter_words = 0, activation_floats = 0, partial_floats = 0;  // activations: of one step
   uint64_t layers = 0, counters = 0, activations = 0, partial = 0;                         // offsets in the workspace
   uint64_t marked_bytes = 0;  // activations and partials, from `activations` on: all bits set at first
+  bool batch = false;
+  BatchShape batch_shape{};
+  uint64_t batch_buffers = 0, batch_bytes = 0;  // see BatchBuffers
 };
+// Buffers of the persistent step of several rows.
+struct BatchBuffers {
+  BatchLayer* layers = nullptr;
+  char* maps = nullptr;  // bf16: kBatchMatrices tensor maps of each layer
+  uint32_t* counters = nullptr;
+  void *h = nullptr, *attended = nullptr, *mid = nullptr;
+  float *qkv = nullptr, *squares = nullptr;
+  float2* rotations = nullptr;
+};
+// From `base` on, which may be null to ask for the size; returns the bytes they take.
+uint64_t LayOutBatch(const BatchShape& shape, char* base, BatchBuffers* out);
 
 // What a description comes to. Filled by MakePlan, which allocates nothing on the device.
 struct ProgramPlan {
@@ -103,6 +119,7 @@ inline constexpr int kDecodeRows = 4;
 // The batch in flight: counts, and where its inputs are on the device.
 struct BatchState {
   int rows = 0, seqs = 0, logit_rows = 0;
+  bool single_rows = false;  // every sequence has one
   int decode_count = 0, tile_count = 0, mla_tile_count = 0, mla_tile_rows = 0, longest = 0, longest_decode = 0, page_stride = 0;
   const int* tokens = nullptr;
   const int* positions = nullptr;
@@ -161,6 +178,7 @@ struct dsopt_be_program {
   dsopt_status PreparePersistent();
   dsopt_status PrepareDense();
   dsopt_status PrepareLatent();
+  dsopt_status PrepareBatch();
   dsopt_status UploadLayers(const void* layers, uint64_t bytes);
   // host_pages.cc
   dsopt_status AllocateHostPages();
@@ -184,7 +202,9 @@ struct dsopt_be_program {
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordSample();
-  cudaError_t RecordPersistent();  // persistent.cc
+  // persistent.cc: the whole step up to the logits, and all of it but the head
+  cudaError_t RecordPersistent();
+  cudaError_t RecordLayers();
   cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
   cudaError_t LinearUnpacked(const dsopt_cuda::LinearArgs& args, void* wide);
   cudaError_t NormLinear(dsopt_cuda::LinearArgs args, const float* x, int64_t stride, const int* rows_list,
@@ -217,12 +237,14 @@ struct dsopt_be_program {
   dsopt_shared::PageWriters writers_{};
   Phase phase_ = Phase::kIdle;
   bool undrained_ = false;  // a batch has failed; what it had submitted may still run
-  bool persistent_batch_ = false;
+  enum class Path : uint8_t { kBlocks, kStep, kLayers };  // block by block, RecordPersistent, RecordLayers
+  Path path_ = Path::kBlocks;
   bool slice_pending_ = false;
   uint32_t next_block_ = 0;
   dsopt_cuda::DenseStep dense_{};
   dsopt_cuda::LatentStep latent_{};
-  uint32_t persistent_steps_ = 0;
+  dsopt_cuda::BatchStep batch_step_{};
+  uint32_t persistent_steps_ = 0, batch_steps_ = 0;
   uint64_t submitted_ns_ = 0;
   uint32_t slice_blocks_ = 0;
   double block_ns_[2] = {0, 0};   // mean device time of a block: few rows, many rows

@@ -364,4 +364,46 @@ void CheckLongDecode(const Target& target, const ModelShape& shape, size_t lengt
   }
 }
 
+void CheckManyDecode(const Target& target, const ModelShape& shape) {
+  constexpr uint32_t kMany = 32;
+  constexpr size_t kSteps = 9;
+  Random random(Seed() + 6);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  TestDevice device(target);
+  TestModel model(&device, shape, &random);
+  ProgramOptions options;
+  options.precision = DSOPT_PRECISION_FAST;
+  options.kv_dtype = DSOPT_BF16;
+  options.max_seqs = kMany;
+  options.max_rows = 160;
+  options.max_pages_per_seq = 3;
+  options.page_count = 3 * kMany;
+  TestProgram program(&model, options, &random);
+  std::vector<int32_t> tokens[kMany];
+  std::vector<std::vector<float>> found[kMany];
+  std::vector<uint32_t> order;
+  for (uint32_t s = 0; s < kMany; ++s) {
+    // From nothing in the cache to two pages, some ending with a page.
+    const size_t length = s < 3 ? s : s < 6 ? 64 * (s - 3) + 1 : random() % 140;
+    tokens[s] = RandomTokens(&random, shape.vocab, length + kSteps);
+    order.push_back(s);
+    if (length > 0) RunNext(&program, tokens, {{s, length}}, found);
+  }
+  for (const size_t rows : {size_t{32}, size_t{1}, size_t{8}, size_t{9}, size_t{16}, size_t{17}, size_t{2}, size_t{31},
+                            size_t{32}}) {
+    std::vector<NextRows> next;
+    for (size_t i = 0; i < rows; ++i) {
+      std::swap(order[i], order[i + random() % (kMany - i)]);
+      next.push_back({order[i], 1});
+    }
+    RunNext(&program, tokens, next, found);
+  }
+  for (uint32_t s = 0; s < kMany; ++s) {
+    CAPTURE(s, found[s].size());
+    tokens[s].resize(found[s].size());
+    const ReferenceResult reference = RunReference(model, tokens[s], nullptr);
+    Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
+  }
+}
+
 }  // namespace dsopt::kernel_test

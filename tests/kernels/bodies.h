@@ -31,6 +31,8 @@ void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precisi
 void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype);
 // Sequences of `length`, half of it and few rows, the last rows of each one or few at a time; bf16 cache.
 void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length);
+// Up to 32 sequences of 1 to 150 tokens, one row of each in a batch, in any order; bf16 cache.
+void CheckManyDecode(const Target& target, const ModelShape& shape);
 
 // A cache of F8_E4M3, I8 or I4: what is in it, and what attention makes of that.
 std::vector<ModelShape> CacheShapes();

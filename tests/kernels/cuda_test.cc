@@ -122,6 +122,39 @@ TEST_CASE("long latent attention in chunks of any size gives the same logits as 
   DYNAMIC_SECTION(longer.name) { CheckLongDecode(Gpu(), longer, 1100); }
 }
 
+// What the persistent step of few rows takes, in its sizes and around them: panels and units that are not whole, query
+// heads of one KV head in two parts, a window, every format of weights.
+TEST_CASE("one row of each of many sequences gives the logits of float64", "[cuda][batch]") {
+  const ModelShape plain[] = {
+      {"batch 64, groups of 4",
+       320,
+       130,
+       {Block(AttentionShape{8, 2, 64}), Block(MlpShape{448}), Block(AttentionShape{8, 2, 64}), Block(MlpShape{448})}},
+      {"batch 128, groups of 8, window",
+       128,
+       97,
+       {Block(AttentionShape{8, 1, 128, 37}), Block(MlpShape{64}), Block(AttentionShape{8, 1, 128, 37}),
+        Block(MlpShape{64})}},
+      {"batch 64, one head each", 192, 96, {Block(AttentionShape{3, 3, 64}), Block(MlpShape{320})}},
+      {"batch 128, groups of 6", 64, 96, {Block(AttentionShape{6, 1, 128}), Block(MlpShape{128})}},
+  };
+  for (const ModelShape& shape : plain) {
+    DYNAMIC_SECTION(shape.name) { CheckManyDecode(Gpu(), shape); }
+    const std::pair<const char*, CodedShape> codings[] = {
+        {"lossless12", {DSOPT_ENCODING_LOSSLESS12, 0, 0, false, false, 0.01}},
+        {"int8", {DSOPT_ENCODING_INT8, 1, 0, false, false}},
+        {"fp8", {DSOPT_ENCODING_FP8, 1, 0, false, false}},
+        {"int4 64", {DSOPT_ENCODING_INT4, 1, 64, false, true}},
+        {"int4 128", {DSOPT_ENCODING_INT4, 1, 128, false, true}},
+    };
+    for (const auto& [name, coding] : codings) {
+      ModelShape coded = shape;
+      coded.coded = coding;
+      DYNAMIC_SECTION(shape.name << ", " << name) { CheckManyDecode(Gpu(), coded); }
+    }
+  }
+}
+
 TEST_CASE("blocks compute the same over pages in host memory", "[cuda][host_pages]") {
   for (const ModelShape& shape : TensorCoreShapes()) {
     DYNAMIC_SECTION(shape.name) { CheckAgainstReference(Gpu(), shape, 40); }

@@ -130,5 +130,31 @@ struct AttentionWarp {
   __device__ static int DimensionOf(int r, int half, int lane) { return 16 * r + lane / 4 + 8 * half; }
 };
 
+// Zeroes tokens `from` .. 15 of a group of values: they were never written and may be anything, NaNs too, and
+// zero times NaN is not zero. The copy that fills the slot again comes after this.
+template <int kDim>
+__device__ void ClearTokens(char* group, int from, int lane) {
+  uint4* values = reinterpret_cast<uint4*>(group);
+  for (int i = from * kDim / 8 + lane; i < kGroupTokens * kDim / 8; i += 32) values[i] = uint4{0, 0, 0, 0};
+  FenceAsyncProxy();
+  __syncwarp();
+}
+
+// A thread's kV outputs of a work with the maximum and sum of their head.
+template <int kV>
+struct Merged {
+  float m = -INFINITY, l = 0, out[kV] = {};
+
+  __device__ void Add(float peak, float sum, const float (&o)[kV], float c) {
+    const float top = fmaxf(m, peak);
+    const float own = m == -INFINITY ? 0.0f : Exp2((m - top) * c),
+                other = peak == -INFINITY ? 0.0f : Exp2((peak - top) * c);
+    m = top;
+    l = l * own + sum * other;
+#pragma unroll
+    for (int j = 0; j < kV; ++j) out[j] = out[j] * own + o[j] * other;
+  }
+};
+
 }  // namespace dsopt_cuda
 #endif  // DSOPT_CUDA_COMMON_ATTENTION_WARP_CUH_

@@ -141,6 +141,9 @@ __device__ __forceinline__ float Exp2(float x) {
 __device__ __forceinline__ void AddRelaxed(uint32_t* p, uint32_t v) {
   asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
+__device__ __forceinline__ void AddRelease(uint32_t* p, uint32_t v) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
 __device__ __forceinline__ uint32_t LoadRelaxed(const uint32_t* p) {
   uint32_t v;
   asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
@@ -198,6 +201,14 @@ __device__ __forceinline__ void WaitForPrevious() {
 __device__ __forceinline__ void FenceAsyncProxy() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// What other threads' ordinary stores left in global memory, acquired by this thread, comes before the bulk copies that
+// it requests from now on; in the writing thread: its stores come before the copies of those who acquire them.
+__device__ __forceinline__ void FenceAsyncGlobal() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.global;" ::: "memory");
 #endif
 }
 

@@ -54,8 +54,9 @@ bool Check(const Shape& shape, const Encoding& encoding) {
     Program exact_far(&model, DSOPT_PRECISION_REFERENCE, DSOPT_BF16, 1, kFar + 1, 1, 1);
     Program one_far(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, kFar + 1, 1, 1);
     Program three_far(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 3, kFar + 1, 3, 3);
-    for (Program* program : {&exact_far, &one_far, &three_far}) program->FillCache();
-    const std::vector<int32_t> three(3, one[0]);
+    Program many_far(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 29, kFar + 1, 29, 29);
+    for (Program* program : {&exact_far, &one_far, &three_far, &many_far}) program->FillCache();
+    const std::vector<int32_t> three(3, one[0]), many(29, one[0]);
     for (const uint32_t position : {uint32_t{700}, kFar}) {
       exact_far.Run(1, position, 1, one, 1);
       one_far.Run(1, position, 1, one, 1);
@@ -63,6 +64,11 @@ bool Check(const Shape& shape, const Encoding& encoding) {
       const std::vector<float> e = exact_far.Logits(0);
       far = std::max({far, RelativeError(one_far.Logits(0), e), RelativeError(three_far.Logits(0), e),
                       RelativeError(three_far.Logits(2), e)});
+      for (const uint32_t rows : {uint32_t{12}, uint32_t{29}}) {
+        many_far.Run(rows, position, 1, many, rows);
+        for (const uint32_t row : {uint32_t{0}, rows / 2, rows - 1})
+          far = std::max(far, RelativeError(many_far.Logits(row), e));
+      }
     }
   }
   // Where a router's choice is a near tie, bf16 and f32 may choose differently: then the median row decides.

@@ -1,0 +1,133 @@
+// batch_shape.cuh - the persistent step of few rows: shared memory of a CTA, its ring, which part of an operation it
+// has, and the line of cache items that attention goes through.
+#ifndef DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
+#define DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
+
+#include "common/wgmma.cuh"
+#include "linear_stream.cuh"
+#include "persistent_batch.h"
+
+namespace dsopt_cuda::batch {
+
+// Operations of a layer.
+enum Op : int { kQkv, kAttention, kOut, kGateUp, kDown, kOps };
+__device__ __forceinline__ int MatrixOf(int op) { return op == kQkv ? 0 : op - 1; }
+// The counter of an operation: how many CTAs have ended it. Counter 0 is that of the start.
+__device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer * kOps + op; }
+// What it holds when all have.
+__device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
+
+// Query heads of a work x padded dimensions, while warps merge.
+template <int kDim>
+inline constexpr int kMergeRow = kDim + 4;
+inline constexpr int kMergeBytes = 8 * kBatchHeads * (kMergeRow<128> * 4 + 8);
+
+// S: Stream, or what has the same members.
+template <typename S>
+struct Shared {
+  static constexpr int kLinearAt = 512;                     // behind the barriers; the product under way
+  static constexpr int kScalesAt = kLinearAt + 512;         // 1 / rms of the input rows
+  static constexpr int kLineAt = kScalesAt + kBatchRows * 4;
+  static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token
+  static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
+  // Sums of products and the merge area of attention take turns.
+  static constexpr int kRingAt = (kSumsAt + (kSumsBytes > kMergeBytes ? kSumsBytes : kMergeBytes) + 1023) / 1024 * 1024;
+  static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + kBatchHeads * 4 <= kSumsAt && S::kWarps == 8);
+};
+
+// The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their way long
+// before the inputs exist.
+struct BatchRing {
+  uint32_t barriers, data;
+  int slots, slot_bytes;
+  int slot = 0;
+  uint32_t parity = 0;
+
+  __device__ uint32_t Weights() const { return barriers + 8 * slot; }
+  __device__ uint32_t Inputs() const { return barriers + 8 * (slots + slot); }
+  __device__ uint32_t Empty() const { return barriers + 8 * (2 * slots + slot); }
+  __device__ uint32_t Slot() const { return data + slot * slot_bytes; }
+  // One thread; synchronise the CTA afterwards.
+  __device__ void Init(int consumer_warps) const {
+    for (int i = 0; i < slots; ++i) {
+      BarrierInit(barriers + 8 * i, 1);
+      BarrierInit(barriers + 8 * (slots + i), 1);
+      BarrierInit(barriers + 8 * (2 * slots + i), consumer_warps);
+    }
+  }
+  __device__ void Advance() {
+    if (++slot == slots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+  __device__ void WaitFull() const {
+    BarrierWait(Weights(), parity);
+    BarrierWait(Inputs(), parity);
+  }
+  __device__ void Release(int lane) const {
+    __syncwarp();
+    if (lane == 0) BarrierArrive(Empty());
+  }
+};
+
+// The CTA's number in the order of an operation's ranges. What does not divide evenly rotates over the CTAs.
+__device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
+  return static_cast<int>((blockIdx.x + static_cast<uint32_t>(layer) * s.turns + s.turn[op]) % gridDim.x);
+}
+
+// Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its query
+// heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal ranges.
+struct Line {
+  int *before, *position;  // per row: items of one work of the rows before it
+  int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
+
+  __device__ static int First(const BatchStep& s, int position) {
+    return s.window > 0 ? max(0, position + 1 - s.window) : 0;
+  }
+  // All threads; synchronise the CTA afterwards.
+  __device__ Line(const BatchStep& s, int* memory)
+      : before(memory), position(memory + kBatchRows + 1), rows(s.rows), works(s.kv_heads * s.parts) {
+    if (threadIdx.x < 32) {
+      const int lane = threadIdx.x;
+      int items = 0;
+      if (lane < rows) {
+        const int at = s.cache.positions[lane], first = First(s, at) / s.item_tokens;
+        position[lane] = at;
+        items = max((at + s.item_tokens - 1) / s.item_tokens - first, 1);
+      }
+#pragma unroll
+      for (int d = 1; d < 32; d *= 2) {
+        const int other = __shfl_up_sync(~0u, items, d);
+        if (lane >= d) items += other;
+      }
+      if (lane < rows) before[lane + 1] = items;
+      if (lane == 0) before[0] = 0;
+    }
+    __syncthreads();
+    total = before[rows] * works;
+    ctas = min(static_cast<int>(gridDim.x), total);
+  }
+  __device__ int Start(int number) const {
+    return static_cast<int>(static_cast<int64_t>(total) * min(number, ctas) / ctas);
+  }
+  // The number of the CTA that has an item.
+  __device__ int NumberWith(int item) const {
+    return static_cast<int>((static_cast<int64_t>(item + 1) * ctas - 1) / total);
+  }
+};
+
+// An item of the line. row_from: it is not of an earlier row.
+struct Place {
+  int row, work, item, items;  // item: counted from the work's first one
+  __device__ Place(const Line& line, int at, int row_from) : row(row_from) {
+    while (at >= line.before[row + 1] * line.works) ++row;
+    items = line.before[row + 1] - line.before[row];
+    const int rest = at - line.before[row] * line.works;
+    work = rest / items;
+    item = rest - work * items;
+  }
+};
+
+}  // namespace dsopt_cuda::batch
+#endif  // DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_

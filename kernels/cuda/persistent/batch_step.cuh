@@ -1,0 +1,358 @@
+// batch_step.cuh - all layers of a decode step for up to 32 rows as one kernel, and its launch.
+//
+// Operations of a layer: qkv | attention | out + residual | gate/up + activation | down + residual. A product is cut
+// into units of a panel of weight rows and some columns, the units into equal ranges over the CTAs (linear_stream.cuh);
+// a group that several CTAs share is finished by the one with its first unit. The producer lane (batch_producer.cuh)
+// streams weights and cached tokens through the ring without waiting for anything but a slot, so those of the next
+// operation land while the last one is handed over. Hand-over: every CTA adds 1 to the operation's counter when its
+// outputs are written; who reads them waits until all have.
+// RMSNorm takes no operation of its own: who writes x writes x times the next gain as the next product's input, and
+// the sums of squares of its panel; the next product multiplies its results by 1 / rms.
+//
+// bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups (L2)
+// grid    one CTA per SM x 288 threads: 8 consumer warps, 1 producer; all resident (cooperative launch)
+// bound   DRAM
+// when    sm_90a
+#ifndef DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
+#define DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
+
+#include "persistent/batch_attention.cuh"
+#include "persistent/batch_producer.cuh"
+
+namespace dsopt_cuda::batch {
+
+#ifdef DSOPT_CUDA_WGMMA
+
+// What becomes of the sums of a group.
+template <typename S>
+struct Finish : StreamSums<S> {
+  using Base = StreamSums<S>;
+  using Base::kM, Base::kQuads, Base::kStep, Base::kPer;
+  using Base::p, Base::item, Base::panel, Base::quad, Base::first;
+  const BatchStep& s;
+
+  __device__ int Column(int j) const { return first + j * kStep; }
+  __device__ void Collect(float4 (&y)[kPer]) {
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) y[j] = Column(j) < item.rows ? this->Own(Column(j)) : float4{0, 0, 0, 0};
+    this->AddOthers(y);
+    if (n() < p.args.n) this->AddOverflow(y);
+  }
+  // This thread's first weight row.
+  __device__ int n() const { return panel * S::kRows + 4 * quad; }
+
+  // scales: 1 / rms of the input rows.
+  __device__ void WriteQkv(const float* scales) {
+    float4 y[kPer];
+    Collect(y);
+    if (n() >= p.args.n) return;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      if (Column(j) >= item.rows) continue;
+      const float by = scales[Column(j)];
+      *reinterpret_cast<float4*>(s.qkv + static_cast<int64_t>(Column(j)) * p.args.n + n()) = {
+          y[j].x * by, y[j].y * by, y[j].z * by, y[j].w * by};
+    }
+  }
+  // Gate and up follow each other.
+  __device__ void WriteGated(const float* scales, const RowLayout& layout) {
+    float4 y[kPer];
+    Collect(y);
+    if (n() >= p.args.n) return;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      if (Column(j) >= item.rows) continue;
+      const float by = scales[Column(j)];
+      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(s.mid) + layout.At(Column(j), n() / 2)) =
+          PackBf16(GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
+    }
+  }
+  // x += y, and the next product's input. gain: of the norm that follows; null: none does.
+  __device__ void AddResidual(const float* gain, const RowLayout& layout) {
+    float4 y[kPer], x[kPer];
+    const bool here = n() < p.args.n;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j)
+      x[j] = here && Column(j) < item.rows ? __ldcg(X(Column(j), n())) : float4{0, 0, 0, 0};
+    Collect(y);
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) x[j].x += y[j].x, x[j].y += y[j].y, x[j].z += y[j].z, x[j].w += y[j].w;
+    if (here)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j)
+        if (Column(j) < item.rows) *X(Column(j), n()) = x[j];
+    if (gain == nullptr) return;
+    const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + n())) : float4{0, 0, 0, 0};
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int row = Column(j) < item.rows ? Column(j) : -1;
+      Normalise(s, layout, panel, quad, row, here, x[j], by);
+    }
+  }
+  __device__ float4* X(int row, int column) const {
+    return reinterpret_cast<float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
+  }
+
+  // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All lanes.
+  __device__ static void Normalise(const BatchStep& s, const RowLayout& layout, int panel, int quad, int row, bool here,
+                                   const float4& x, const float4& gain) {
+    float squares = row >= 0 && here ? x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w : 0.0f;
+#pragma unroll
+    for (int d = 1; d < kQuads; d *= 2) squares += __shfl_xor_sync(~0u, squares, d);
+    if (row < 0) return;
+    const int panels = (s.hidden + S::kRows - 1) / S::kRows;
+    if (quad == 0) s.squares[row * panels + panel] = squares;
+    if (!here) return;
+    bf16* to = static_cast<bf16*>(s.h);
+    const int column = panel * S::kRows + 4 * quad;
+    *reinterpret_cast<uint32_t*>(to + layout.At(row, column)) = PackBf16(x.x * gain.x, x.y * gain.y);
+    *reinterpret_cast<uint32_t*>(to + layout.At(row, column + 2)) = PackBf16(x.z * gain.z, x.w * gain.w);
+  }
+};
+
+// F: how weights lie, see persistent_batch_plain.cu and batch_packed.cuh.
+template <typename F>
+struct Consumer {
+  using S = typename F::S;
+  const BatchStep& s;
+  const Line& line;
+  char* shared;
+  BatchRing ring;
+  int tid = threadIdx.x, lane = tid % 32, warp = __shfl_sync(~0u, tid / 32, 0);
+  RowLayout layout = RowLayout::OfChunk(F::kPitch, static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch);
+
+  __device__ static void Barrier() { NamedBarrier<1>(S::kConsumers); }
+  __device__ float* Scales() const { return reinterpret_cast<float*>(shared + Shared<S>::kScalesAt); }
+
+  // All CTAs have ended what comes before the operation.
+  __device__ void Await(int layer, int op) const {
+    if (tid == 0) {
+      const uint32_t* counter = s.counters + (CounterOf(layer, op) - 1) * kFlagStride;
+      const uint32_t target = TargetOf(s.step);
+      while (static_cast<int32_t>(LoadAcquire(counter) - target) < 0) {
+      }
+    }
+    Barrier();
+  }
+  // This CTA has ended it.
+  __device__ void End(int counter) const {
+    FenceAsyncGlobal();
+    Barrier();
+    if (tid == 0) AddRelease(s.counters + counter * kFlagStride, 1);
+  }
+
+  // The first product's input from the embedded rows, and the rotations of all rows.
+  __device__ void Start() const {
+    using Sums = StreamSums<S>;
+    const int panels = (s.hidden + S::kRows - 1) / S::kRows, quad = tid % Sums::kQuads;
+    const float* gain = s.layers[0].attention_norm;
+    for (int panel = blockIdx.x; panel < panels; panel += gridDim.x) {
+      const int column = panel * S::kRows + 4 * quad;
+      const bool here = column < s.hidden;
+      const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + column)) : float4{0, 0, 0, 0};
+#pragma unroll
+      for (int j = 0; j < Sums::kPer; ++j) {
+        const int at = tid / Sums::kQuads + j * Sums::kStep, row = at < s.rows ? at : -1;
+        float4 x = {0, 0, 0, 0};
+        if (here && row >= 0)
+          x = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
+        Finish<S>::Normalise(s, layout, panel, quad, row, here, x, by);
+      }
+    }
+    const int half = s.head_dim / 2;
+    for (int i = blockIdx.x * S::kConsumers + tid; i < s.rows * half; i += gridDim.x * S::kConsumers) {
+      float sine, cosine;
+      sincosf(static_cast<float>(line.position[i / half]) * s.inv_freq[i % half], &sine, &cosine);
+      s.rotations[i] = {cosine * s.rope_scale, sine * s.rope_scale};
+    }
+    End(0);
+  }
+
+  // 1 / rms of every row, from the squares of its panels.
+  __device__ void LoadScales() const {
+    constexpr int kThreads = S::kConsumers / S::kM;  // of a row
+    const int row = tid / kThreads, panels = (s.hidden + S::kRows - 1) / S::kRows;
+    float sum = 0;
+    if (row < s.rows)
+      for (int i = tid % kThreads; i < panels; i += kThreads) sum += __ldcg(s.squares + row * panels + i);
+#pragma unroll
+    for (int d = 1; d < kThreads; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    if (tid % kThreads == 0) Scales()[row] = rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
+  }
+
+  __device__ void Product(int layer, int op) {
+    const int number = NumberOf(s, layer, op), which = MatrixOf(op);
+    const StreamWork work(s.linear[which].geometry, 1, number);
+    const int64_t begin = work.StartOf(number), end = work.StartOf(number + 1);
+    if (begin >= end) return;
+    StreamLinear& p = *reinterpret_cast<StreamLinear*>(shared + Shared<S>::kLinearAt);
+    const uint32_t* from = reinterpret_cast<const uint32_t*>(&s.linear[which]);
+    for (int i = tid; i < static_cast<int>(sizeof(StreamLinear) / 4); i += S::kConsumers)
+      reinterpret_cast<uint32_t*>(&p)[i] = from[i];
+    Await(layer, op);
+    if (tid == 0) {
+      const DenseMatrix& matrix = s.layers[layer].matrices[which];
+      p.weight.row_scales = matrix.row_scales;
+      p.weight.overflow_first = matrix.overflow_first;
+      p.weight.overflow = matrix.overflow;
+    }
+    if (op == kQkv || op == kGateUp) LoadScales();
+    Barrier();
+    const float* gain = op == kOut                   ? s.layers[layer].mlp_norm
+                        : layer + 1 < s.layer_count ? s.layers[layer + 1].attention_norm
+                                                     : nullptr;
+    typename F::Consumer my = F::Make(p, lane, warp);
+    my.SetRows(s.rows);
+    my.Clear();
+    StreamCursor at(work, begin);
+    bool owner = at.unit == 0;
+    int buffer = 0;
+    for (int64_t unit = begin; unit < end;) {
+      const int count = static_cast<int>(min(end - unit, static_cast<int64_t>(work.per_group - at.unit)));
+      if (at.panel * S::kBlocks + my.wr < p.geometry.blocks) {
+        my.Units(ring, at.unit, count);
+        my.EndGroup(0, at.panel * S::kBlocks + my.wr);
+      } else {
+        for (int i = 0; i < count; ++i) {
+          ring.WaitFull();
+          ring.Release(lane);
+          ring.Advance();
+        }
+      }
+      unit += count;
+      at.unit += count - 1;
+      float* table = reinterpret_cast<float*>(shared + Shared<S>::kSumsAt) + buffer * S::kFloats;
+      my.Store(table);
+      my.Clear();
+      Barrier();
+      const StreamItem item = {0, 0, s.rows, false};
+      Finish<S> finish{
+          {p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
+      if (!owner)
+        finish.Leave();
+      else if (op == kQkv)
+        finish.WriteQkv(Scales());
+      else if (op == kGateUp)
+        finish.WriteGated(Scales(), layout);
+      else
+        finish.AddResidual(gain, layout);
+      if (!owner || S::kBuffers == 1) Barrier();
+      if (tid == 0 && !owner) {
+        __threadfence();
+        StoreRelease(p.arrived + number * kFlagStride, 1);
+      }
+      buffer = (buffer + 1) % S::kBuffers;
+      owner = true;
+      at.Next(work);
+    }
+  }
+
+  __device__ void Attention(int layer) {
+    const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
+    if (begin >= end) return;
+    Await(layer, kAttention);
+    const uint64_t offset = s.layers[layer].cache_offset;
+    if (s.head_dim == 128)
+      Attend<S, 128>{s, line, shared, ring, offset, number}.Run(begin, end, layout);
+    else
+      Attend<S, 64>{s, line, shared, ring, offset, number}.Run(begin, end, layout);
+  }
+
+  __device__ void Run() {
+    Start();
+    for (int layer = 0; layer < s.layer_count; ++layer)
+      for (int op = 0; op < kOps; ++op) {
+        if (op == kAttention)
+          Attention(layer);
+        else
+          Product(layer, op);
+        End(CounterOf(layer, op));
+      }
+  }
+};
+
+#endif
+
+template <typename F>
+__global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_constant__ BatchStep s) {
+#ifdef DSOPT_CUDA_WGMMA
+  using S = typename F::S;
+  extern __shared__ __align__(1024) char batch_shared[];
+  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots,
+                       s.slot_bytes};
+  if (threadIdx.x == 32) {
+    ring.Init(S::kWarps);
+    BarrierInitFence();
+  }
+  const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
+  if (threadIdx.x >= S::kConsumers) {
+    if (threadIdx.x == S::kConsumers) Producer<F>(s, line, ring).Run();
+  } else {
+    Consumer<F>{s, line, batch_shared, ring}.Run();
+  }
+#endif
+}
+
+// Geometry of the products and the ring, then the launch.
+template <typename F>
+cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep step) {
+  using S = typename F::S;
+  const DenseShape& m = shape.model;
+  const int q = m.q_heads * m.head_dim, qkv = q + 2 * m.kv_heads * m.head_dim;
+  const struct {
+    int n, k;
+    const void* in;
+  } products[kBatchMatrices] = {
+      {qkv, m.hidden, step.h}, {m.hidden, q, step.attended}, {2 * m.inner, m.hidden, step.h}, {m.hidden, m.inner, step.mid}};
+  const uint32_t ctas = static_cast<uint32_t>(launch.limits->sms);
+  uint32_t units[kBatchMatrices], weight_bytes = 1;
+  step.slot_bytes = 0;
+  for (int i = 0; i < kBatchMatrices; ++i) {
+    StreamLinear& p = step.linear[i];
+    p = {};
+    p.args.n = products[i].n;
+    p.args.k = products[i].k;
+    p.args.in = products[i].in;
+    p.args.image_pitch = F::kPitch;
+    p.args.rows = step.rows;
+    p.weight.layout = {m.packing, false, static_cast<int16_t>(m.group), products[i].n, products[i].k};
+    p.partial = step.partial;
+    p.arrived = step.arrived;
+    F::SetGeometry(p);
+    units[i] = static_cast<uint32_t>(p.geometry.panels * p.geometry.units_per_group);
+    if (p.slot_bytes > step.slot_bytes) step.slot_bytes = p.slot_bytes;
+    if (p.geometry.inputs_at > weight_bytes) weight_bytes = p.geometry.inputs_at;
+  }
+  const int item = kPageTokens * m.head_dim * 4;
+  step.item_tokens = item <= step.slot_bytes ? kPageTokens : kPageTokens / 2;
+  if (item / kPageTokens * step.item_tokens > step.slot_bytes) return cudaErrorInvalidConfiguration;
+  step.slots = (launch.limits->shared_bytes - Shared<S>::kRingAt) / step.slot_bytes;
+  if (step.slots > 16) step.slots = 16;
+  if (step.slots < 2) return cudaErrorInvalidConfiguration;
+  // On their way on each multiprocessor: 64 KiB near a hand-over, else 128 KiB.
+  const int room = (64 << 10) / static_cast<int>(weight_bytes);
+  step.near_copies = room < 1 ? 1 : room < step.slots ? room : step.slots;
+  step.deep_copies = 2 * step.near_copies < step.slots ? 2 * step.near_copies : step.slots;
+  step.turns = 0;
+  for (int op = 0; op < kOps; ++op) {
+    step.turn[op] = step.turns;
+    const uint32_t all = op == kAttention ? 61 : units[op == kQkv ? 0 : op - 1];
+    step.turns += all < ctas ? all : all % ctas;
+  }
+  const int bytes = Shared<S>::kRingAt + step.slots * step.slot_bytes;
+  RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(batch_step<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(ctas);
+  config.blockDim = dim3(S::kThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.stream = launch.stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;  // all CTAs must be resident: they wait for each other
+  attribute.val.cooperative = 1;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, batch_step<F>, step);
+}
+
+}  // namespace dsopt_cuda::batch
+#endif  // DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_

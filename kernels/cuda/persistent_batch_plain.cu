@@ -1,0 +1,82 @@
+// persistent_batch_plain.cu - the persistent step of few rows with bf16 weights, and what all formats share of it: which
+// shapes it takes, sizes, the choice of the format.
+#include <cuda.h>
+
+#include "linear_plain.cuh"
+#include "persistent/batch_step.cuh"
+
+namespace dsopt_cuda {
+namespace batch {
+namespace {
+
+// bf16 weights as boxes of tensor maps: linear_plain.cuh.
+template <int kM>
+struct PlainFormat {
+  using S = Stream<kM>;
+  using Consumer = PlainConsumer<kM>;
+  static constexpr int kPitch = kPlainPitch;
+
+  static void SetGeometry(StreamLinear& p) { SetPlainGeometry<S>(p); }
+#ifdef DSOPT_CUDA_WGMMA
+  __device__ static Consumer Make(const StreamLinear& p, int lane, int warp) {
+    constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a unit's columns
+    return {p, lane, warp / kSides, warp % kSides * S::kPerWarp};
+  }
+  __device__ static void Copy(const StreamGeometry& g, const DenseMatrix& matrix, int panel, int unit, uint32_t slot,
+                              uint32_t barrier, uint64_t policy) {
+    const int boxes = unit + 1 < g.units_per_group ? kUnitBoxes : g.last_columns / kBoxColumns;
+    const int first = panel * S::kRows, parts = first + kBatchBoxRows < g.blocks * kBlockRows ? S::kRows / kBatchBoxRows : 1;
+    BarrierExpect(barrier, static_cast<uint32_t>(boxes * parts * kBatchBoxRows * kBoxPitch));
+    for (int i = 0; i < boxes; ++i)
+      for (int part = 0; part < parts; ++part)
+        TensorLoad(slot + (i * S::kRows + part * kBatchBoxRows) * kBoxPitch, matrix.data,
+                   unit * kImageColumns + i * kBoxColumns, first + part * kBatchBoxRows, barrier, policy);
+  }
+#endif
+};
+
+}  // namespace
+}  // namespace batch
+
+cudaError_t BatchPlain(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
+  if (step.rows <= 8) return batch::RunBatch<batch::PlainFormat<8>>(launch, shape, step);
+  if (step.rows <= 16) return batch::RunBatch<batch::PlainFormat<16>>(launch, shape, step);
+  return batch::RunBatch<batch::PlainFormat<32>>(launch, shape, step);
+}
+
+bool BatchSupported(const Limits& limits, const BatchShape& shape) {
+  const DenseShape& m = shape.model;
+  const bool format = m.packing == Packing::kNone ? limits.tensor_map_encoder != nullptr
+                      : m.packing == Packing::kInt4 ? m.group == 64 || m.group == 128
+                                                    : m.group == 0;
+  return limits.has_sm90a && limits.shared_bytes >= 227 * 1024 && format && m.experts == 0 &&
+         m.cache == CacheCode::kPlain && (m.head_dim == 64 || m.head_dim == 128) && m.q_heads % m.kv_heads == 0 &&
+         m.hidden % 64 == 0 && m.inner % 64 == 0 && m.layers > 0;
+}
+
+uint64_t BatchCounterWords(const DenseShape& shape) {
+  return (1 + static_cast<uint64_t>(shape.layers) * batch::kOps) * kFlagStride;
+}
+
+uint64_t BatchSquares(const DenseShape& shape) { return uint64_t{kBatchRows} * ((static_cast<uint64_t>(shape.hidden) + 63) / 64); }
+
+int BatchPitch(const BatchShape& shape) { return shape.model.packing == Packing::kNone ? kPlainPitch : kTiledPitch; }
+
+cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
+  if (step.rows < 1 || step.rows > kBatchRows) return cudaErrorInvalidValue;
+  switch (shape.model.packing) {
+    case Packing::kNone:
+      return BatchPlain(launch, shape, step);
+    case Packing::kLossless12:
+      return BatchLossless12(launch, shape, step);
+    case Packing::kInt8:
+      return BatchInt8(launch, shape, step);
+    case Packing::kFp8:
+      return BatchFp8(launch, shape, step);
+    case Packing::kInt4:
+      return BatchInt4(launch, shape, step);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace dsopt_cuda
