@@ -323,8 +323,9 @@ struct PackedConsumer {
               acc[b][nb][2 * h + j] = acc[b][nb][2 * h + j] * scale + ones[nb][2 * h + j] * offset;
         }
   }
+  template <bool kAdd>
   __device__ void Store(float* sums) const {
-    StoreSums<S>(acc, sums, wk, wr, lane);
+    StoreSums<S, kAdd>(acc, sums, wk, wr, lane);
   }
 };
 

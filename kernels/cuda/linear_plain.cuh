@@ -89,8 +89,9 @@ struct PlainConsumer {
       if (box < boxes) Box(slot + box * S::kRows * kBoxPitch, x + box * kBoxPitch);
     }
   }
+  template <bool kAdd>
   __device__ void Store(float* sums) const {
-    StoreSums<S>(acc, sums, wk, wr, lane);
+    StoreSums<S, kAdd>(acc, sums, wk, wr, lane);
   }
 };
 

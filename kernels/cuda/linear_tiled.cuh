@@ -138,7 +138,8 @@ struct TiledConsumer {
     const bool tail = first + count == g.units_per_group && g.last_columns != kChunkColumns;
     const int whole = tail ? count - 1 : count;
     held = 0;
-    for (int i = 0; i < whole; ++i) {
+    for (int i = 0; i < whole; ++i, ring.Advance()) {
+      if (!ring.Mine()) continue;
       ring.WaitFull();
       const uint32_t chunk = ring.Slot() + block * g.unit_bytes, x = ring.Slot() + g.inputs_at;
       const uint64_t b = WgmmaKMajor(x);
@@ -155,15 +156,16 @@ struct TiledConsumer {
         Stage<7>(chunk, b);
       }
       held = ring.Empty();
-      ring.Advance();
     }
     Drain();
     __syncwarp();
     Release();
     if (!tail) return;
-    ring.WaitFull();
-    LastUnit(ring.Slot());
-    ring.Release(lane);
+    if (ring.Mine()) {
+      ring.WaitFull();
+      LastUnit(ring.Slot());
+      ring.Release(lane);
+    }
     ring.Advance();
   }
 
@@ -254,11 +256,14 @@ struct TiledConsumer {
           if (i / 2 % 2 == h) acc[i] *= by;
       }
   }
+  template <bool kAdd>
   __device__ void Store(float* sums) const {
     float* to = sums + block * kBlockRows + lane / 4;
 #pragma unroll
-    for (int i = 0; i < kSums; ++i)
-      to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * S::kSumPitch + i / 2 % 2 * 8] = acc[i];
+    for (int i = 0; i < kSums; ++i) {
+      float& sum = to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * S::kSumPitch + i / 2 % 2 * 8];
+      sum = acc[i] + (kAdd ? sum : 0.0f);
+    }
   }
 };
 

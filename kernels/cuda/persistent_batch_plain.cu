@@ -12,7 +12,7 @@ namespace {
 // bf16 weights as boxes of tensor maps: linear_plain.cuh.
 template <int kM>
 struct PlainFormat {
-  using S = Stream<kM>;
+  using S = BatchStream<Stream<kM>>;
   using Consumer = PlainConsumer<kM>;
   static constexpr int kPitch = kPlainPitch;
 

@@ -34,6 +34,8 @@ struct Ring {
     BarrierInitFence();
 #endif
   }
+  // Whether the next slot is this warp's to consume: where warps take turns, see BatchRing.
+  __device__ static constexpr bool Mine() { return true; }
   __device__ void Advance() {
     if (++slot == slots) {
       slot = 0;

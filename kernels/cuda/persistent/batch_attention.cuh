@@ -1,5 +1,5 @@
 // batch_attention.cuh - attention in the persistent step of few rows, on the arithmetic of common/attention_warp.cuh:
-// items of the cache out of the ring, 16 tokens a warp; rotation of the queries, the current token, which is not in the
+// items of the cache out of the ring, 16 tokens a warp; rotation of the queries; the current token, which is not in the
 // cache yet, and its way there. As in attention_decode_ring.cu, the CTA with a work's first item merges all its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_ATTENTION_CUH_
@@ -14,9 +14,10 @@ namespace dsopt_cuda::batch {
 template <typename S, int kDim>
 struct Attend {
   static constexpr int kG = kBatchHeads, kHalf = kDim / 2, kRow = kMergeRow<kDim>;
-  static constexpr int kV = kG * kDim / S::kConsumers;  // outputs of a thread, all of one head
-  static constexpr int kPartial = kG * (kDim + 2);      // floats: outputs, then (maximum, sum) of each head
-  static_assert(kV >= 1 && kV <= 2);
+  static constexpr int kOutputs = kG * kDim;        // of a work; a thread has one
+  static constexpr int kPartial = kG * (kDim + 2);  // floats: outputs, then (maximum, sum) of each head
+  static constexpr int kKeyWarp = kConsumerWarps - kG - 1;  // appends the current token; those behind it score it
+  static_assert(kOutputs <= S::kConsumers);
   const BatchStep& s;
   const Line& line;
   char* shared;
@@ -26,11 +27,13 @@ struct Attend {
   float c = s.score_scale * 1.4426950408889634f;
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int group = warp % (s.item_tokens / kGroupTokens);  // of an item, for this warp
-  int set = warp / (s.item_tokens / kGroupTokens), sets = 128 / s.item_tokens;  // sets of warps take turns
-  int head = tid * kV / kDim, dimension = tid * kV % kDim;                      // of this thread's outputs
+  // Warps of a team that share an item are a set; sets take turns.
+  int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens), sets = kTeamWarps * kGroupTokens / s.item_tokens;
+  int head = min(tid / kDim, kG - 1), dimension = tid % kDim;  // of this thread's output
+  bool on = tid < kOutputs;
 
   __device__ float* Outs() const { return reinterpret_cast<float*>(shared + Shared<S>::kSumsAt); }
-  __device__ float2* Sums() const { return reinterpret_cast<float2*>(Outs() + 8 * kG * kRow); }
+  __device__ float2* Sums() const { return reinterpret_cast<float2*>(Outs() + kTeamWarps * kG * kRow); }
   __device__ float* Scores() const { return reinterpret_cast<float*>(shared + Shared<S>::kScoresAt); }
   __device__ float* Partial(int of) const { return s.partial + static_cast<int64_t>(of) * kPartial; }
   __device__ void Barrier() const { NamedBarrier<1>(S::kConsumers); }
@@ -66,37 +69,43 @@ struct Attend {
     }
   }
 
-  __device__ void MergeWarps(AttentionWarp<kDim>& state, Merged<kV>& merged) const {
+  // own: with the current token, whose values are `value`.
+  __device__ void MergeWarps(AttentionWarp<kDim>& state, bool own, int heads, float value, Merged<1>& merged) const {
     float* outs = Outs();
 #pragma unroll
-    for (int x = 0; x < 2; ++x) {
+    for (int x = 0; x < 2; ++x)
 #pragma unroll
       for (int d = 4; d < 32; d *= 2) state.l[x] += __shfl_xor_sync(~0u, state.l[x], d);
-      const int h = lane % 4 * 2 + x;
-      if (h >= kG) continue;
-      if (lane < 4) Sums()[warp * kG + h] = {state.m[x], state.l[x]};
-#pragma unroll
-      for (int r = 0; r < AttentionWarp<kDim>::kOuts; ++r) {
-        outs[(warp * kG + h) * kRow + r * 16 + lane / 4] = state.o[r][x];
-        outs[(warp * kG + h) * kRow + r * 16 + lane / 4 + 8] = state.o[r][x + 2];
-      }
-    }
-    Barrier();
 #pragma unroll 1
-    for (int w = 0; w < 8; ++w) {
-      const float2 e = Sums()[w * kG + head];
-      float o[kV];
+    for (int team = 0; team < kTeams; ++team) {
+      if (warp / kTeamWarps == team) {
+        const int w = warp % kTeamWarps;
 #pragma unroll
-      for (int j = 0; j < kV; ++j) o[j] = outs[(w * kG + head) * kRow + dimension + j];
-      merged.Add(e.x, e.y, o, c);
+        for (int x = 0; x < 2; ++x) {
+          const int h = lane % 4 * 2 + x;
+          if (h >= kG) continue;
+          if (lane < 4) Sums()[w * kG + h] = {state.m[x], state.l[x]};
+#pragma unroll
+          for (int r = 0; r < AttentionWarp<kDim>::kOuts; ++r) {
+            outs[(w * kG + h) * kRow + r * 16 + lane / 4] = state.o[r][x];
+            outs[(w * kG + h) * kRow + r * 16 + lane / 4 + 8] = state.o[r][x + 2];
+          }
+        }
+      }
+      Barrier();
+#pragma unroll
+      for (int w = 0; w < kTeamWarps; ++w) {
+        const float2 e = Sums()[w * kG + head];
+        merged.Add(e.x, e.y, {outs[(w * kG + head) * kRow + dimension]}, c);
+      }
+      if (own && team == 0) merged.Add(Scores()[min(head, heads - 1)], 1.0f, {value}, c);
+      Barrier();  // the merge area is free again
     }
-    Barrier();  // the merge area is free again
   }
-  __device__ void Leave(const Merged<kV>& merged) const {
+  __device__ void Leave(const Merged<1>& merged) const {
     float* to = Partial(number);
-#pragma unroll
-    for (int j = 0; j < kV; ++j) to[tid * kV + j] = merged.out[j];
-    if (dimension == 0) reinterpret_cast<float2*>(to + kG * kDim)[head] = {merged.m, merged.l};
+    if (on) to[tid] = merged.out[0];
+    if (on && dimension == 0) reinterpret_cast<float2*>(to + kOutputs)[head] = {merged.m, merged.l};
     Barrier();
     if (tid == 0) {
       __threadfence();
@@ -104,7 +113,7 @@ struct Attend {
     }
   }
   // Adds what the CTAs up to number `last` have left.
-  __device__ void Gather(int last, Merged<kV>& merged) const {
+  __device__ void Gather(int last, Merged<1>& merged) const {
     for (int i = number + 1 + tid; i <= last; i += S::kConsumers) {
       uint32_t* flag = s.arrived + i * kFlagStride;
       while (LoadAcquire(flag) == 0) {
@@ -115,65 +124,48 @@ struct Attend {
 #pragma unroll 4
     for (int i = number + 1; i <= last; ++i) {
       const float* from = Partial(i);
-      const float2 e = __ldcg(reinterpret_cast<const float2*>(from + kG * kDim) + head);
-      float o[kV];
-#pragma unroll
-      for (int j = 0; j < kV; ++j) o[j] = __ldcg(from + tid * kV + j);
-      merged.Add(e.x, e.y, o, c);
+      const float2 e = __ldcg(reinterpret_cast<const float2*>(from + kOutputs) + head);
+      merged.Add(e.x, e.y, {__ldcg(from + head * kDim + dimension)}, c);
     }
   }
-  // The row's own token: its scores and values, and for one part of the query heads its way into the cache.
-  __device__ void AddCurrent(int row, int kv_head, int head0, int heads, bool append, Merged<kV>& merged) const {
-    const float *key = Row(row, s.q_heads + kv_head), *value = Row(row, s.q_heads + s.kv_heads + kv_head);
-    if (warp <= heads) {  // the last of these warps appends
-      char* token = nullptr;
-      if (warp == heads && append) {
-        const int position = line.position[row];
-        const int page = s.cache.page_table[static_cast<int64_t>(s.cache.row_seq[row]) * s.cache.page_stride +
-                                            position / kPageTokens];
-        token = s.cache.base + cache_offset + static_cast<uint64_t>(page) * s.cache.page_bytes +
-                static_cast<int64_t>(kv_head * kPageTokens + position % kPageTokens) * kDim * 2;
-      }
-      const float* query = Row(row, head0 + min(warp, heads - 1));
-      float sum = 0;
-#pragma unroll
-      for (int i = lane; i < kHalf; i += 32) {
-        const float2 turn = Rotation(row, i);
-        const float q0 = __ldcg(query + i), q1 = __ldcg(query + kHalf + i), k0 = __ldcg(key + i),
-                    k1 = __ldcg(key + kHalf + i);
-        const bf16 low = __float2bfloat16(k0 * turn.x - k1 * turn.y), high = __float2bfloat16(k1 * turn.x + k0 * turn.y);
-        sum += __bfloat162float(__float2bfloat16(q0 * turn.x - q1 * turn.y)) * __bfloat162float(low) +
-               __bfloat162float(__float2bfloat16(q1 * turn.x + q0 * turn.y)) * __bfloat162float(high);
-        if (token == nullptr) continue;
-        bf16* k = reinterpret_cast<bf16*>(token);
-        k[i] = low;
-        k[kHalf + i] = high;
-        bf16* v = k + static_cast<int64_t>(s.kv_heads) * kPageTokens * kDim;
-        v[i] = __float2bfloat16(__ldcg(value + i));
-        v[kHalf + i] = __float2bfloat16(__ldcg(value + kHalf + i));
-      }
-      sum = WarpSum(sum);
-      if (lane == 0 && warp < heads) Scores()[warp] = sum;
+  // The row's own token, by the last warps: its scores and, for one part of the query heads, its way into the cache.
+  __device__ void Current(int row, int kv_head, int head0, int heads, bool append) const {
+    const int h = warp - kKeyWarp - 1;
+    if (h >= heads || (h < 0 && !append)) return;
+    const float* key = Row(row, s.q_heads + kv_head);
+    const float* other = h < 0 ? Row(row, s.q_heads + s.kv_heads + kv_head) : Row(row, head0 + h);  // value, query
+    bf16* token = nullptr;
+    if (h < 0) {
+      const int position = line.position[row];
+      const int page = __ldg(s.cache.page_table +
+                             static_cast<int64_t>(__ldg(s.cache.row_seq + row)) * s.cache.page_stride + position / kPageTokens);
+      token = reinterpret_cast<bf16*>(s.cache.base + cache_offset + static_cast<uint64_t>(page) * s.cache.page_bytes) +
+              static_cast<int64_t>(kv_head * kPageTokens + position % kPageTokens) * kDim;
     }
-    Barrier();
-    float o[kV];
+    float sum = 0;
 #pragma unroll
-    for (int j = 0; j < kV; ++j) o[j] = __bfloat162float(__float2bfloat16(__ldcg(value + dimension + j)));
-    merged.Add(Scores()[min(head, heads - 1)], 1.0f, o, c);
-    Barrier();  // the scores are read
+    for (int i = lane; i < kHalf; i += 32) {
+      const float2 turn = Rotation(row, i);
+      const float k0 = __ldcg(key + i), k1 = __ldcg(key + kHalf + i), x = __ldcg(other + i), y = __ldcg(other + kHalf + i);
+      const bf16 low = __float2bfloat16(k0 * turn.x - k1 * turn.y), high = __float2bfloat16(k1 * turn.x + k0 * turn.y);
+      if (h < 0) {
+        token[i] = low;
+        token[kHalf + i] = high;
+        bf16* value = token + static_cast<int64_t>(s.kv_heads) * kPageTokens * kDim;
+        value[i] = __float2bfloat16(x);
+        value[kHalf + i] = __float2bfloat16(y);
+      } else {
+        sum += __bfloat162float(__float2bfloat16(x * turn.x - y * turn.y)) * __bfloat162float(low) +
+               __bfloat162float(__float2bfloat16(y * turn.x + x * turn.y)) * __bfloat162float(high);
+      }
+    }
+    sum = WarpSum(sum);
+    if (lane == 0 && h >= 0) Scores()[h] = sum;
   }
-  __device__ void Write(int row, int of_head, const RowLayout& layout, const Merged<kV>& merged) const {
-    bf16* to = static_cast<bf16*>(s.attended) + layout.At(row, of_head * kDim + dimension);
-    if constexpr (kV == 2)
-      *reinterpret_cast<uint32_t*>(to) = PackBf16(merged.out[0] / merged.l, merged.out[1] / merged.l);
-    else
-      *to = __float2bfloat16(merged.out[0] / merged.l);
-  }
-
   // The items at .. end - 1.
   __device__ void Run(int at, int end, const RowLayout& layout) {
     const int per_kv_head = s.q_heads / s.kv_heads;
-    int row = 0, taken = 0;
+    int row = 0;
     while (at < end) {
       const Place place(line, at, row);
       row = place.row;
@@ -181,14 +173,21 @@ struct Attend {
       const int kv_head = place.work / s.parts, part = place.work % s.parts;
       const int head0 = kv_head * per_kv_head + part * kG, heads = min(kG, (kv_head + 1) * per_kv_head - head0);
       const int position = line.position[row], first = Line::First(s, position);
+      const bool owner = place.item == 0;
+      float value = 0;
+      if (owner) {
+        value = __ldcg(Row(row, s.q_heads + s.kv_heads + kv_head) + dimension);
+        if (warp >= kKeyWarp) Current(row, kv_head, head0, heads, part == 0);
+      }
       int token = (first / s.item_tokens + place.item) * s.item_tokens + group * kGroupTokens;  // of this warp
       AttentionWarp<kDim> state;
       state.Reset();
       LoadQueries(row, head0, heads, state.q);
-      for (const int here = min(stop, end); at < here; ++at, ++taken, token += s.item_tokens) {
+      for (const int here = min(stop, end); at < here; ++at, token += s.item_tokens, ring.Advance()) {
+        if (!ring.Mine()) continue;
         const int low = first - token, high = position - token;
         ring.WaitFull();
-        if (taken % sets == set && high > 0 && low < kGroupTokens) {
+        if (static_cast<int>(ring.count / kTeams) % sets == set && high > 0 && low < kGroupTokens) {
           const uint32_t keys = ring.Slot() + group * kGroupTokens * kDim * 2,
                          values = keys + s.item_tokens * kDim * 2;
           float scores[4];
@@ -198,18 +197,18 @@ struct Attend {
           state.Values(values, lane, p);
         }
         ring.Release(lane);
-        ring.Advance();
       }
-      Merged<kV> merged;
-      MergeWarps(state, merged);
-      if (begin < line.Start(number)) {
+      Merged<1> merged;
+      MergeWarps(state, owner, heads, __bfloat162float(__float2bfloat16(value)), merged);
+      if (!owner) {
         Leave(merged);
         continue;
       }
-      const int last = line.NumberWith(stop - 1);
+      const int last = line.NumberWith(stop - 1, number);
       if (last > number) Gather(last, merged);
-      AddCurrent(row, kv_head, head0, heads, part == 0, merged);
-      if (head < heads) Write(row, head0 + head, layout, merged);
+      if (on && head < heads)
+        static_cast<bf16*>(s.attended)[layout.At(row, (head0 + head) * kDim + dimension)] =
+            __float2bfloat16(merged.out[0] / merged.l);
     }
   }
 };

@@ -13,7 +13,7 @@ static_assert(kTiledRows == kBatchRows);
 
 template <typename F, int kFlush>
 struct TiledFormat {
-  using S = TiledStream<kTiledRows>;
+  using S = BatchStream<TiledStream<kTiledRows>>;
   static constexpr int kPitch = kTiledPitch;
 
   static void SetGeometry(StreamLinear& p) { SetTiledGeometry<kTiledRows>(p); }

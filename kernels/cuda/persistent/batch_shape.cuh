@@ -17,12 +17,22 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 // What it holds when all have.
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
-// Query heads of a work x padded dimensions, while warps merge.
+// Consumer warps are two teams, which take turns with the slots of the ring; the producer is a warpgroup of its own, so
+// that registers can go from it to the consumers.
+inline constexpr int kTeams = 2, kTeamWarps = 8, kConsumerWarps = kTeams * kTeamWarps;
+inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 112;
+template <typename Base>
+struct BatchStream : Base {
+  static_assert(Base::kWarps == kTeamWarps);
+  static constexpr int kWarps = kConsumerWarps, kConsumers = kWarps * 32, kThreads = kConsumers + 128;
+};
+
+// While warps merge, a team at a time: query heads of a work x padded dimensions.
 template <int kDim>
 inline constexpr int kMergeRow = kDim + 4;
-inline constexpr int kMergeBytes = 8 * kBatchHeads * (kMergeRow<128> * 4 + 8);
+inline constexpr int kMergeBytes = kTeamWarps * kBatchHeads * (kMergeRow<128> * 4 + 8);
 
-// S: Stream, or what has the same members.
+// S: a BatchStream.
 template <typename S>
 struct Shared {
   static constexpr int kLinearAt = 512;                     // behind the barriers; the product under way
@@ -32,30 +42,32 @@ struct Shared {
   static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
   // Sums of products and the merge area of attention take turns.
   static constexpr int kRingAt = (kSumsAt + (kSumsBytes > kMergeBytes ? kSumsBytes : kMergeBytes) + 1023) / 1024 * 1024;
-  static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + kBatchHeads * 4 <= kSumsAt && S::kWarps == 8);
+  static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + kBatchHeads * 4 <= kSumsAt);
 };
 
 // The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their way long
 // before the inputs exist.
 struct BatchRing {
   uint32_t barriers, data;
-  int slots, slot_bytes;
+  int slots, slot_bytes, team;
   int slot = 0;
-  uint32_t parity = 0;
+  uint32_t parity = 0, count = 0;  // count: slots so far
 
+  __device__ bool Mine() const { return count % kTeams == static_cast<uint32_t>(team); }
   __device__ uint32_t Weights() const { return barriers + 8 * slot; }
   __device__ uint32_t Inputs() const { return barriers + 8 * (slots + slot); }
   __device__ uint32_t Empty() const { return barriers + 8 * (2 * slots + slot); }
   __device__ uint32_t Slot() const { return data + slot * slot_bytes; }
   // One thread; synchronise the CTA afterwards.
-  __device__ void Init(int consumer_warps) const {
+  __device__ void Init() const {
     for (int i = 0; i < slots; ++i) {
       BarrierInit(barriers + 8 * i, 1);
       BarrierInit(barriers + 8 * (slots + i), 1);
-      BarrierInit(barriers + 8 * (2 * slots + i), consumer_warps);
+      BarrierInit(barriers + 8 * (2 * slots + i), kTeamWarps);
     }
   }
   __device__ void Advance() {
+    ++count;
     if (++slot == slots) {
       slot = 0;
       parity ^= 1;
@@ -81,6 +93,7 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 struct Line {
   int *before, *position;  // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
+  bool whole;                    // works are not cut
 
   __device__ static int First(const BatchStep& s, int position) {
     return s.window > 0 ? max(0, position + 1 - s.window) : 0;
@@ -105,14 +118,24 @@ struct Line {
       if (lane == 0) before[0] = 0;
     }
     __syncthreads();
+    constexpr int kMerge = 384;  // tokens that are read while works are merged
     total = before[rows] * works;
-    ctas = min(static_cast<int>(gridDim.x), total);
+    int longest = 0;
+    for (int i = 0; i < rows; ++i) longest = max(longest, before[i + 1] - before[i]);
+    const int grid = static_cast<int>(gridDim.x), most = (rows * works + grid - 1) / grid;
+    whole = most * longest <= total / grid + kMerge / s.item_tokens;
+    ctas = min(grid, whole ? rows * works : total);
   }
   __device__ int Start(int number) const {
-    return static_cast<int>(static_cast<int64_t>(total) * min(number, ctas) / ctas);
+    const int64_t parts = whole ? rows * works : total;
+    const int part = static_cast<int>(parts * min(number, ctas) / ctas);
+    if (!whole) return part;
+    const int row = part / works;
+    return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);
   }
-  // The number of the CTA that has an item.
-  __device__ int NumberWith(int item) const {
+  // The number of the CTA that has an item of a work that CTA `number` begins.
+  __device__ int NumberWith(int item, int number) const {
+    if (whole) return number;
     return static_cast<int>((static_cast<int64_t>(item + 1) * ctas - 1) / total);
   }
 };

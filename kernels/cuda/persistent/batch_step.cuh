@@ -10,7 +10,7 @@
 // the sums of squares of its panel; the next product multiplies its results by 1 / rms.
 //
 // bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups (L2)
-// grid    one CTA per SM x 288 threads: 8 consumer warps, 1 producer; all resident (cooperative launch)
+// grid    one CTA per SM x 640 threads: 16 consumer warps in two teams, 1 producer; all resident (cooperative launch)
 // bound   DRAM
 // when    sm_90a
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
@@ -123,6 +123,7 @@ struct Consumer {
 
   __device__ static void Barrier() { NamedBarrier<1>(S::kConsumers); }
   __device__ float* Scales() const { return reinterpret_cast<float*>(shared + Shared<S>::kScalesAt); }
+  __device__ float* Warps() const { return Scales() + S::kM; }  // with few rows only
 
   // All CTAs have ended what comes before the operation.
   __device__ void Await(int layer, int op) const {
@@ -168,16 +169,31 @@ struct Consumer {
     End(0);
   }
 
-  // 1 / rms of every row, from the squares of its panels.
-  __device__ void LoadScales() const {
-    constexpr int kThreads = S::kConsumers / S::kM;  // of a row
-    const int row = tid / kThreads, panels = (s.hidden + S::kRows - 1) / S::kRows;
-    float sum = 0;
-    if (row < s.rows)
-      for (int i = tid % kThreads; i < panels; i += kThreads) sum += __ldcg(s.squares + row * panels + i);
+  // 1 / rms of every row, from the squares of its panels, in two steps: what is loaded in the first is on its way while
+  // the first units are consumed.
+  static constexpr int kScaleThreads = S::kConsumers / S::kM, kSquares = 4;  // of a row; of a thread
+  __device__ void LoadSquares(float (&squares)[kSquares]) const {
+    const int row = tid / kScaleThreads, panels = (s.hidden + S::kRows - 1) / S::kRows;
+    const float* from = s.squares + row * panels;
 #pragma unroll
-    for (int d = 1; d < kThreads; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
-    if (tid % kThreads == 0) Scales()[row] = rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
+    for (int i = 0; i < kSquares; ++i) {
+      const int at = tid % kScaleThreads + i * kScaleThreads;
+      squares[i] = row < s.rows && at < panels ? __ldcg(from + at) : 0.0f;
+    }
+    for (int at = tid % kScaleThreads + kSquares * kScaleThreads; row < s.rows && at < panels; at += kScaleThreads)
+      squares[0] += __ldcg(from + at);
+  }
+  __device__ void StoreScales(const float (&squares)[kSquares]) const {
+    float sum = squares[0] + squares[1] + squares[2] + squares[3];
+#pragma unroll
+    for (int d = 1; d < (kScaleThreads < 32 ? kScaleThreads : 32); d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    if constexpr (kScaleThreads > 32) {  // two warps share a row
+      static_assert(kScaleThreads == 64);
+      Warps()[warp] = sum;
+      Barrier();
+      sum = Warps()[warp & ~1] + Warps()[warp | 1];
+    }
+    if (tid % kScaleThreads == 0) Scales()[tid / kScaleThreads] = rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
   }
 
   __device__ void Product(int layer, int op) {
@@ -196,12 +212,14 @@ struct Consumer {
       p.weight.overflow_first = matrix.overflow_first;
       p.weight.overflow = matrix.overflow;
     }
-    if (op == kQkv || op == kGateUp) LoadScales();
+    const bool scaled = op == kQkv || op == kGateUp;
+    float squares[kSquares];
+    if (scaled) LoadSquares(squares);
     Barrier();
     const float* gain = op == kOut                   ? s.layers[layer].mlp_norm
                         : layer + 1 < s.layer_count ? s.layers[layer + 1].attention_norm
                                                      : nullptr;
-    typename F::Consumer my = F::Make(p, lane, warp);
+    typename F::Consumer my = F::Make(p, lane, warp % kTeamWarps);
     my.SetRows(s.rows);
     my.Clear();
     StreamCursor at(work, begin);
@@ -213,16 +231,19 @@ struct Consumer {
         my.Units(ring, at.unit, count);
         my.EndGroup(0, at.panel * S::kBlocks + my.wr);
       } else {
-        for (int i = 0; i < count; ++i) {
+        for (int i = 0; i < count; ++i, ring.Advance()) {
+          if (!ring.Mine()) continue;
           ring.WaitFull();
           ring.Release(lane);
-          ring.Advance();
         }
       }
       unit += count;
       at.unit += count - 1;
       float* table = reinterpret_cast<float*>(shared + Shared<S>::kSumsAt) + buffer * S::kFloats;
-      my.Store(table);
+      if (ring.team == 0) my.template Store<false>(table);
+      if (scaled && unit - count == begin) StoreScales(squares);
+      Barrier();
+      if (ring.team == 1) my.template Store<true>(table);
       my.Clear();
       Barrier();
       const StreamItem item = {0, 0, s.rows, false};
@@ -278,16 +299,19 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
 #ifdef DSOPT_CUDA_WGMMA
   using S = typename F::S;
   extern __shared__ __align__(1024) char batch_shared[];
-  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots,
-                       s.slot_bytes};
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots, s.slot_bytes,
+                       warp / kTeamWarps};
   if (threadIdx.x == 32) {
-    ring.Init(S::kWarps);
+    ring.Init();
     BarrierInitFence();
   }
   const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
-  if (threadIdx.x >= S::kConsumers) {
+  if (warp >= kConsumerWarps) {
+    GiveRegisters<kProducerRegisters>();
     if (threadIdx.x == S::kConsumers) Producer<F>(s, line, ring).Run();
   } else {
+    TakeRegisters<kConsumerRegisters>();
     Consumer<F>{s, line, batch_shared, ring}.Run();
   }
 #endif
