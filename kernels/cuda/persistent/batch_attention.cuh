@@ -165,7 +165,7 @@ struct Attend {
   // The items at .. end - 1.
   __device__ void Run(int at, int end, const RowLayout& layout) {
     const int per_kv_head = s.q_heads / s.kv_heads;
-    int row = 0;
+    int row = 0, taken = 0;
     while (at < end) {
       const Place place(line, at, row);
       row = place.row;
@@ -187,7 +187,7 @@ struct Attend {
         if (!ring.Mine()) continue;
         const int low = first - token, high = position - token;
         ring.WaitFull();
-        if (static_cast<int>(ring.count / kTeams) % sets == set && high > 0 && low < kGroupTokens) {
+        if (taken++ % sets == set && high > 0 && low < kGroupTokens) {
           const uint32_t keys = ring.Slot() + group * kGroupTokens * kDim * 2,
                          values = keys + s.item_tokens * kDim * 2;
           float scores[4];

@@ -17,14 +17,17 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 // What it holds when all have.
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
-// Consumer warps are two teams, which take turns with the slots of the ring; the producer is a warpgroup of its own, so
-// that registers can go from it to the consumers.
+// Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's, because a
+// warp must see all phases of the barriers it waits at. The producer is a warpgroup of its own, so that registers can go
+// from it to the consumers.
 inline constexpr int kTeams = 2, kTeamWarps = 8, kConsumerWarps = kTeams * kTeamWarps;
-inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 112;
+inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 104;
 template <typename Base>
 struct BatchStream : Base {
   static_assert(Base::kWarps == kTeamWarps);
   static constexpr int kWarps = kConsumerWarps, kConsumers = kWarps * 32, kThreads = kConsumers + 128;
+  static constexpr int kLaunched = 65536 / kThreads / 8 * 8;  // registers of a thread at first
+  static_assert(kConsumers * kConsumerRegisters + 128 * kProducerRegisters <= kThreads * kLaunched);
 };
 
 // While warps merge, a team at a time: query heads of a work x padded dimensions.
@@ -51,9 +54,9 @@ struct BatchRing {
   uint32_t barriers, data;
   int slots, slot_bytes, team;
   int slot = 0;
-  uint32_t parity = 0, count = 0;  // count: slots so far
+  uint32_t parity = 0;
 
-  __device__ bool Mine() const { return count % kTeams == static_cast<uint32_t>(team); }
+  __device__ bool Mine() const { return slot % kTeams == team; }
   __device__ uint32_t Weights() const { return barriers + 8 * slot; }
   __device__ uint32_t Inputs() const { return barriers + 8 * (slots + slot); }
   __device__ uint32_t Empty() const { return barriers + 8 * (2 * slots + slot); }
@@ -67,7 +70,6 @@ struct BatchRing {
     }
   }
   __device__ void Advance() {
-    ++count;
     if (++slot == slots) {
       slot = 0;
       parity ^= 1;
