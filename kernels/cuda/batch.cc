@@ -119,7 +119,7 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   if (desc.slice_us == 0 || batch_ns_[0] <= 1000.0 * desc.slice_us) {
     if (plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1)
       path_ = Path::kStep;
-    else if (plan.persistent.batch && batch_.single_rows && batch_.rows <= kBatchRows)
+    else if (plan.persistent.batch && batch_.single_rows && batch_.rows <= BatchMostRows(plan.persistent.batch_shape))
       path_ = Path::kLayers;
   }
   return DSOPT_OK;

@@ -48,18 +48,19 @@ struct PackedProducer : StreamProducer<PackedProducer<S, kC>, S::kM, kC * kChunk
 // ---- consumers ------------------------------------------------------------------------------------------
 
 // kFlush: columns after which sums are multiplied by their scale: 0 never (scales by row), 64, 32 or 16.
-template <typename F, int kFlush, int kM, int kC>
+// kSides: warps that share a chunk's columns, 2 or 1.
+template <typename F, int kFlush, typename S_, int kC, int kSides, int kPer>
 struct PackedConsumer {
-  using S = Stream<kM>;
+  using S = S_;
+  static constexpr int kM = S::kM, kOwn = kChunkTiles / kSides;
   static constexpr int kGroups = kM / 8, kVectors = F::kVectors, kTileBytes = kVectors * 512;
-  static constexpr int kPer = S::kPerWarp;  // row blocks of this warp
   static constexpr int kBatch =
       kGroups < 2 ? kGroups : 2;  // groups of 8 input rows whose products run side by side
   static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
   static constexpr bool kMayOffset = F::kPacking == Packing::kInt4 || F::kPacking == Packing::kInt8;
   static constexpr int kUnitSide = kBlockRows + 4 * kEscapeSlots;
   const StreamLinear& p;
-  int lane, wk, wr;    // this warp: tiles 2 wk, 2 wk + 1 of a chunk, row blocks wr .. wr + kPer - 1 of a panel
+  int lane, side, half, wr;  // this warp: its tiles of a chunk, its half of the sums, row blocks wr .. wr + kPer - 1
   bool offsets, wide;  // wide: groups of 128
   int rows = 1;
   uint32_t input[kGroups];  // of the lane's input rows in a slot
@@ -229,8 +230,9 @@ struct PackedConsumer {
   }
 
   // Weights of this warp's 16 x 128 of a block that have no code: (exact - stand-in) times the input.
-  __device__ void Escapes(float (&to)[kGroups][4], uint32_t side, uint32_t x) {
-    const uint32_t base = side + wk * kUnitSide;
+  // unit: of the chunk.
+  __device__ void Escapes(float (&to)[kGroups][4], uint32_t side_at, int unit, uint32_t x) {
+    const uint32_t base = side_at + unit * kUnitSide;
     const uint4 slots = LoadShared16(base + kBlockRows);
     if ((slots.x | slots.y | slots.z | slots.w) == 0) return;
 #pragma unroll 1
@@ -241,7 +243,7 @@ struct PackedConsumer {
       const float delta =
           __uint_as_float(slot << 16) - Lossless12::Scale(LoadShared1(base + row)) * Lossless12::kStandIn;
       const float low = row == lane / 4 ? delta : 0.0f, high = row == lane / 4 + 8 ? delta : 0.0f;
-      const uint32_t at = x + (wk * kUnitColumns + in_unit) * 2;
+      const uint32_t at = x + (unit * kUnitColumns + in_unit) * 2;
 #pragma unroll
       for (int nb = 0; nb < kGroups; ++nb)
 #pragma unroll
@@ -255,7 +257,12 @@ struct PackedConsumer {
   }
   __device__ __forceinline__ void AllEscapes(uint32_t chunk, uint32_t x, int tiles) {
 #pragma unroll
-    for (int b = 0; b < kPer; ++b) Escapes(acc[b], chunk + b * p.geometry.unit_bytes + tiles * kTileBytes, x);
+    for (int b = 0; b < kPer; ++b)
+#pragma unroll
+      for (int i = 0; i < kOwn / 2; ++i) {
+        const int unit = kOwn / 2 * side + i;
+        if (2 * unit < tiles) Escapes(acc[b], chunk + b * p.geometry.unit_bytes + tiles * kTileBytes, unit, x);
+      }
   }
 
   template <typename AnyRing>
@@ -284,7 +291,7 @@ struct PackedConsumer {
     for (int c = 0; c < kC; ++c) {
       const uint32_t at = chunk + c * p.geometry.chunk_bytes, columns = x + c * p.geometry.input_chunk;
 #pragma unroll
-      for (int i = 0; i < 2; ++i) Tile<false, kOffsets>(at, columns, kChunkTiles, 2 * wk + i, 0);
+      for (int i = 0; i < kOwn; ++i) Tile<false, kOffsets>(at, columns, kChunkTiles, kOwn * side + i, 0);
       if constexpr (kLossless) AllEscapes(at, columns, kChunkTiles);
     }
   }
@@ -297,10 +304,10 @@ struct PackedConsumer {
       const int left = columns - c * kChunkColumns,
                 tiles = min((left + kTileColumns - 1) / kTileColumns, kChunkTiles);
 #pragma unroll 1
-      for (int tile = 2 * wk; tile < min(2 * wk + 2, tiles); ++tile)
+      for (int tile = kOwn * side; tile < min(kOwn * (side + 1), tiles); ++tile)
         Tile<true, kOffsets>(at, from, tiles, tile, left - tile * kTileColumns);
       if constexpr (kLossless) {
-        if (2 * wk < tiles) AllEscapes(at, from, tiles);
+        AllEscapes(at, from, tiles);
       }
     }
   }
@@ -323,9 +330,8 @@ struct PackedConsumer {
               acc[b][nb][2 * h + j] = acc[b][nb][2 * h + j] * scale + ones[nb][2 * h + j] * offset;
         }
   }
-  template <bool kAdd>
   __device__ void Store(float* sums) const {
-    StoreSums<S, kAdd>(acc, sums, wk, wr, lane);
+    StoreSums<S>(acc, sums, half, wr, lane);
   }
 };
 
@@ -358,7 +364,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   WaitForPrevious();
   if (begin >= end) return;
   constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a chunk's columns
-  PackedConsumer<F, kFlush, kM, kC> my{p, lane, warp / kSides, warp % kSides * S::kPerWarp};
+  PackedConsumer<F, kFlush, S, kC, 2, S::kPerWarp> my{p, lane, warp / kSides, warp / kSides, warp % kSides * S::kPerWarp};
   my.offsets = p.weight.layout.offsets || p.weight.row_offsets != nullptr;
   my.wide = p.weight.layout.group == 128;
   ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
@@ -386,9 +392,10 @@ void SetWeightGeometry(const PackedLayout& l, StreamGeometry& g) {
       static_cast<uint32_t>(g.block_bytes - static_cast<int64_t>(g.units_per_group - 1) * g.unit_bytes);
 }
 
-template <typename F, int kFlush, int kM, int kC>
-cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
-  using S = Stream<kM>;
+// What a launch derives from the layout and from how its input lies.
+template <typename S, int kC>
+void SetPackedGeometry(StreamLinear& p) {
+  constexpr int kM = S::kM;
   const PackedLayout& l = p.weight.layout;
   StreamGeometry& g = p.geometry;
   SetWeightGeometry<S, kC>(l, g);
@@ -404,7 +411,13 @@ cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
     g.last_input_bytes = static_cast<uint32_t>(g.last_columns * 2);
   }
   p.slot_bytes = PackedShared<kM, kC>::Slot(l);
-  p.slots = PackedSlots<kM, kC>(*launch.limits, l);
+}
+
+template <typename F, int kFlush, int kM, int kC>
+cudaError_t StartPacked(const Launch& launch, StreamLinear p) {
+  using S = Stream<kM>;
+  SetPackedGeometry<S, kC>(p);
+  p.slots = PackedSlots<kM, kC>(*launch.limits, p.weight.layout);
   if (p.slots < 2) return cudaErrorInvalidConfiguration;
   const int bytes = S::kRingAt + p.slots * p.slot_bytes;
   return StartLarge(launch, linear_packed<F, kFlush, kM, kC>,

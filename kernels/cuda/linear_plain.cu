@@ -8,6 +8,8 @@ namespace dsopt_cuda {
 namespace {
 
 template <int kM>
+using Unit = PlainUnit<Stream<kM>, kImageColumns>;
+template <int kM>
 constexpr int kPlainRingAt = (Stream<kM>::kRingAt + 1023) / 1024 * 1024;
 
 template <int kM>
@@ -20,7 +22,7 @@ struct PlainProducer : StreamProducer<PlainProducer<kM>, kM, kImageColumns> {
   __device__ void WeightsOf(const StreamCursor& at, int) { row = at.panel * Stream<kM>::kRows; }
   __device__ void CopyWeights(int unit) {
     const int boxes =
-        unit + 1 < p.geometry.units_per_group ? kUnitBoxes : p.geometry.last_columns / kBoxColumns;
+        unit + 1 < p.geometry.units_per_group ? Unit<kM>::kBoxes : p.geometry.last_columns / kBoxColumns;
     if (lane != 0) return;
     ring.Expect(static_cast<uint32_t>(boxes) * Stream<kM>::kRows * kBoxPitch + this->UnitInputBytes(unit));
 #if __CUDA_ARCH__ >= 900
@@ -61,7 +63,7 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   WaitForPrevious();
   if (begin >= end) return;
   constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a unit's columns
-  PlainConsumer<kM> my{p, lane, warp / kSides, warp % kSides * S::kPerWarp};
+  PlainConsumer<S, kImageColumns, 2, S::kPerWarp> my{p, lane, warp / kSides, warp / kSides, warp % kSides * S::kPerWarp};
   ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
 #endif
 }
@@ -74,7 +76,7 @@ cudaError_t StartPlain(const Launch& launch, StreamLinear p) {
   if (!MakeTensorMap(*launch.limits, a.weight, static_cast<uint64_t>(a.n), static_cast<uint64_t>(a.k), S::kRows,
                      &map))
     return cudaErrorInvalidValue;
-  SetPlainGeometry<S>(p);
+  Unit<kM>::SetGeometry(p);
   p.slots = (launch.limits->shared_bytes / S::kCtas - (S::kCtas - 1) * 1024 - kPlainRingAt<kM>) / p.slot_bytes;
   const int bytes = kPlainRingAt<kM> + p.slots * p.slot_bytes;
   return StartLarge(launch, linear_plain<kM>, dim3(static_cast<unsigned>(S::kCtas * launch.limits->sms)),
@@ -84,7 +86,7 @@ cudaError_t StartPlain(const Launch& launch, StreamLinear p) {
 }  // namespace
 
 bool PlainFits(const Limits& limits) {
-  return limits.tensor_map_encoder != nullptr && limits.shared_bytes - kPlainRingAt<32> >= 2 * PlainSlot<32>();
+  return limits.tensor_map_encoder != nullptr && limits.shared_bytes - kPlainRingAt<32> >= 2 * Unit<32>::kSlot;
 }
 
 bool PlainSupported(const Limits& limits, const LinearArgs& args) {

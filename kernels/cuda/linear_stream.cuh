@@ -212,8 +212,8 @@ __device__ __forceinline__ void ClearSums(float (&acc)[kPer][kGroups][4]) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) acc[b][i][j] = 0;
 }
-// To half `half` of the sums of a group, or on top of what is there; block: the warp's first one in the panel.
-template <typename S, bool kAdd, int kPer, int kGroups>
+// To half `half` of the sums of a group; block: the warp's first one in the panel.
+template <typename S, int kPer, int kGroups>
 __device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], float* sums, int half, int block,
                                           int lane) {
 #pragma unroll
@@ -222,10 +222,8 @@ __device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], 
 #pragma unroll
     for (int nb = 0; nb < kGroups; ++nb)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        float& sum = to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8];
-        sum = acc[b][nb][j] + (kAdd ? sum : 0.0f);
-      }
+      for (int j = 0; j < 4; ++j)
+        to[(nb * 8 + lane % 4 * 2 + j % 2) * S::kSumPitch + j / 2 * 8] = acc[b][nb][j];
   }
 }
 
@@ -438,7 +436,7 @@ __device__ void ConsumeUnits(const StreamLinear& p, const StreamWork& work, Ring
     unit += count;
     at.unit += count - 1;
     float* table = sums + buffer * S::kFloats;
-    my.template Store<false>(table);
+    my.Store(table);
     my.Clear();
     NamedBarrier<1>(S::kConsumers);
     StreamFinish<S> finish{{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}};

@@ -132,14 +132,12 @@ struct TiledConsumer {
     }
   }
 
-  template <typename AnyRing>
-  __device__ void Units(AnyRing& ring, int first, int count) {
+  __device__ void Units(Ring& ring, int first, int count) {
     const StreamGeometry& g = p.geometry;
     const bool tail = first + count == g.units_per_group && g.last_columns != kChunkColumns;
     const int whole = tail ? count - 1 : count;
     held = 0;
-    for (int i = 0; i < whole; ++i, ring.Advance()) {
-      if (!ring.Mine()) continue;
+    for (int i = 0; i < whole; ++i) {
       ring.WaitFull();
       const uint32_t chunk = ring.Slot() + block * g.unit_bytes, x = ring.Slot() + g.inputs_at;
       const uint64_t b = WgmmaKMajor(x);
@@ -156,16 +154,15 @@ struct TiledConsumer {
         Stage<7>(chunk, b);
       }
       held = ring.Empty();
+      ring.Advance();
     }
     Drain();
     __syncwarp();
     Release();
     if (!tail) return;
-    if (ring.Mine()) {
-      ring.WaitFull();
-      LastUnit(ring.Slot());
-      ring.Release(lane);
-    }
+    ring.WaitFull();
+    LastUnit(ring.Slot());
+    ring.Release(lane);
     ring.Advance();
   }
 
@@ -256,14 +253,11 @@ struct TiledConsumer {
           if (i / 2 % 2 == h) acc[i] *= by;
       }
   }
-  template <bool kAdd>
   __device__ void Store(float* sums) const {
     float* to = sums + block * kBlockRows + lane / 4;
 #pragma unroll
-    for (int i = 0; i < kSums; ++i) {
-      float& sum = to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * S::kSumPitch + i / 2 % 2 * 8];
-      sum = acc[i] + (kAdd ? sum : 0.0f);
-    }
+    for (int i = 0; i < kSums; ++i)
+      to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * S::kSumPitch + i / 2 % 2 * 8] = acc[i];
   }
 };
 
@@ -301,27 +295,19 @@ __global__ __launch_bounds__(TiledStream<kM>::kThreads,
 #endif
 }
 
-// What a launch derives from the layout and the rows of the input image.
-template <int kM>
-void SetTiledGeometry(StreamLinear& p) {
+template <typename F, int kFlush, int kM>
+cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
   using S = TiledStream<kM>;
+  const PackedLayout& l = p.weight.layout;
   StreamGeometry& g = p.geometry;
-  SetWeightGeometry<S, 1>(p.weight.layout, g);
+  SetWeightGeometry<S, 1>(l, g);
   const auto aligned = [](uint32_t bytes) { return (bytes + kAtomBytes - 1) / kAtomBytes * kAtomBytes; };
   g.inputs_at = aligned(S::kBlocks * g.unit_bytes);
   g.input_pitch = kTileColumns * 2;
   g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows, kTiledPitch) * 2);
   g.last_input_bytes =
       static_cast<uint32_t>((g.last_columns + kTileColumns - 1) / kTileColumns) * (g.input_chunk / kChunkTiles);
-  // Products read kM rows from the last tile on, whatever lies behind the image.
-  const int behind = kM - (p.args.rows + 7) / 8 * 8;
-  p.slot_bytes = static_cast<int>(g.inputs_at + g.input_chunk) + behind * kTileColumns * 2;
-}
-
-template <typename F, int kFlush, int kM>
-cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
-  using S = TiledStream<kM>;
-  SetTiledGeometry<kM>(p);
+  p.slot_bytes = static_cast<int>(g.inputs_at + kM * kChunkColumns * 2);
   const int slots = (launch.limits->shared_bytes - S::kRingAt) / p.slot_bytes;
   p.slots = slots < 16 ? slots : 16;
   if (p.slots < 2) return cudaErrorInvalidConfiguration;

@@ -9,7 +9,7 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kBatchRows = 32;      // of a step, at most
+inline constexpr int kBatchRows = 32;      // of any step, at most
 inline constexpr int kBatchMatrices = 4;   // of a layer, in the order in which they are used: qkv, out, gate_up, down
 inline constexpr int kBatchBoxRows = 64;   // bf16: boxes of the matrices' tensor maps
 inline constexpr int kTensorMapBytes = 128;
@@ -54,7 +54,7 @@ inline constexpr int kBatchHeads = 4;
 bool BatchSupported(const Limits& limits, const BatchShape& shape);
 uint64_t BatchCounterWords(const DenseShape& shape);
 uint64_t BatchSquares(const DenseShape& shape);  // floats
-int BatchPitch(const BatchShape& shape);  // of the row images
+int BatchMostRows(const BatchShape& shape);  // of a step; above, single kernels are faster
 // step: everything but what BatchDecode sets; of `linear` nothing.
 cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 cudaError_t BatchPlain(const Launch& launch, const BatchShape& shape, const BatchStep& step);

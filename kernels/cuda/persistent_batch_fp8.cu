@@ -4,7 +4,7 @@
 namespace dsopt_cuda {
 
 cudaError_t BatchFp8(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
-  return batch::RunBatch<batch::TiledFormat<Fp8, 0>>(launch, shape, step);
+  return batch::RunPackedBatch<Fp8, 0>(launch, shape, step);
 }
 
 }  // namespace dsopt_cuda

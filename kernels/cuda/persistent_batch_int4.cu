@@ -4,8 +4,7 @@
 namespace dsopt_cuda {
 
 cudaError_t BatchInt4(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
-  if (shape.model.group == 64) return batch::RunBatch<batch::TiledFormat<Int4, 64>>(launch, shape, step);
-  return batch::RunBatch<batch::TiledFormat<Int4, 128>>(launch, shape, step);
+  return batch::RunPackedBatch<Int4, 64>(launch, shape, step);
 }
 
 }  // namespace dsopt_cuda

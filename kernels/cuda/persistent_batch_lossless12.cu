@@ -4,7 +4,7 @@
 namespace dsopt_cuda {
 
 cudaError_t BatchLossless12(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
-  return batch::RunBatch<batch::TiledFormat<Lossless12, 128>>(launch, shape, step);
+  return batch::RunPackedBatch<Lossless12, 64>(launch, shape, step);
 }
 
 }  // namespace dsopt_cuda

@@ -9,28 +9,29 @@ namespace dsopt_cuda {
 namespace batch {
 namespace {
 
-// bf16 weights as boxes of tensor maps: linear_plain.cuh.
+// bf16 weights as boxes of tensor maps: linear_plain.cuh. Units are small enough for at least four slots.
 template <int kM>
 struct PlainFormat {
   using S = BatchStream<Stream<kM>>;
-  using Consumer = PlainConsumer<kM>;
-  static constexpr int kPitch = kPlainPitch;
+  static constexpr int kChunk = kM == 32 ? 128 : kImageColumns, kUnitChunks = 1;
+  using Unit = PlainUnit<S, kChunk>;
+  static constexpr int kPitch = Unit::kPitch;
 
-  static void SetGeometry(StreamLinear& p) { SetPlainGeometry<S>(p); }
+  static void SetGeometry(StreamLinear& p) { Unit::SetGeometry(p); }
 #ifdef DSOPT_CUDA_WGMMA
+  using Consumer = PlainConsumer<S, kChunk, 1, S::kPerWarp>;
   __device__ static Consumer Make(const StreamLinear& p, int lane, int warp) {
-    constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a unit's columns
-    return {p, lane, warp / kSides, warp % kSides * S::kPerWarp};
+    return {p, lane, 0, warp / kTeamWarps, warp % kTeamWarps * S::kPerWarp};
   }
   __device__ static void Copy(const StreamGeometry& g, const DenseMatrix& matrix, int panel, int unit, uint32_t slot,
                               uint32_t barrier, uint64_t policy) {
-    const int boxes = unit + 1 < g.units_per_group ? kUnitBoxes : g.last_columns / kBoxColumns;
+    const int boxes = unit + 1 < g.units_per_group ? Unit::kBoxes : g.last_columns / kBoxColumns;
     const int first = panel * S::kRows, parts = first + kBatchBoxRows < g.blocks * kBlockRows ? S::kRows / kBatchBoxRows : 1;
     BarrierExpect(barrier, static_cast<uint32_t>(boxes * parts * kBatchBoxRows * kBoxPitch));
     for (int i = 0; i < boxes; ++i)
       for (int part = 0; part < parts; ++part)
         TensorLoad(slot + (i * S::kRows + part * kBatchBoxRows) * kBoxPitch, matrix.data,
-                   unit * kImageColumns + i * kBoxColumns, first + part * kBatchBoxRows, barrier, policy);
+                   unit * kChunk + i * kBoxColumns, first + part * kBatchBoxRows, barrier, policy);
   }
 #endif
 };
@@ -60,10 +61,10 @@ uint64_t BatchCounterWords(const DenseShape& shape) {
 
 uint64_t BatchSquares(const DenseShape& shape) { return uint64_t{kBatchRows} * ((static_cast<uint64_t>(shape.hidden) + 63) / 64); }
 
-int BatchPitch(const BatchShape& shape) { return shape.model.packing == Packing::kNone ? kPlainPitch : kTiledPitch; }
+int BatchMostRows(const BatchShape& shape) { return shape.model.packing == Packing::kNone ? kBatchRows : 16; }
 
 cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
-  if (step.rows < 1 || step.rows > kBatchRows) return cudaErrorInvalidValue;
+  if (step.rows < 1 || step.rows > BatchMostRows(shape)) return cudaErrorInvalidValue;
   switch (shape.model.packing) {
     case Packing::kNone:
       return BatchPlain(launch, shape, step);

@@ -231,8 +231,9 @@ uint64_t LayOutBatch(const BatchShape& shape, char* base, BatchBuffers* out) {
   Bump bump(base);
   BatchBuffers b;
   const uint64_t layers = static_cast<uint64_t>(m.layers), rows = kBatchRows;
-  const int pitch = BatchPitch(shape), q = m.q_heads * m.head_dim, head_dim = m.head_dim;
-  const auto image = [&](int columns) { return static_cast<uint64_t>(ImageElements(kBatchRows, columns, pitch)); };
+  const int q = m.q_heads * m.head_dim, head_dim = m.head_dim;
+  // No image of the step is larger than one of this pitch.
+  const auto image = [](int columns) { return static_cast<uint64_t>(ImageElements(kBatchRows, columns, kPackedPitch)); };
   bump.Take(&b.layers, layers, sizeof(BatchLayer));
   if (m.packing == Packing::kNone) bump.Take(&b.maps, layers * kBatchMatrices, kTensorMapBytes);
   bump.Take(&b.counters, BatchCounterWords(m), 4);

@@ -1,26 +1,26 @@
-// batch_packed.cuh - the persistent step of few rows with encoded weights: products as in linear_tiled.cuh. Instantiated by persistent_batch_<format>.cu.
+// batch_packed.cuh - the persistent step of few rows with encoded weights: products as in linear_packed.cuh. Instantiated
+// by persistent_batch_<format>.cu.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_PACKED_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_PACKED_CUH_
 
-#include "linear_tiled.cuh"
+#include "linear_packed.cuh"
 #include "persistent/batch_step.cuh"
 
 namespace dsopt_cuda::batch {
 
-// Products have so many rows, those beyond the step's are never stored: wgmma costs the same for all of them.
-inline constexpr int kTiledRows = 32;
-static_assert(kTiledRows == kBatchRows);
+template <typename F, int kFlush, int kM, int kC>
+struct PackedFormat {
+  using S = BatchStream<Stream<kM>>;
+  static constexpr int kPitch = kPackedPitch, kChunk = kImageColumns, kUnitChunks = kC;
 
-template <typename F, int kFlush>
-struct TiledFormat {
-  using S = BatchStream<TiledStream<kTiledRows>>;
-  static constexpr int kPitch = kTiledPitch;
-
-  static void SetGeometry(StreamLinear& p) { SetTiledGeometry<kTiledRows>(p); }
+  static void SetGeometry(StreamLinear& p) { SetPackedGeometry<S, kC>(p); }
 #ifdef DSOPT_CUDA_WGMMA
-  using Consumer = TiledConsumer<F, kFlush, kTiledRows>;
+  using Consumer = PackedConsumer<F, kFlush, S, kC, 1, S::kPerWarp>;
   __device__ static Consumer Make(const StreamLinear& p, int lane, int warp) {
-    return {p, lane, warp / 4, warp / 4 * S::kGroupBlocks, warp};
+    Consumer my{p, lane, 0, warp / kTeamWarps, warp % kTeamWarps * S::kPerWarp};
+    my.offsets = false;
+    my.wide = p.weight.layout.group == 128;
+    return my;
   }
   // Row blocks of a panel lie block_bytes apart; a unit of each is one copy.
   __device__ static void Copy(const StreamGeometry& g, const DenseMatrix& matrix, int panel, int unit, uint32_t slot,
@@ -34,6 +34,14 @@ struct TiledFormat {
   }
 #endif
 };
+
+// kFlush: columns after which sums are scaled, see PackedConsumer.
+template <typename F, int kFlush>
+cudaError_t RunPackedBatch(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
+  constexpr int kC = F::kPacking == Packing::kInt4 ? 2 : 1;
+  if (step.rows <= 8) return RunBatch<PackedFormat<F, kFlush, 8, kC>>(launch, shape, step);
+  return RunBatch<PackedFormat<F, kFlush, 16, kC>>(launch, shape, step);
+}
 
 }  // namespace dsopt_cuda::batch
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_PACKED_CUH_

@@ -89,20 +89,15 @@ struct Producer {
     while (!inputs.done()) {
       if (!weights.done() && MayCopy()) CopyWeights();
       if (behind > 0) {
-        if (!ready) ready = Ended(inputs.layer, inputs.op);
+        if (!ready && InputReady(s, inputs.layer, inputs.op)) {
+          FenceAsyncGlobal();
+          ready = true;
+        }
         if (ready) CopyInputs();
       }
     }
   }
 
-  // The operation's input exists, and copies that this lane requests from now on see it.
-  __device__ bool Ended(int layer, int op) const {
-    const uint32_t target = TargetOf(s.step);
-    const uint32_t count = LoadAcquire(s.counters + (CounterOf(layer, op) - 1) * kFlagStride);
-    if (static_cast<int32_t>(count - target) < 0) return false;
-    FenceAsyncGlobal();
-    return true;
-  }
   // Few copies are on their way where an operation begins, because what CTAs wait for then queues behind them.
   __device__ bool MayCopy() {
     const int most = since < s.slots ? s.near_copies : s.deep_copies;
@@ -162,10 +157,10 @@ struct Producer {
       const StreamLinear& p = s.linear[MatrixOf(inputs.op)];
       const StreamGeometry& g = p.geometry;
       const uint32_t bytes =
-          inputs.unit + 1 == g.units_per_group ? g.last_input_bytes : g.input_chunk;
+          inputs.unit + 1 == g.units_per_group ? g.last_input_bytes : F::kUnitChunks * g.input_chunk;
       BarrierExpect(barrier, bytes);
       BulkLoad(inputs.ring.Slot() + g.inputs_at,
-               static_cast<const char*>(p.args.in) + static_cast<int64_t>(inputs.unit) * g.input_chunk,
+               static_cast<const char*>(p.args.in) + static_cast<int64_t>(inputs.unit) * F::kUnitChunks * g.input_chunk,
                bytes, barrier);
     }
     --behind;

@@ -18,22 +18,20 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
 // Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's, because a
-// warp must see all phases of the barriers it waits at. The producer is a warpgroup of its own, so that registers can go
-// from it to the consumers.
-inline constexpr int kTeams = 2, kTeamWarps = 8, kConsumerWarps = kTeams * kTeamWarps;
-inline constexpr int kProducerRegisters = 56, kConsumerRegisters = 104;
+// warp must see all phases of the barriers it waits at. Behind them a producer warp and a side warp.
+inline constexpr int kTeams = 2, kTeamWarps = 4, kConsumerWarps = kTeams * kTeamWarps;
+inline constexpr int kProducerWarp = kConsumerWarps, kSideWarp = kProducerWarp + 1;
 template <typename Base>
 struct BatchStream : Base {
-  static_assert(Base::kWarps == kTeamWarps);
-  static constexpr int kWarps = kConsumerWarps, kConsumers = kWarps * 32, kThreads = kConsumers + 128;
-  static constexpr int kLaunched = 65536 / kThreads / 8 * 8;  // registers of a thread at first
-  static_assert(kConsumers * kConsumerRegisters + 128 * kProducerRegisters <= kThreads * kLaunched);
+  static_assert(Base::kWarps == kConsumerWarps && Base::kHalves == kTeams);
+  static constexpr int kThreads = (kSideWarp + 1) * 32;
+  static constexpr int kPerWarp = Base::kBlocks / kTeamWarps;  // row blocks of a warp
 };
 
-// While warps merge, a team at a time: query heads of a work x padded dimensions.
+// While warps merge: query heads of a work x padded dimensions.
 template <int kDim>
 inline constexpr int kMergeRow = kDim + 4;
-inline constexpr int kMergeBytes = kTeamWarps * kBatchHeads * (kMergeRow<128> * 4 + 8);
+inline constexpr int kMergeBytes = kConsumerWarps * kBatchHeads * (kMergeRow<128> * 4 + 8);
 
 // S: a BatchStream.
 template <typename S>
@@ -41,11 +39,11 @@ struct Shared {
   static constexpr int kLinearAt = 512;                     // behind the barriers; the product under way
   static constexpr int kScalesAt = kLinearAt + 512;         // 1 / rms of the input rows
   static constexpr int kLineAt = kScalesAt + kBatchRows * 4;
-  static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token
+  static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token, of two works
   static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
   // Sums of products and the merge area of attention take turns.
   static constexpr int kRingAt = (kSumsAt + (kSumsBytes > kMergeBytes ? kSumsBytes : kMergeBytes) + 1023) / 1024 * 1024;
-  static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + kBatchHeads * 4 <= kSumsAt);
+  static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + 2 * kBatchHeads * 4 <= kSumsAt);
 };
 
 // The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their way long
@@ -82,6 +80,30 @@ struct BatchRing {
   __device__ void Release(int lane) const {
     __syncwarp();
     if (lane == 0) BarrierArrive(Empty());
+  }
+};
+
+// An operation's input is there: all CTAs have ended what comes before it. One lane; others follow by a barrier. The
+// counter is read relaxed until then: an acquiring load would empty the L1 cache every time.
+__device__ __forceinline__ bool InputReady(const BatchStep& s, int layer, int op) {
+  const uint32_t count = LoadRelaxed(s.counters + (CounterOf(layer, op) - 1) * kFlagStride);
+  if (static_cast<int32_t>(count - TargetOf(s.step)) < 0) return false;
+  __threadfence();
+  return true;
+}
+// The side warp has put what the consumer warps wait for here into shared memory.
+template <typename S>
+__device__ __forceinline__ void MeetSide() {
+  NamedBarrier<2>(S::kConsumers + 32);
+}
+
+// Where values of a row image of the step lie; F: see batch_step.cuh.
+template <typename F>
+struct Image {
+  int64_t chunk;  // elements
+  __device__ explicit Image(const BatchStep& s) : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
+  __device__ int64_t At(int row, int column) const {
+    return column / F::kChunk * chunk + row * F::kPitch + column % F::kChunk;
   }
 };
 

@@ -10,22 +10,25 @@
 // the sums of squares of its panel; the next product multiplies its results by 1 / rms.
 //
 // bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups (L2)
-// grid    one CTA per SM x 640 threads: 16 consumer warps in two teams, 1 producer; all resident (cooperative launch)
+// grid    one CTA per SM x 320 threads: two teams of 4 consumer warps, a producer, a side warp; all resident
+//         (cooperative launch)
 // bound   DRAM
 // when    sm_90a
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
 
-#include "persistent/batch_attention.cuh"
 #include "persistent/batch_producer.cuh"
+#include "persistent/batch_side.cuh"
 
 namespace dsopt_cuda::batch {
 
 #ifdef DSOPT_CUDA_WGMMA
 
-// What becomes of the sums of a group.
-template <typename S>
-struct Finish : StreamSums<S> {
+// What becomes of the sums of a group. F: how weights and row images lie, see persistent_batch_plain.cu and
+// batch_packed.cuh.
+template <typename F>
+struct Finish : StreamSums<typename F::S> {
+  using S = typename F::S;
   using Base = StreamSums<S>;
   using Base::kM, Base::kQuads, Base::kStep, Base::kPer;
   using Base::p, Base::item, Base::panel, Base::quad, Base::first;
@@ -55,7 +58,7 @@ struct Finish : StreamSums<S> {
     }
   }
   // Gate and up follow each other.
-  __device__ void WriteGated(const float* scales, const RowLayout& layout) {
+  __device__ void WriteGated(const float* scales, const Image<F>& image) {
     float4 y[kPer];
     Collect(y);
     if (n() >= p.args.n) return;
@@ -63,12 +66,12 @@ struct Finish : StreamSums<S> {
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
       const float by = scales[Column(j)];
-      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(s.mid) + layout.At(Column(j), n() / 2)) =
+      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(s.mid) + image.At(Column(j), n() / 2)) =
           PackBf16(GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
     }
   }
   // x += y, and the next product's input. gain: of the norm that follows; null: none does.
-  __device__ void AddResidual(const float* gain, const RowLayout& layout) {
+  __device__ void AddResidual(const float* gain, const Image<F>& image) {
     float4 y[kPer], x[kPer];
     const bool here = n() < p.args.n;
 #pragma unroll
@@ -86,7 +89,7 @@ struct Finish : StreamSums<S> {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       const int row = Column(j) < item.rows ? Column(j) : -1;
-      Normalise(s, layout, panel, quad, row, here, x[j], by);
+      Normalise(s, image, panel, quad, row, here, x[j], by);
     }
   }
   __device__ float4* X(int row, int column) const {
@@ -94,7 +97,7 @@ struct Finish : StreamSums<S> {
   }
 
   // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All lanes.
-  __device__ static void Normalise(const BatchStep& s, const RowLayout& layout, int panel, int quad, int row, bool here,
+  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int row, bool here,
                                    const float4& x, const float4& gain) {
     float squares = row >= 0 && here ? x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w : 0.0f;
 #pragma unroll
@@ -105,12 +108,11 @@ struct Finish : StreamSums<S> {
     if (!here) return;
     bf16* to = static_cast<bf16*>(s.h);
     const int column = panel * S::kRows + 4 * quad;
-    *reinterpret_cast<uint32_t*>(to + layout.At(row, column)) = PackBf16(x.x * gain.x, x.y * gain.y);
-    *reinterpret_cast<uint32_t*>(to + layout.At(row, column + 2)) = PackBf16(x.z * gain.z, x.w * gain.w);
+    *reinterpret_cast<uint32_t*>(to + image.At(row, column)) = PackBf16(x.x * gain.x, x.y * gain.y);
+    *reinterpret_cast<uint32_t*>(to + image.At(row, column + 2)) = PackBf16(x.z * gain.z, x.w * gain.w);
   }
 };
 
-// F: how weights lie, see persistent_batch_plain.cu and batch_packed.cuh.
 template <typename F>
 struct Consumer {
   using S = typename F::S;
@@ -119,20 +121,16 @@ struct Consumer {
   char* shared;
   BatchRing ring;
   int tid = threadIdx.x, lane = tid % 32, warp = __shfl_sync(~0u, tid / 32, 0);
-  RowLayout layout = RowLayout::OfChunk(F::kPitch, static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch);
+  Image<F> image{s};
 
   __device__ static void Barrier() { NamedBarrier<1>(S::kConsumers); }
   __device__ float* Scales() const { return reinterpret_cast<float*>(shared + Shared<S>::kScalesAt); }
-  __device__ float* Warps() const { return Scales() + S::kM; }  // with few rows only
 
   // All CTAs have ended what comes before the operation.
   __device__ void Await(int layer, int op) const {
-    if (tid == 0) {
-      const uint32_t* counter = s.counters + (CounterOf(layer, op) - 1) * kFlagStride;
-      const uint32_t target = TargetOf(s.step);
-      while (static_cast<int32_t>(LoadAcquire(counter) - target) < 0) {
+    if (tid == 0)
+      while (!InputReady(s, layer, op)) {
       }
-    }
     Barrier();
   }
   // This CTA has ended it.
@@ -157,7 +155,7 @@ struct Consumer {
         float4 x = {0, 0, 0, 0};
         if (here && row >= 0)
           x = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
-        Finish<S>::Normalise(s, layout, panel, quad, row, here, x, by);
+        Finish<F>::Normalise(s, image, panel, quad, row, here, x, by);
       }
     }
     const int half = s.head_dim / 2;
@@ -167,33 +165,6 @@ struct Consumer {
       s.rotations[i] = {cosine * s.rope_scale, sine * s.rope_scale};
     }
     End(0);
-  }
-
-  // 1 / rms of every row, from the squares of its panels, in two steps: what is loaded in the first is on its way while
-  // the first units are consumed.
-  static constexpr int kScaleThreads = S::kConsumers / S::kM, kSquares = 4;  // of a row; of a thread
-  __device__ void LoadSquares(float (&squares)[kSquares]) const {
-    const int row = tid / kScaleThreads, panels = (s.hidden + S::kRows - 1) / S::kRows;
-    const float* from = s.squares + row * panels;
-#pragma unroll
-    for (int i = 0; i < kSquares; ++i) {
-      const int at = tid % kScaleThreads + i * kScaleThreads;
-      squares[i] = row < s.rows && at < panels ? __ldcg(from + at) : 0.0f;
-    }
-    for (int at = tid % kScaleThreads + kSquares * kScaleThreads; row < s.rows && at < panels; at += kScaleThreads)
-      squares[0] += __ldcg(from + at);
-  }
-  __device__ void StoreScales(const float (&squares)[kSquares]) const {
-    float sum = squares[0] + squares[1] + squares[2] + squares[3];
-#pragma unroll
-    for (int d = 1; d < (kScaleThreads < 32 ? kScaleThreads : 32); d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
-    if constexpr (kScaleThreads > 32) {  // two warps share a row
-      static_assert(kScaleThreads == 64);
-      Warps()[warp] = sum;
-      Barrier();
-      sum = Warps()[warp & ~1] + Warps()[warp | 1];
-    }
-    if (tid % kScaleThreads == 0) Scales()[tid / kScaleThreads] = rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
   }
 
   __device__ void Product(int layer, int op) {
@@ -212,9 +183,6 @@ struct Consumer {
       p.weight.overflow_first = matrix.overflow_first;
       p.weight.overflow = matrix.overflow;
     }
-    const bool scaled = op == kQkv || op == kGateUp;
-    float squares[kSquares];
-    if (scaled) LoadSquares(squares);
     Barrier();
     const float* gain = op == kOut                   ? s.layers[layer].mlp_norm
                         : layer + 1 < s.layer_count ? s.layers[layer + 1].attention_norm
@@ -240,23 +208,23 @@ struct Consumer {
       unit += count;
       at.unit += count - 1;
       float* table = reinterpret_cast<float*>(shared + Shared<S>::kSumsAt) + buffer * S::kFloats;
-      if (ring.team == 0) my.template Store<false>(table);
-      if (scaled && unit - count == begin) StoreScales(squares);
-      Barrier();
-      if (ring.team == 1) my.template Store<true>(table);
+      my.Store(table);
       my.Clear();
-      Barrier();
+      if ((op == kQkv || op == kGateUp) && unit - count == begin)
+        MeetSide<S>();
+      else
+        Barrier();
       const StreamItem item = {0, 0, s.rows, false};
-      Finish<S> finish{
+      Finish<F> finish{
           {p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
       if (!owner)
         finish.Leave();
       else if (op == kQkv)
         finish.WriteQkv(Scales());
       else if (op == kGateUp)
-        finish.WriteGated(Scales(), layout);
+        finish.WriteGated(Scales(), image);
       else
-        finish.AddResidual(gain, layout);
+        finish.AddResidual(gain, image);
       if (!owner || S::kBuffers == 1) Barrier();
       if (tid == 0 && !owner) {
         __threadfence();
@@ -272,11 +240,10 @@ struct Consumer {
     const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
     if (begin >= end) return;
     Await(layer, kAttention);
-    const uint64_t offset = s.layers[layer].cache_offset;
     if (s.head_dim == 128)
-      Attend<S, 128>{s, line, shared, ring, offset, number}.Run(begin, end, layout);
+      Attend<F, 128>{{s}, line, shared, ring, number}.Run(begin, end, image);
     else
-      Attend<S, 64>{s, line, shared, ring, offset, number}.Run(begin, end, layout);
+      Attend<F, 64>{{s}, line, shared, ring, number}.Run(begin, end, image);
   }
 
   __device__ void Run() {
@@ -307,11 +274,11 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
     BarrierInitFence();
   }
   const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
-  if (warp >= kConsumerWarps) {
-    GiveRegisters<kProducerRegisters>();
-    if (threadIdx.x == S::kConsumers) Producer<F>(s, line, ring).Run();
+  if (warp == kProducerWarp) {
+    if (threadIdx.x % 32 == 0) Producer<F>(s, line, ring).Run();
+  } else if (warp == kSideWarp) {
+    Side<S>{s, line, batch_shared}.Run();
   } else {
-    TakeRegisters<kConsumerRegisters>();
     Consumer<F>{s, line, batch_shared, ring}.Run();
   }
 #endif
