@@ -370,13 +370,16 @@ dsopt_status dsopt_be_program::PrepareBatch() {
       const dsopt_be_weight& weight = *weights[j];
       layer.matrices[j] = MatrixOf(weight);
       if (m.packing != Packing::kNone) continue;
-      CUtensorMap map;
-      if (!MakeTensorMap(device->limits, weight.data, weight.layout.rows, weight.layout.cols, kBatchBoxRows, &map)) {
-        plan.persistent.batch = false;  // block by block, then
-        return DSOPT_OK;
-      }
       layer.matrices[j].data = b.maps + maps.size() * kTensorMapBytes;
-      maps.push_back(map);
+      for (const auto& box : kBatchBoxes) {
+        CUtensorMap map;
+        if (!MakePanelMap(device->limits, weight.data, weight.layout.rows, weight.layout.cols,
+                          static_cast<uint32_t>(box.rows), static_cast<uint32_t>(box.columns) / 64, &map)) {
+          plan.persistent.batch = false;  // block by block, then
+          return DSOPT_OK;
+        }
+        maps.push_back(map);
+      }
     }
     layer.attention_norm = VectorOf(a.norm);
     layer.mlp_norm = VectorOf(mlp.norm);

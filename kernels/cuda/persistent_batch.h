@@ -11,10 +11,13 @@ namespace dsopt_cuda {
 
 inline constexpr int kBatchRows = 32;      // of any step, at most
 inline constexpr int kBatchMatrices = 4;   // of a layer, in the order in which they are used: qkv, out, gate_up, down
-inline constexpr int kBatchBoxRows = 64;   // bf16: boxes of the matrices' tensor maps
-inline constexpr int kTensorMapBytes = 128;
+// bf16: what one copy brings of a matrix, up to 16 rows and above; a tensor map for each.
+inline constexpr struct {
+  int rows, columns;
+} kBatchBoxes[] = {{64, 256}, {128, 128}};
+inline constexpr int kBatchMaps = 2, kTensorMapBytes = 128;
 
-// Device pointers of one layer. A matrix's data: packed weights, or for bf16 a CUtensorMap on the device.
+// Device pointers of one layer. A matrix's data: packed weights, or for bf16 its tensor maps on the device.
 struct BatchLayer {
   DenseMatrix matrices[kBatchMatrices];
   const float *attention_norm, *mlp_norm;

@@ -15,7 +15,8 @@ struct PlainFormat {
   using S = BatchStream<Stream<kM>>;
   static constexpr int kChunk = kM == 32 ? 128 : kImageColumns, kUnitChunks = 1;
   using Unit = PlainUnit<S, kChunk>;
-  static constexpr int kPitch = Unit::kPitch;
+  static constexpr int kPitch = Unit::kPitch, kMap = S::kRows == kBatchBoxes[0].rows ? 0 : 1;
+  static_assert(S::kRows == kBatchBoxes[kMap].rows && Unit::kBoxes == kBatchBoxes[kMap].columns / kBoxColumns);
 
   static void SetGeometry(StreamLinear& p) { Unit::SetGeometry(p); }
 #ifdef DSOPT_CUDA_WGMMA
@@ -23,15 +24,12 @@ struct PlainFormat {
   __device__ static Consumer Make(const StreamLinear& p, int lane, int warp) {
     return {p, lane, 0, warp / kTeamWarps, warp % kTeamWarps * S::kPerWarp};
   }
-  __device__ static void Copy(const StreamGeometry& g, const DenseMatrix& matrix, int panel, int unit, uint32_t slot,
+  __device__ static void Copy(const StreamGeometry& g, const void* matrix, int panel, int unit, uint32_t slot,
                               uint32_t barrier, uint64_t policy) {
-    const int boxes = unit + 1 < g.units_per_group ? Unit::kBoxes : g.last_columns / kBoxColumns;
-    const int first = panel * S::kRows, parts = first + kBatchBoxRows < g.blocks * kBlockRows ? S::kRows / kBatchBoxRows : 1;
-    BarrierExpect(barrier, static_cast<uint32_t>(boxes * parts * kBatchBoxRows * kBoxPitch));
-    for (int i = 0; i < boxes; ++i)
-      for (int part = 0; part < parts; ++part)
-        TensorLoad(slot + (i * S::kRows + part * kBatchBoxRows) * kBoxPitch, matrix.data,
-                   unit * kChunk + i * kBoxColumns, first + part * kBatchBoxRows, barrier, policy);
+    // What a box has beyond the matrix reads as zero and counts as copied.
+    BarrierExpect(barrier, S::kRows * kChunk * 2);
+    TensorLoad(slot, static_cast<const char*>(matrix) + kMap * kTensorMapBytes, 0, panel * S::kRows, unit * Unit::kBoxes,
+               barrier, policy);
   }
 #endif
 };

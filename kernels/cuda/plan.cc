@@ -235,7 +235,7 @@ uint64_t LayOutBatch(const BatchShape& shape, char* base, BatchBuffers* out) {
   // No image of the step is larger than one of this pitch.
   const auto image = [](int columns) { return static_cast<uint64_t>(ImageElements(kBatchRows, columns, kPackedPitch)); };
   bump.Take(&b.layers, layers, sizeof(BatchLayer));
-  if (m.packing == Packing::kNone) bump.Take(&b.maps, layers * kBatchMatrices, kTensorMapBytes);
+  if (m.packing == Packing::kNone) bump.Take(&b.maps, layers * kBatchMatrices * kBatchMaps, kTensorMapBytes);
   bump.Take(&b.counters, BatchCounterWords(m), 4);
   bump.Take(&b.h, image(m.hidden), 2);
   bump.Take(&b.attended, image(q), 2);

@@ -71,7 +71,7 @@ struct PersistentPlan {
 // Buffers of the persistent step of several rows.
 struct BatchBuffers {
   BatchLayer* layers = nullptr;
-  char* maps = nullptr;  // bf16: kBatchMatrices tensor maps of each layer
+  char* maps = nullptr;  // bf16: tensor maps of each matrix of each layer
   uint32_t* counters = nullptr;
   void *h = nullptr, *attended = nullptr, *mid = nullptr;
   float *qkv = nullptr, *squares = nullptr;

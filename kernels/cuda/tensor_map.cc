@@ -28,4 +28,15 @@ bool MakeTensorMap(const Limits& limits, const void* base, uint64_t rows, uint64
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
+bool MakePanelMap(const Limits& limits, const void* base, uint64_t rows, uint64_t columns, uint32_t box_rows,
+                  uint32_t boxes, CUtensorMap* map) {
+  if (limits.tensor_map_encoder == nullptr) return false;
+  const auto encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(limits.tensor_map_encoder);
+  const cuuint64_t extents[3] = {64, rows, columns / 64}, strides[2] = {columns * 2, 128};
+  const cuuint32_t box[3] = {64, box_rows, boxes}, steps[3] = {1, 1, 1};
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(base), extents, strides, box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
 }  // namespace dsopt_cuda

@@ -16,5 +16,9 @@ void* FindTensorMapEncoder();
 bool MakeTensorMap(const Limits& limits, const void* base, uint64_t rows, uint64_t columns, uint32_t box_rows,
                    CUtensorMap* map);
 
+// The same for boxes of `boxes` times that, side by side, one after the other in shared memory. columns: a multiple of 64.
+bool MakePanelMap(const Limits& limits, const void* base, uint64_t rows, uint64_t columns, uint32_t box_rows,
+                  uint32_t boxes, CUtensorMap* map);
+
 }  // namespace dsopt_cuda
 #endif  // DSOPT_CUDA_TENSOR_MAP_H_

@@ -23,11 +23,11 @@ struct PackedFormat {
     return my;
   }
   // Row blocks of a panel lie block_bytes apart; a unit of each is one copy.
-  __device__ static void Copy(const StreamGeometry& g, const DenseMatrix& matrix, int panel, int unit, uint32_t slot,
+  __device__ static void Copy(const StreamGeometry& g, const void* matrix, int panel, int unit, uint32_t slot,
                               uint32_t barrier, uint64_t policy) {
     const int blocks = min(S::kBlocks, g.blocks - panel * S::kBlocks);
     const uint32_t bytes = unit + 1 < g.units_per_group ? g.unit_bytes : g.last_unit_bytes;
-    const char* from = static_cast<const char*>(matrix.data) + static_cast<int64_t>(panel) * S::kBlocks * g.block_bytes +
+    const char* from = static_cast<const char*>(matrix) + static_cast<int64_t>(panel) * S::kBlocks * g.block_bytes +
                        static_cast<int64_t>(unit) * g.unit_bytes;
     BarrierExpect(barrier, static_cast<uint32_t>(blocks) * bytes);
     for (int i = 0; i < blocks; ++i) BulkLoad(slot + i * g.unit_bytes, from + i * g.block_bytes, bytes, barrier, policy);

@@ -18,9 +18,10 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
 // Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's, because a
-// warp must see all phases of the barriers it waits at. Behind them a producer warp and a side warp.
+// warp must see all phases of the barriers it waits at. Behind them a warp each for the weights and the inputs in the
+// ring, and a side warp.
 inline constexpr int kTeams = 2, kTeamWarps = 4, kConsumerWarps = kTeams * kTeamWarps;
-inline constexpr int kProducerWarp = kConsumerWarps, kSideWarp = kProducerWarp + 1;
+inline constexpr int kWeightsWarp = kConsumerWarps, kInputsWarp = kWeightsWarp + 1, kSideWarp = kInputsWarp + 1;
 template <typename Base>
 struct BatchStream : Base {
   static_assert(Base::kWarps == kConsumerWarps && Base::kHalves == kTeams);
@@ -112,6 +113,7 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
   return static_cast<int>((blockIdx.x + static_cast<uint32_t>(layer) * s.turns + s.turn[op]) % gridDim.x);
 }
 
+struct Place;
 // Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its query
 // heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal ranges.
 struct Line {
@@ -157,6 +159,8 @@ struct Line {
     const int row = part / works;
     return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);
   }
+  // The first token of an item.
+  __device__ int TokenOf(const BatchStep& s, const Place& place) const;
   // The number of the CTA that has an item of a work that CTA `number` begins.
   __device__ int NumberWith(int item, int number) const {
     if (whole) return number;
@@ -175,6 +179,9 @@ struct Place {
     item = rest - work * items;
   }
 };
+__device__ __forceinline__ int Line::TokenOf(const BatchStep& s, const Place& place) const {
+  return (First(s, position[place.row]) / s.item_tokens + place.item) * s.item_tokens;
+}
 
 }  // namespace dsopt_cuda::batch
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_

@@ -10,8 +10,8 @@
 // the sums of squares of its panel; the next product multiplies its results by 1 / rms.
 //
 // bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups (L2)
-// grid    one CTA per SM x 320 threads: two teams of 4 consumer warps, a producer, a side warp; all resident
-//         (cooperative launch)
+// grid    one CTA per SM x 352 threads: two teams of 4 consumer warps, a warp each for weights, inputs, side work; all
+//         resident (cooperative launch)
 // bound   DRAM
 // when    sm_90a
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
@@ -274,8 +274,10 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
     BarrierInitFence();
   }
   const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
-  if (warp == kProducerWarp) {
-    if (threadIdx.x % 32 == 0) Producer<F>(s, line, ring).Run();
+  if (warp == kWeightsWarp) {
+    if (threadIdx.x % 32 == 0) WeightsLane<F>{s, line, ring}.Run();
+  } else if (warp == kInputsWarp) {
+    if (threadIdx.x % 32 == 0) InputsLane<F>{s, line, ring}.Run();
   } else if (warp == kSideWarp) {
     Side<S>{s, line, batch_shared}.Run();
   } else {
