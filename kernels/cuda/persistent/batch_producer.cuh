@@ -105,6 +105,7 @@ struct InputsLane {
     while (!InputReady(s, layer, op)) {
     }
     FenceAsyncGlobal();
+    BarrierArrive(ring.Ready());
   }
   __device__ void Product(int layer, int op) {
     const StreamLinear& p = s.linear[MatrixOf(op)];

@@ -59,6 +59,8 @@ struct BatchRing {
   __device__ uint32_t Weights() const { return barriers + 8 * slot; }
   __device__ uint32_t Inputs() const { return barriers + 8 * (slots + slot); }
   __device__ uint32_t Empty() const { return barriers + 8 * (2 * slots + slot); }
+  // Of an operation as a whole: see Consumer::Await.
+  __device__ uint32_t Ready() const { return barriers + 8 * 3 * slots; }
   __device__ uint32_t Slot() const { return data + slot * slot_bytes; }
   // One thread; synchronise the CTA afterwards.
   __device__ void Init() const {
@@ -67,6 +69,7 @@ struct BatchRing {
       BarrierInit(barriers + 8 * (slots + i), 1);
       BarrierInit(barriers + 8 * (2 * slots + i), kTeamWarps);
     }
+    BarrierInit(Ready(), 1);
   }
   __device__ void Advance() {
     if (++slot == slots) {

@@ -120,18 +120,17 @@ struct Consumer {
   const Line& line;
   char* shared;
   BatchRing ring;
+  uint32_t awaited = 0;
   int tid = threadIdx.x, lane = tid % 32, warp = __shfl_sync(~0u, tid / 32, 0);
   Image<F> image{s};
 
   __device__ static void Barrier() { NamedBarrier<1>(S::kConsumers); }
   __device__ float* Scales() const { return reinterpret_cast<float*>(shared + Shared<S>::kScalesAt); }
 
-  // All CTAs have ended what comes before the operation.
-  __device__ void Await(int layer, int op) const {
-    if (tid == 0)
-      while (!InputReady(s, layer, op)) {
-      }
-    Barrier();
+  // The operation's input is there: the inputs lane says so, once for each that this CTA has a part of.
+  __device__ void Await() {
+    BarrierWait(ring.Ready(), awaited & 1);
+    ++awaited;
   }
   // This CTA has ended it.
   __device__ void End(int counter) const {
@@ -176,18 +175,19 @@ struct Consumer {
     const uint32_t* from = reinterpret_cast<const uint32_t*>(&s.linear[which]);
     for (int i = tid; i < static_cast<int>(sizeof(StreamLinear) / 4); i += S::kConsumers)
       reinterpret_cast<uint32_t*>(&p)[i] = from[i];
-    Await(layer, op);
-    if (tid == 0) {
+    Barrier();
+    if (tid == 0) {  // read at the end of a group
       const DenseMatrix& matrix = s.layers[layer].matrices[which];
       p.weight.row_scales = matrix.row_scales;
       p.weight.overflow_first = matrix.overflow_first;
       p.weight.overflow = matrix.overflow;
     }
     Barrier();
+    Await();
     const float* gain = op == kOut                   ? s.layers[layer].mlp_norm
                         : layer + 1 < s.layer_count ? s.layers[layer + 1].attention_norm
                                                      : nullptr;
-    typename F::Consumer my = F::Make(p, lane, warp % kTeamWarps);
+    typename F::Consumer my = F::Make(p, lane, warp);
     my.SetRows(s.rows);
     my.Clear();
     StreamCursor at(work, begin);
@@ -239,7 +239,7 @@ struct Consumer {
   __device__ void Attention(int layer) {
     const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
     if (begin >= end) return;
-    Await(layer, kAttention);
+    Await();
     if (s.head_dim == 128)
       Attend<F, 128>{{s}, line, shared, ring, number}.Run(begin, end, image);
     else
@@ -322,8 +322,8 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
   step.slots = (launch.limits->shared_bytes - Shared<S>::kRingAt) / step.slot_bytes;
   if (step.slots > 16) step.slots = 16;
   if (step.slots < 2) return cudaErrorInvalidConfiguration;
-  // On their way on each multiprocessor: 64 KiB near a hand-over, else 128 KiB.
-  const int room = (64 << 10) / static_cast<int>(weight_bytes);
+  // On their way on each multiprocessor: 32 KiB near a hand-over, else 64 KiB.
+  const int room = (32 << 10) / static_cast<int>(weight_bytes);
   step.near_copies = room < 1 ? 1 : room < step.slots ? room : step.slots;
   step.deep_copies = 2 * step.near_copies < step.slots ? 2 * step.near_copies : step.slots;
   step.turns = 0;
