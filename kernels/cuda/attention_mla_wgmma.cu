@@ -336,7 +336,8 @@ __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& w
     const int stage = i % kStages;
     const uint64_t keys = WgmmaKMajor(shared.Tile(stage));
     state.Multiply(queries, keys, keys + WgmmaKMajorStep<kKeys>(kLatent / 16), [&](int part) {
-      if (part < kParts) BarrierWait(shared.Full(stage, part), i / kStages % 2);  // the rope part came with them
+      if (part < kParts)
+        BarrierWait(shared.Full(stage, part), i / kStages % 2);  // the rope part came with them
     });
     const int key0 = (work.first + i) * kKeys;
     if (key0 + kKeys - 1 > lowest) state.Mask({position[0] - key0, position[1] - key0}, lane);

@@ -161,6 +161,7 @@ struct dsopt_be_program {
   dsopt_status PreparePersistent();
   dsopt_status PrepareDense();
   dsopt_status PrepareLatent();
+  bool MapLatentCache();
   dsopt_status UploadLayers(const void* layers, uint64_t bytes);
   // host_pages.cc
   dsopt_status AllocateHostPages();
