@@ -19,7 +19,8 @@
 // attended values, gated values) are handed over as pairs of bf16.
 //
 // bytes   weights of the step once, the cache once per group of heads (from DRAM once), activations through L2
-// grid    SMs x 320 threads (8 consumer warps, 1 producer, 1 that marks and routes)
+// grid    SMs x 320 threads: 8 consumer warps, 1 producer, 1 that marks and routes
+//         of V2 512, with 4 warps that score long contexts: latent_tiles.cuh
 // bound   DRAM inside the phases; between them 1 to 4 us a hand-over, of which what the ring holds is hidden
 #include "persistent/latent_packed.cuh"
 #include "persistent/latent_rows.cuh"

@@ -58,13 +58,13 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     }
   }
   // The same in tiles: see latent_tiles.cuh. They take the ring's place from when its last slot is empty until
-  // all of them have been read.
+  // their values have been read, which scores and queries were before.
   __device__ void KeyTiles(const LatentLayer& layer, int l) {
     const PageRange range = my.pages();
     if (range.pages == 0) return;
 #pragma unroll 1
     for (int i = 0; i < S::kSlots; ++i) BarrierWait(my.empty(i), i < slot ? parity : parity ^ 1);
-    // The cache as rows of one key: whole ones, see PrepareLatent.
+    // The cache as rows of one key: whole ones, see MapLatentCache.
     const int page_rows = static_cast<int>(my.step.page_bytes / kKeyBytes),
               layer_row = static_cast<int>(layer.cache_offset / kKeyBytes);
     const int* pages = my.step.pages + range.first;
@@ -102,7 +102,6 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
       for (int part = 0; part < LatentTile::kParts; ++part)
         BarrierWait(my.keys_empty(last.stage(), part), last.stage_parity());
     }
-    BarrierWait(my.rope_empty(), TilePage(range, l, range.pages - 1).parity());
   }
   // Router rows of this CTA: see LatentRouter.
   __device__ void RouterRows(const float* router) {

@@ -93,7 +93,10 @@ struct LatentDimensions {
   static_assert(kHidden % 8 == 0 && kInner % 8 == 0 && kSharedInner % 8 == 0 && kDenseInner % 16 == 0);
 };
 
-// The same in tiles: 64 heads, and a range of pages. As few splits as have no more pages each.
+inline constexpr int kShortKeys = 2048;  // see LatentCta::tiled
+
+// The cached keys of one CTA in tiles: 64 heads, and a range of pages. As few splits as have no more pages
+// each; CTAs beyond tiles x splits have none.
 struct PageRange {
   int splits, tile, split, first, pages;
 
@@ -112,8 +115,6 @@ struct PageRange {
     return range;
   }
 };
-
-inline constexpr int kShortKeys = 2048;  // see LatentCta::tiled
 
 template <typename S>
 struct LatentCta {
@@ -141,9 +142,9 @@ struct LatentCta {
   __device__ float* layer_activations(int layer) const {
     return step.activations + (step.step & 1) * step_floats(layers) + static_cast<size_t>(layer) * S::kLayer;
   }
+  __device__ PageRange& pages() const { return *reinterpret_cast<PageRange*>(shared + S::kPagesAt); }
   // Up to kShortKeys keys a CTA takes few heads, so that every one has a range and partial results are small;
   // beyond, tiles.
-  __device__ PageRange& pages() const { return *reinterpret_cast<PageRange*>(shared + S::kPagesAt); }
   __device__ bool tiled(int keys) const { return S::kTiled && step.tiled != 0 && keys > kShortKeys; }
   // Barriers of tiles. A part of a page has landed; its values have been read.
   __device__ uint32_t tile_barrier(int i) const {
@@ -173,8 +174,7 @@ struct LatentCta {
   __device__ bool appends() const { return cta == ctas - 1; }  // the current token to the cache; it has no head
 };
 
-// The cached keys of one CTA: a group of heads, and a range of whole blocks. CTAs beyond groups x splits have
-// none.
+// The same otherwise: a group of heads, and a range of whole blocks.
 template <typename S>
 struct KeyRange {
   int splits, group, split, first, end;  // keys [first, end)

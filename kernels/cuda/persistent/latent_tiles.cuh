@@ -3,8 +3,8 @@
 // consumers, two more, stage the queries, add values and merge. Ring and product inputs are empty meanwhile:
 // TileMemory lies over them.
 //
-// bytes  keys * 1152 * tiles of heads from L2, once from DRAM; partial results 2 KiB a head and split, through
-// L2 bound  shared memory and tensor cores, as in attention_mla_wgmma.cu
+// bytes  keys * 1152 * tiles of heads from L2, once from DRAM; partial results: 2 KiB a head and split, L2
+// bound  shared memory and tensor cores, as in attention_mla_wgmma.cu
 //
 // Pages of a step are numbered from its first layer on: page n of a CTA lies in stage n % 2, and waits for the
 // parity that its number says. The rope parts have one place: it is filled again while the next page's latents
@@ -148,10 +148,10 @@ struct LatentTiles : LatentMerge<S> {
       __syncwarp();
       if (lane == 0) BarrierArrive(my.taken());
       sums.Fade(fade);
-      // They have landed, or they could not have been scored: what the copy engine wrote is seen by who waits.
+      // They have landed, or they could not have been scored; but who waits sees what the copy engine wrote.
 #pragma unroll
-      for (int part = 0; part < 2; ++part)
-        BarrierWait(my.keys_full(stage, 2 * half + part), page.stage_parity());
+      for (int part = 0; part < LatentTile::kParts; ++part)
+        BarrierWait(my.keys_full(stage, part), page.stage_parity());
       const int count = position - (range.first + i) * kPageTokens;
       if (count < kPageTokens) ClearPage(stage, count);
       sums.Add(p, my.keys_at(stage) + static_cast<uint32_t>(2 * half * LatentTile::kPartBytes), [&](int part) {
@@ -172,7 +172,8 @@ struct LatentTiles : LatentMerge<S> {
   }
 #endif  // DSOPT_CUDA_WGMMA
 
-  // As MergeHead in latent_attention.cuh. Both halves of the threads have all columns, and every other split.
+  // As MergeHead in latent_attention.cuh, nothing to mark. Both halves of the threads have all columns, and
+  // every other split.
   __device__ const float* MergeTiles(int layer) const {
     constexpr int kBatch = 17;
     const int splits = my.pages().splits, half = tid / (kConsumers / 2), i4 = tid % (kConsumers / 2),
