@@ -164,7 +164,7 @@ struct LatentConsume {
 };
 
 // Registers of a thread of two warpgroups of consumers, of scores, and of the warps beside: together 4 * 128.
-inline constexpr int kConsumerRegisters = 192, kScoreRegisters = 72, kBesideRegisters = 56;
+inline constexpr int kConsumerRegisters = 192, kScoreRegisters = 64, kBesideRegisters = 64;
 
 template <typename S, typename Products>
 __global__ __launch_bounds__(S::kThreads, 1) void LatentPersistent(const __grid_constant__ LatentStep step,

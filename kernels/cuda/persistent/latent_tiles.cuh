@@ -213,8 +213,7 @@ struct LatentTiles : LatentMerge<S> {
       if (first > half) load(first);
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (first + 2 * i >= splits) break;
-        const float factor = factors[first + 2 * i];
+        const float factor = first + 2 * i < splits ? factors[first + 2 * i] : 0.0f;
         sum.x = fmaf(v[i].x, factor, sum.x), sum.y = fmaf(v[i].y, factor, sum.y);
         sum.z = fmaf(v[i].z, factor, sum.z), sum.w = fmaf(v[i].w, factor, sum.w);
       }
