@@ -105,14 +105,15 @@ struct LatentTiles : LatentMerge<S> {
           my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, i / kVectors, i % kVectors)) = v[j];
     }
   }
-  // Zeroes the latents from key `count` on: what lies behind the last key may be anything, NaNs too, and zero
-  // times NaN is not zero.
-  __device__ void ClearPage(int stage, int count) const {
-    constexpr int kLines = LatentTile::kLatent / 64 * 8;  // 16-byte chunks of a key
-    for (int i = tid; i < (LatentTile::kKeys - count) * kLines; i += kConsumers)
+  // Zeroes this half's columns of the latents from key `count` on: what lies behind the last key may be
+  // anything, NaNs too, and zero times NaN is not zero.
+  __device__ void ClearPage(int stage, int half, int count) const {
+    constexpr int kChunks = LatentTile::kLatent / 2 / 8;  // of 16 bytes, of a key
+    for (int i = tid % kWarpgroup; i < (LatentTile::kKeys - count) * kChunks; i += kWarpgroup)
       *reinterpret_cast<uint4*>(
           my.shared + WgmmaAt<LatentTile::kKeys>(TileMemory::kKeysAt + stage * TileMemory::kStageBytes,
-                                                 count + i / kLines, i % kLines)) = make_uint4(0, 0, 0, 0);
+                                                 count + i / kChunks, half * kChunks + i % kChunks)) =
+          make_uint4(0, 0, 0, 0);
     FenceAsyncProxy();
     Barrier();
   }
@@ -149,11 +150,12 @@ struct LatentTiles : LatentMerge<S> {
       if (lane == 0) BarrierArrive(my.taken());
       sums.Fade(fade);
       // They have landed, or they could not have been scored; but who waits sees what the copy engine wrote.
+      // Only for what this half reads: the other half's parts may be those of a later page already.
 #pragma unroll
-      for (int part = 0; part < LatentTile::kParts; ++part)
-        BarrierWait(my.keys_full(stage, part), page.stage_parity());
+      for (int part = 0; part < 2; ++part)
+        BarrierWait(my.keys_full(stage, 2 * half + part), page.stage_parity());
       const int count = position - (range.first + i) * kPageTokens;
-      if (count < kPageTokens) ClearPage(stage, count);
+      if (count < kPageTokens) ClearPage(stage, half, count);
       sums.Add(p, my.keys_at(stage) + static_cast<uint32_t>(2 * half * LatentTile::kPartBytes), [&](int part) {
         if (lane == 0) BarrierArrive(my.keys_empty(stage, 2 * half + part));
       });
