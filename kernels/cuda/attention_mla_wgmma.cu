@@ -10,6 +10,7 @@
 // values needs of P just what lane i of warp w of the scores has: they meet in shared memory without any
 // layout.
 #include "attention_mla.h"
+#include "common/attention_latent.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
 #include "common/wgmma.cuh"
@@ -20,15 +21,13 @@ namespace {
 constexpr int kThreads = 4 * kWarpgroup, kConsumers = 3 * kWarpgroup, kPairs = kMlaPairs, kKeys = kPageTokens;
 constexpr int kLatent = kMlaLatent, kWidth = kLatent + kMlaRope, kRowBytes = kWidth * 2, kStages = 2,
               kParts = 4;
-constexpr int kPartColumns = kLatent / kParts, kColumnBytes = kKeys * 128, kTileBytes = kKeys * kRowBytes;
+constexpr int kPartColumns = kLatent / kParts, kTileBytes = kKeys * kRowBytes;
 constexpr int kProducerRegisters = 40, kScoreRegisters = 104, kValueRegisters = 184;  // together 4 * 128
 constexpr int kMostSplits = 256;  // their maxima and sums of 64 pairs have room in shared memory
 constexpr int kLines = kPairs * kLatent * 4 / 512;  // a tile's outputs in units of a warp's 16-byte accesses
 constexpr int kListWords = kMostSplits / 32;
 constexpr long long kPatience = 1 << 18;  // cycles
 constexpr int kMergeBatch = 17;           // loads under way per lane
-// The outputs' maximum is raised only when a score exceeds it by this factor (log2): P needs no more than f32.
-constexpr float kSlack = 8;
 
 struct Shared {
   static constexpr int kQueries = 0, kTiles = kPairs * kRowBytes,
@@ -312,60 +311,9 @@ struct Merge {
 
 // ---- scores ---------------------------------------------------------------------------------------------
 
-// In the order of wgmma.cuh. Maxima are raw scores; sums are this lane's share.
-struct Scores {
-  float score[kKeys / 2], m[2] = {-INFINITY, -INFINITY}, l[2] = {}, fade[2];
-  uint32_t p[kKeys / 4];
-  float c;  // scale in units of log2(e)
-
-  __device__ __forceinline__ void Init(float scale) {
-    c = scale * 1.4426950408889634f;
-#pragma unroll
-    for (int i = 0; i < kKeys / 2; ++i) score[i] = 0;
-  }
-  // Row h of this lane sees keys .. last[h] of the page.
-  __device__ __forceinline__ void Mask(const int (&last)[2], int lane) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 2; ++e)
-          if (8 * j + e > last[h] - lane % 4 * 2) score[4 * j + 2 * h + e] = -INFINITY;
-  }
-  // Sums the probabilities as they are rounded, so that rounding cancels.
-  __device__ __forceinline__ void Softmax() {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float peak = score[2 * h], other = score[2 * h + 1];
-#pragma unroll
-      for (int j = 1; j < kKeys / 8; ++j) {
-        peak = fmaxf(peak, score[4 * j + 2 * h]);
-        other = fmaxf(other, score[4 * j + 2 * h + 1]);
-      }
-      peak = fmaxf(peak, other);
-      peak = fmaxf(peak, __shfl_xor_sync(~0u, peak, 1));
-      peak = fmaxf(peak, __shfl_xor_sync(~0u, peak, 2));
-      const bool raise = (peak - m[h]) * c > kSlack;  // false for two infinities
-      const float top = raise ? peak : m[h], shift = top == -INFINITY ? 0.0f : -top * c;
-      fade[h] = raise ? Exp2(fmaf(m[h], c, shift)) : 1.0f;
-      m[h] = top;
-      float low = 0, high = 0;
-#pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j) {
-        p[2 * j + h] = PackBf16(Exp2(fmaf(score[4 * j + 2 * h], c, shift)),
-                                Exp2(fmaf(score[4 * j + 2 * h + 1], c, shift)));
-        low += __uint_as_float(p[2 * j + h] << 16);
-        high += __uint_as_float(p[2 * j + h] & 0xffff0000u);
-      }
-      l[h] = fmaf(l[h], fade[h], low + high);
-    }
-  }
-};
-
 __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& work, const Shared shared) {
   const int tid = threadIdx.x % kWarpgroup, warp = tid / 32, lane = tid % 32, row = warp * 16 + lane / 4;
-  Scores state;
+  LatentScores state;
   state.Init(a.scale);
   const bf16* q =
       static_cast<const bf16*>(a.q) + (static_cast<int64_t>(work.first_row) * a.q_heads + work.pair0) * kWidth;
@@ -387,44 +335,19 @@ __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& w
   for (int i = 0; i < work.pages; ++i) {
     const int stage = i % kStages;
     const uint64_t keys = WgmmaKMajor(shared.Tile(stage));
-    WgmmaTouch(state.score);
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      BarrierWait(shared.Full(stage, part), i / kStages % 2);
-      WgmmaFence();
-#pragma unroll
-      for (int k = 0; k < kPartColumns / 16; ++k) {
-        const int step = part * (kPartColumns / 16) + k;
-        if (step == 0)
-          Wgmma<false>(state.score, queries, keys);
-        else
-          Wgmma<true>(state.score, queries + WgmmaKMajorStep<kPairs>(step),
-                      keys + WgmmaKMajorStep<kKeys>(step));
-      }
-    }
-#pragma unroll
-    for (int step = kLatent / 16; step < kWidth / 16; ++step)
-      Wgmma<true>(state.score, queries + WgmmaKMajorStep<kPairs>(step), keys + WgmmaKMajorStep<kKeys>(step));
-    WgmmaCommit();
-    WgmmaWait<0>();
-    WgmmaTouch(state.score);
+    state.Multiply(queries, keys, keys + WgmmaKMajorStep<kKeys>(kLatent / 16), [&](int part) {
+      if (part < kParts)
+        BarrierWait(shared.Full(stage, part), i / kStages % 2);  // the rope part came with them
+    });
     const int key0 = (work.first + i) * kKeys;
     if (key0 + kKeys - 1 > lowest) state.Mask({position[0] - key0, position[1] - key0}, lane);
     state.Softmax();
     BarrierWait(shared.Taken(), i % 2 ^ 1);  // passes for the first one
-#pragma unroll
-    for (int k = 0; k < 4; ++k)
-      shared.Probabilities()[k * kWarpgroup + tid] = {state.p[4 * k], state.p[4 * k + 1], state.p[4 * k + 2],
-                                                      state.p[4 * k + 3]};
-    shared.Factors()[tid] = {state.fade[0], state.fade[1]};
+    state.Put(shared.Probabilities(), shared.Factors(), tid);
     __syncwarp();
     if (lane == 0) BarrierArrive(shared.Sent());
   }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    state.l[h] += __shfl_xor_sync(~0u, state.l[h], 1);
-    state.l[h] += __shfl_xor_sync(~0u, state.l[h], 2);
-  }
+  state.SumRows();
   if (gridDim.x == 1) {
     BarrierWait(shared.Taken(), work.pages % 2 ^ 1);
     shared.Factors()[tid] = {1.0f / state.l[0], 1.0f / state.l[1]};
@@ -448,11 +371,9 @@ __device__ __forceinline__ void ScorePages(const AttentionArgs& a, const Work& w
 __device__ __forceinline__ void AddValues(const AttentionArgs& a, const Work& work, const Shared shared,
                                           int half) {
   const int tid = threadIdx.x % kWarpgroup, warp = tid / 32, lane = tid % 32;
-  float out[2][kPartColumns / 2];  // in the order of wgmma.cuh, of two parts
-#pragma unroll
-  for (int part = 0; part < 2; ++part)
-#pragma unroll
-    for (int i = 0; i < kPartColumns / 2; ++i) out[part][i] = 0;
+  LatentOutputs sums;
+  sums.Clear();
+  const auto& out = sums.out;
   for (int i = 0; i < work.pages; ++i) {
     const int stage = i % kStages;
     BarrierWait(shared.Sent(), i % 2);
@@ -462,29 +383,10 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& a, const Work& wo
     const float2 fade = shared.Factors()[tid];
     __syncwarp();
     if (lane == 0) BarrierArrive(shared.Taken());
-    if (__any_sync(~0u, fade.x != 1.0f || fade.y != 1.0f)) {
-#pragma unroll
-      for (int part = 0; part < 2; ++part)
-#pragma unroll
-        for (int j = 0; j < kPartColumns / 2; ++j) out[part][j] *= j / 2 % 2 == 0 ? fade.x : fade.y;
-    }
-    WgmmaTouch(out[0]);
-    WgmmaTouch(out[1]);
-    WgmmaFence();
-#pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      const uint64_t values = WgmmaMnMajor<kKeys>(shared.Tile(stage) + (2 * half + part) * 2 * kColumnBytes);
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        Wgmma(out[part], p[k].x, p[k].y, p[k].z, p[k].w, values + WgmmaMnMajorStep(k));
-      WgmmaCommit();
-    }
-    WgmmaWait<1>();
-    if (lane == 0) BarrierArrive(shared.Empty(stage, 2 * half));
-    WgmmaWait<0>();
-    WgmmaTouch(out[0]);
-    WgmmaTouch(out[1]);
-    if (lane == 0) BarrierArrive(shared.Empty(stage, 2 * half + 1));
+    sums.Fade(fade);
+    sums.Add(p, shared.Tile(stage) + 2 * half * LatentTile::kPartBytes, [&](int part) {
+      if (lane == 0) BarrierArrive(shared.Empty(stage, 2 * half + part));
+    });
   }
   if (gridDim.x == 1) {
     BarrierWait(shared.Sent(), work.pages % 2);

@@ -291,6 +291,17 @@ dsopt_status dsopt_be_program::PrepareDense() {
   return UploadLayers(layers.data(), layers.size() * sizeof(DenseLayer));
 }
 
+// The cache as rows of one key each, if it is nothing else and all of it lies on the device.
+bool dsopt_be_program::MapLatentCache() {
+  const dsopt_mla_block& first = blocks[1].u.mla;
+  const uint64_t columns = first.latent + first.rope_dim, key_bytes = columns * 2,
+                 rows = plan.cache_bytes / key_bytes;
+  bool whole = desc.page_bytes % key_bytes == 0 && rows <= INT32_MAX;
+  for (size_t i = 1; i + 1 < blocks.size(); i += 2) whole &= blocks[i].u.mla.cache_offset % key_bytes == 0;
+  return whole && !has_host_pages() &&
+         MakeTensorMap(device->limits, cache_, rows, columns, kPageTokens, &latent_.keys);
+}
+
 dsopt_status dsopt_be_program::PrepareLatent() {
   const dsopt_mla_block& first = blocks[1].u.mla;
   HostVector<LatentLayer> layers((HostAllocator<LatentLayer>(device->host.allocator)));
@@ -350,6 +361,7 @@ dsopt_status dsopt_be_program::PrepareLatent() {
   latent_.route_scale = mixture.route_scale == 0.0f ? 1.0f : mixture.route_scale;
   latent_.renormalise = mixture.renormalise;
   latent_.interleaved = ropes[first.rope].interleaved ? 1 : 0;
+  latent_.tiled = MapLatentCache() ? 1 : 0;
   return UploadLayers(layers.data(), layers.size() * sizeof(LatentLayer));
 }
 

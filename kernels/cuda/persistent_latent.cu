@@ -19,7 +19,8 @@
 // attended values, gated values) are handed over as pairs of bf16.
 //
 // bytes   weights of the step once, the cache once per group of heads (from DRAM once), activations through L2
-// grid    SMs x 320 threads (8 consumer warps, 1 producer, 1 that marks and routes)
+// grid    SMs x 320 threads: 8 consumer warps, 1 producer, 1 that marks and routes
+//         of V2 512, with 4 warps that score long contexts: latent_tiles.cuh
 // bound   DRAM inside the phases; between them 1 to 4 us a hand-over, of which what the ring holds is hidden
 #include "persistent/latent_packed.cuh"
 #include "persistent/latent_rows.cuh"
@@ -32,11 +33,11 @@ using persistent::LatentDimensions;
 using persistent::LatentPacked;
 using persistent::LatentRows;
 
-// hidden, heads, q rank, inner, shared, dense, experts, top k, groups, top groups, heads that attend together,
-// parts of outputs, copies in flight near a hand-over and inside a phase
-using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 1, 2, 5>;
-using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 32, 2, 2, 4>;
-using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 16, 1, 2, 4>;
+// hidden, heads, q rank, inner, shared, dense, experts, top k, groups, top groups, parts of outputs, copies in
+// flight near a hand-over and inside a phase
+using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 1, 2, 5>;
+using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 2, 2, 4>;
+using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 1, 2, 4>;
 
 using RowsV2 = LatentRows<V2>;
 using PackedV2 = LatentPacked<V2Int4, Int4, Int8>;
@@ -78,15 +79,20 @@ uint64_t LatentActivationFloats(const LatentShape& shape) {
 }
 
 uint64_t LatentPartialFloats(const Limits& limits, const LatentShape& shape) {
-  const int groups = VariantOf(shape) == Variant::kLite ? Lite::kHeadGroups : V2::kHeadGroups;
-  const int splits =
-      limits.sms / groups < persistent::kMaxSplits ? limits.sms / groups : persistent::kMaxSplits;
-  return uint64_t{persistent::kPartialSets} * static_cast<uint64_t>(shape.heads) *
-         static_cast<uint64_t>(splits) * persistent::kPartialWidth;
+  switch (VariantOf(shape)) {
+    case Variant::kV2:
+    case Variant::kV2Int4:
+      return persistent::PartialFloats<V2>(limits.sms);
+    case Variant::kLite:
+      return persistent::PartialFloats<Lite>(limits.sms);
+    case Variant::kNone:
+      break;
+  }
+  return 0;
 }
 
 uint64_t LatentCounterWords(const LatentShape& shape) {
-  return (static_cast<uint64_t>(shape.layers) * 6 + 1) * 32;
+  return (static_cast<uint64_t>(shape.layers) * persistent::kLatentPhases + 1) * 32;
 }
 
 cudaError_t LatentDecode(const Launch& launch, const LatentShape& shape, const LatentStep& step) {

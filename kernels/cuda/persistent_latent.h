@@ -4,6 +4,8 @@
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_H_
 #define DSOPT_CUDA_PERSISTENT_LATENT_H_
 
+#include <cuda.h>
+
 #include <cstdint>
 
 #include "persistent_dense.h"
@@ -31,6 +33,7 @@ struct LatentShape {
 };
 
 struct LatentStep {
+  CUtensorMap keys;           // the cache as rows of latent + rope; read only where `tiled`
   const LatentLayer* layers;  // device, [layers]
   const void* embed;          // bf16 [vocab, hidden]; not read when `embedded` is there
   const float* embedded;      // [hidden]: the token's row, scaled; or null
@@ -51,6 +54,7 @@ struct LatentStep {
   float route_scale;
   uint32_t renormalise, interleaved;  // interleaved: rotary pairs are (2 i, 2 i + 1)
   uint32_t step;                      // launches so far on these buffers
+  uint32_t tiled;                     // long contexts may be read through `keys`
 };
 
 bool LatentSupported(const Limits& limits, const LatentShape& shape);

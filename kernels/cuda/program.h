@@ -179,6 +179,7 @@ struct dsopt_be_program {
   dsopt_status PrepareDense();
   dsopt_status PrepareLatent();
   dsopt_status PrepareBatch();
+  bool MapLatentCache();
   dsopt_status UploadLayers(const void* layers, uint64_t bytes);
   // host_pages.cc
   dsopt_status AllocateHostPages();

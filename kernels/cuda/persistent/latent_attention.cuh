@@ -1,7 +1,7 @@
 // latent_attention.cuh - absorbed attention of the persistent latent step. All heads share one key per
 // position, which is also the value, so a CTA takes a group of heads over a range of keys: the keys come
 // through the ring once per group. Partial results go to global memory, where the CTA of a head merges them and
-// adds the current token, whose key is not in the cache yet.
+// adds the current token, whose key is not in the cache yet. Long contexts: latent_tiles.cuh.
 //
 // bytes  keys * 1152 * head groups from L2, once from DRAM; partial results 2 KiB a head and split, through L2
 // work   S = Q K^T and O += P V on mma.m16n8k16, 16 heads and 32 keys a block. Of a score each warp sums a
@@ -12,43 +12,26 @@
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_ATTENTION_CUH_
 
-#include "persistent/latent_consumer.cuh"
+#include "persistent/latent_tiles.cuh"
 
 namespace dsopt_cuda::persistent {
 
-inline constexpr int kPartialWidth = kLatent + 4;  // outputs, maximum, sum
-
-// Partial results of a head and a split: [sets][heads][splits][kPartialWidth].
 template <typename S>
-__device__ __forceinline__ float* Partial(const LatentCta<S>& my, int layer, int head, int split) {
-  const int most = KeyRange<S>::Splits(1 << 24, my.ctas);
-  return my.step.partial +
-         ((static_cast<size_t>(layer % kPartialSets) * S::kHeads + head) * most + split) * kPartialWidth;
-}
-template <typename S>
-__device__ __forceinline__ float ScoreScale(const LatentCta<S>& my) {
-  return my.step.score_scale * 1.4426950408889634f;
-}
+struct LatentAttention : LatentTiles<S> {
+  using Base = LatentTiles<S>;
+  using Base::Barrier, Base::NextSlot, Base::WaitHint, Base::Hint;
+  using Base::my, Base::tid, Base::slot, Base::parity, Base::kMost;
 
-// One CTA's range of keys with kHeads heads.
-template <typename S, int kHeads>
-struct AttentionRange : LatentConsumer<S> {
-  using Base = LatentConsumer<S>;
-  using Base::Barrier, Base::NextSlot, Base::WaitHint;
-  using Base::my, Base::tid, Base::slot, Base::parity;
-
-  static constexpr int kHeadTiles = kHeads / 16, kWarps = kConsumerWarps / kHeadTiles;  // of 16 heads
-  static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;                    // of 16 columns
-  static constexpr int kSlotsOfWarp = 2 * kScoreParts / kWarps;  // whose keys a warp scores
-  static constexpr int kOuts = kLatent / kWarps / 8;             // columns of a warp, in eights
-  static constexpr int kSoftmaxRows = 16 / kWarps,
+  static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;  // of 16 columns
+  static constexpr int kOuts = kLatent / kConsumerWarps / 8;          // columns of a warp, in eights
+  static constexpr int kSoftmaxRows = kAttentionHeads / kConsumerWarps,
                        kRowLanes = 32 / kSoftmaxRows;  // heads of a warp, lanes of a head
   static constexpr int kLaneKeys = kBlockKeys / kRowLanes;
-  static_assert(kPartSteps * kScoreParts * 16 == kLatentWidth && (kSlotsOfWarp == 1 || kSlotsOfWarp == 2));
+  static_assert(kPartSteps * kScoreParts * 16 == kLatentWidth && kConsumerWarps == 2 * kScoreParts);
 
   // Queries of a group of heads, bf16, into the area; all words are asked for at once.
   __device__ void StageQueries(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16, kAll = kHeads * kVectors,
+    constexpr int kVectors = kKeyBytes / 16, kAll = kAttentionHeads * kVectors,
                   kMine = (kAll + kConsumers - 1) / kConsumers;
     uint4 v[kMine];
     bool again;
@@ -117,7 +100,7 @@ struct AttentionRange : LatentConsumer<S> {
   };
   // Waits for a block's keys and leaves this warp's part of its scores.
   __device__ __forceinline__ void ScoreBlock(const Block& block, const uint4 (&q)[kPartSteps], int column,
-                                             int turn, float* scores) const {
+                                             float* scores) const {
     BarrierWait(my.full(block.slot), block.parity);
     if (block.second()) BarrierWait(my.full(block.next_slot()), block.next_parity());
     if (block.count < kBlockKeys) {
@@ -126,31 +109,48 @@ struct AttentionRange : LatentConsumer<S> {
       Barrier();
       FenceAsyncProxy();  // before the copy that will fill the slot again
     }
-    float* part = scores + turn % kScoreParts * 16 * kScorePitch;
-    if (kSlotsOfWarp == 2 || turn < kScoreParts) ScorePart(q, block.slot, column, part);
-    if ((kSlotsOfWarp == 2 || turn >= kScoreParts) && block.second())
+    // The first warps take the keys of the first slot, the others those of the second.
+    const int warp = tid / 32;
+    float* part = scores + warp % kScoreParts * 16 * kScorePitch;
+    if (warp < kScoreParts)
+      ScorePart(q, block.slot, column, part);
+    else if (block.second())
       ScorePart(q, block.next_slot(), column, part + kSlotKeys);
   }
 
-  __device__ void Attend(const KeyRange<S>& range, int layer, const float* query, int phase) {
-    const int lane = tid % 32, warp = tid / 32, head_tile = warp / kWarps, turn = warp % kWarps;
-    const float c = ScoreScale(my);
+  __device__ void Attend(int layer, int position, const float* query, int phase) {
+#ifdef DSOPT_CUDA_WGMMA
+    if constexpr (S::kTiled) {
+      if (my.tiled(position)) {
+        this->AttendTiles(layer, position, query, phase);
+        return;
+      }
+      Hint(layer * kLatentPhases + kTilePhase);  // every step counts
+    }
+#endif
+    const KeyRange<S> range(position, my.cta, my.ctas);
+    if (range.first < range.end) AttendRange(range, layer, query, phase);
+  }
+  __device__ __forceinline__ void AttendRange(const KeyRange<S>& range, int layer, const float* query,
+                                              int phase) {
+    const int lane = tid % 32, warp = tid / 32;
+    const float c = this->score_scale();
     WaitHint(phase, S::kHeads);
-    StageQueries(query + static_cast<size_t>(range.group) * kHeads * kLatentWidth / 2);
+    StageQueries(query + static_cast<size_t>(range.group) * kAttentionHeads * kLatentWidth / 2);
     Barrier();
-    const int column = turn % kScoreParts * kPartSteps * 16;
+    const int column = warp % kScoreParts * kPartSteps * 16;
     uint4 q[kPartSteps];
     {
       const uint32_t queries =
-          SmemAddress(my.shared) + static_cast<uint32_t>(S::kAreaAt + (head_tile * 16 + lane % 16) * kKeyPitch +
-                                                         (column / 8 + lane / 16) * 16);
+          SmemAddress(my.shared) +
+          static_cast<uint32_t>(S::kAreaAt + lane % 16 * kKeyPitch + (column / 8 + lane / 16) * 16);
 #pragma unroll
       for (int i = 0; i < kPartSteps; ++i) q[i] = LoadMatrix(queries + static_cast<uint32_t>(i * 32));
     }
     Barrier();  // scores take the place of the queries
-    float* scores = my.floats(S::kAreaAt) + head_tile * kScoreParts * 16 * kScorePitch;
+    float* scores = my.floats(S::kAreaAt);
     // Softmax: this lane's head, among its 16, and its first key.
-    const int row = turn * kSoftmaxRows + lane / kRowLanes, key = lane % kRowLanes * kLaneKeys;
+    const int row = warp * kSoftmaxRows + lane / kRowLanes, key = lane % kRowLanes * kLaneKeys;
     float out[kOuts][4] = {}, peak = -INFINITY, sum = 0;
     Block block = {slot, min(kBlockKeys, range.end - range.first), parity}, ahead = block;
     int buffer = 0;
@@ -158,7 +158,7 @@ struct AttentionRange : LatentConsumer<S> {
 #pragma unroll 1
     for (int key0 = range.first; key0 < range.end + kBlockKeys; key0 += kBlockKeys, buffer ^= 1) {
       const bool scored = key0 < range.end;
-      if (scored) ScoreBlock(ahead, q, column, turn, scores);
+      if (scored) ScoreBlock(ahead, q, column, scores);
       Barrier();
       if (scored) {
         float s[kLaneKeys], top = peak;
@@ -175,18 +175,17 @@ struct AttentionRange : LatentConsumer<S> {
         const float fade = Exp2((peak - top) * c);  // the first time exp2(-inf)
         peak = top;
         sum *= fade;
-        char* weights =
-            my.shared + S::kWeightsAt + ((buffer * kHeadTiles + head_tile) * 16 + row) * kWeightPitch + key * 2;
+        char* weights = my.shared + S::kWeightsAt + (buffer * 16 + row) * kWeightPitch + key * 2;
 #pragma unroll
         for (int j = 0; j < kLaneKeys; j += 2) {
           const uint32_t two = PackBf16(Exp2((s[j] - top) * c), Exp2((s[j + 1] - top) * c));
           *reinterpret_cast<uint32_t*>(weights + 2 * j) = two;
           sum += __uint_as_float(two << 16) + __uint_as_float(two & 0xffff0000u);
         }
-        if (lane % kRowLanes == 0) my.floats(S::kFadesAt)[(buffer * kHeadTiles + head_tile) * 16 + row] = fade;
+        if (lane % kRowLanes == 0) my.floats(S::kFadesAt)[buffer * 16 + row] = fade;
       }
       if (key0 > range.first) {
-        const int from = (buffer ^ 1) * kHeadTiles + head_tile;
+        const int from = buffer ^ 1;
         const float* fades = my.floats(S::kFadesAt) + from * 16;
         const float fade0 = fades[lane / 4], fade1 = fades[lane / 4 + 8];
         if (__any_sync(~0u, fade0 != 1.0f || fade1 != 1.0f)) {
@@ -202,7 +201,7 @@ struct AttentionRange : LatentConsumer<S> {
           const uint4 p = LoadMatrix(weights + static_cast<uint32_t>(k * 32));
           const uint32_t values = my.slot(k == 0 ? block.slot : block.next_slot()) +
                                   static_cast<uint32_t>((lane / 8 % 2 * 8 + lane % 8) * kKeyPitch +
-                                                        (turn * kOuts + lane / 16) * 16);
+                                                        (warp * kOuts + lane / 16) * 16);
 #pragma unroll
           for (int i = 0; i < kOuts; i += 2) {
             const uint4 b = LoadMatrixTransposed(values + static_cast<uint32_t>(i * 16));
@@ -218,40 +217,14 @@ struct AttentionRange : LatentConsumer<S> {
     }
 #pragma unroll
     for (int m = 1; m < kRowLanes; m *= 2) sum += __shfl_xor_sync(~0u, sum, m);
-    const int head = range.group * kHeads + head_tile * 16;
+    const int head = range.group * kAttentionHeads;
     if (lane % kRowLanes == 0) StoreRelaxed2(Partial(my, layer, head + row, range.split) + kLatent, peak, sum);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float* to = Partial(my, layer, head + lane / 4 + 8 * h, range.split) + turn * kOuts * 8 + lane % 4 * 2;
+      float* to = Partial(my, layer, head + lane / 4 + 8 * h, range.split) + warp * kOuts * 8 + lane % 4 * 2;
 #pragma unroll
       for (int i = 0; i < kOuts; ++i) StoreRelaxed2(to + i * 8, out[i][2 * h], out[i][2 * h + 1]);
     }
-  }
-};
-
-template <typename S>
-struct LatentAttention : LatentConsumer<S> {
-  using Base = LatentConsumer<S>;
-  using Base::Barrier;
-  using Base::my, Base::tid, Base::slot, Base::parity;
-
-  __device__ void Attend(int layer, int position, const float* query, int phase) {
-    const KeyRange<S> range(position, my.cta, my.ctas);
-    if (range.first >= range.end) return;
-    if (FewHeads<S>(position))
-      AttendRange<kFewHeads>(range, layer, query, phase);
-    else
-      AttendRange<S::kAttentionHeads>(range, layer, query, phase);
-  }
-  template <int kHeads>
-  __device__ __forceinline__ void AttendRange(const KeyRange<S>& range, int layer, const float* query,
-                                              int phase) {
-    AttentionRange<S, kHeads> at{my, tid};
-    at.slot = slot;
-    at.parity = parity;
-    at.Attend(range, layer, query, phase);
-    slot = at.slot;
-    parity = at.parity;
   }
 
   // Score of the current token with this CTA's head: into the factors, behind those of the splits. One warp;
@@ -271,11 +244,15 @@ struct LatentAttention : LatentConsumer<S> {
   // head's key. Marks the partial results unwritten for the layer that will use them kPartialSets layers on.
   // Ends with a Barrier.
   __device__ const float* MergeHead(int layer, int position) {
-    constexpr int kMost = kMaxSplits / 32, kBatch = 16;
+    if constexpr (S::kTiled) {
+      if (my.tiled(position)) return this->MergeTiles(layer);
+    }
+    constexpr int kBatch = 16;
     const int lane = tid % 32, splits = KeyRange<S>::Splits(position, my.ctas);
-    float *factors = my.floats(S::kFactorsAt), *context = my.floats(S::kHeadKeyAt);
+    const float* factors = my.floats(S::kFactorsAt);
+    float* context = my.floats(S::kHeadKeyAt);
     float* partial = Partial(my, layer, my.cta, 0);
-    const float c = ScoreScale(my), mark = __uint_as_float(kUnwritten);
+    const float mark = __uint_as_float(kUnwritten);
     // Two columns of kBatch splits, and for warp 0 maximum and sum of splits: all are asked for at once.
     float2 v[kBatch], e[kMost];
     const auto poll = [&](int first, bool sums) {
@@ -302,27 +279,12 @@ struct LatentAttention : LatentConsumer<S> {
     };
     poll(0, tid < 32);
     if (tid < 32) {
-      const float score = factors[kMaxSplits];
-      float top = score, sum = 0;
 #pragma unroll
       for (int i = 0; i < kMost; ++i) {
         if (lane + 32 * i < splits)
           StoreRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent, mark, mark);
-        top = fmaxf(top, e[i].x);
       }
-      top = WarpMax(top);
-#pragma unroll
-      for (int i = 0; i < kMost; ++i) {
-        const float factor = Exp2((e[i].x - top) * c);
-        sum = fmaf(e[i].y, factor, sum);
-        factors[lane + 32 * i] = factor;
-      }
-      sum = WarpSum(sum);
-      if (lane == 0) {
-        const float own = Exp2((score - top) * c);
-        factors[kMaxSplits + 1] = own;
-        factors[kMaxSplits + 2] = 1.0f / (sum + own);
-      }
+      this->PutFactors(e);
     }
     Barrier();
     const float own = factors[kMaxSplits + 1];

@@ -4,7 +4,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_PRODUCER_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_PRODUCER_CUH_
 
-#include "persistent/latent_consumer.cuh"
+#include "persistent/latent_tiles.cuh"
 #include "persistent/producer.cuh"
 
 namespace dsopt_cuda::persistent {
@@ -12,7 +12,7 @@ namespace dsopt_cuda::persistent {
 template <typename S>
 struct LatentProducer : Producer<S, LatentCta<S>> {
   using Base = Producer<S, LatentCta<S>>;
-  using Base::my, Base::policy, Base::slot, Base::Acquire, Base::Advance;
+  using Base::my, Base::policy, Base::slot, Base::parity, Base::Acquire, Base::Advance;
 
   __device__ static bool First() { return threadIdx.x % 32 == 0; }
   __device__ void Copy(const void* from, int bytes, int window) {
@@ -34,7 +34,13 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     CopyAll(static_cast<const char*>(matrix) + my.cta * bytes, static_cast<int>(bytes),
             slot_rows * columns * 2);
   }
-  __device__ void Keys(const LatentLayer& layer, int position) {
+  __device__ void Keys(const LatentLayer& layer, int l, int position) {
+    if constexpr (S::kTiled) {
+      if (my.tiled(position)) {
+        KeyTiles(layer, l);
+        return;
+      }
+    }
     const KeyRange<S> range(position, my.cta, my.ctas);
     const int lane = threadIdx.x % 32;
     for (int key = range.first, tile = 0; key < range.end; key += kSlotKeys, ++tile) {
@@ -49,6 +55,52 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
         BulkLoad(my.slot(slot) + static_cast<uint32_t>(lane * kKeyPitch), from + lane * kKeyBytes, kKeyBytes,
                  barrier);
       Advance();
+    }
+  }
+  // The same in tiles: see latent_tiles.cuh. They take the ring's place from when its last slot is empty until
+  // their values have been read, which scores and queries were before.
+  __device__ void KeyTiles(const LatentLayer& layer, int l) {
+    const PageRange range = my.pages();
+    if (range.pages == 0) return;
+#pragma unroll 1
+    for (int i = 0; i < S::kSlots; ++i) BarrierWait(my.empty(i), i < slot ? parity : parity ^ 1);
+    // The cache as rows of one key: whole ones, see MapLatentCache.
+    const int page_rows = static_cast<int>(my.step.page_bytes / kKeyBytes),
+              layer_row = static_cast<int>(layer.cache_offset / kKeyBytes);
+    const int* pages = my.step.pages + range.first;
+    const uint64_t again = EvictNormal();  // by the other heads
+    int next = __ldg(pages);
+#pragma unroll 1
+    for (int i = 0; i < range.pages; ++i) {
+      const TilePage page(range, l, i);
+      const int row = next * page_rows + layer_row, stage = page.stage();
+      if (i + 1 < range.pages) next = __ldg(pages + i + 1);
+#pragma unroll 1
+      for (int part = 0; part < LatentTile::kParts; ++part) {
+        const uint32_t to = my.keys_at(stage) + static_cast<uint32_t>(part * LatentTile::kPartBytes),
+                       full = my.keys_full(stage, part);
+        BarrierWait(my.keys_empty(stage, part), page.stage_parity() ^ 1);  // passes for the first ones
+        if (!First()) continue;
+        BarrierExpect(full, LatentTile::kPartBytes);
+#pragma unroll
+        for (int c = 0; c < LatentTile::kPartColumns / 64; ++c)
+          TensorLoad(to + c * LatentTile::kColumnBytes, &my.step.keys, part * LatentTile::kPartColumns + c * 64,
+                     row, full, again);
+      }
+      // There is room for the next page's rope part only when this one's has been read.
+      if (First() && i + 1 < range.pages) TensorPrefetch(&my.step.keys, kLatent, next * page_rows + layer_row);
+      BarrierWait(my.rope_empty(), page.parity() ^ 1);
+      if (First()) {
+        BarrierExpect(my.rope_full(), LatentTile::kColumnBytes);
+        TensorLoad(my.at(TileMemory::kRopeKeysAt), &my.step.keys, kLatent, row, my.rope_full(), again);
+      }
+    }
+#pragma unroll 1
+    for (int i = max(range.pages - TileMemory::kStages, 0); i < range.pages; ++i) {
+      const TilePage last(range, l, i);
+#pragma unroll 1
+      for (int part = 0; part < LatentTile::kParts; ++part)
+        BarrierWait(my.keys_empty(last.stage(), part), last.stage_parity());
     }
   }
   // Router rows of this CTA: see LatentRouter.
@@ -83,7 +135,7 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
       if constexpr (S::kQRank > 0) Weights::StreamHeadQuery(producer, layer.q_up);
       producer.HeadMatrix(layer.k_up, kLatent, kNope, LatentConsumer<S>::kKUpRows);
     }
-    producer.Keys(layer, position);
+    producer.Keys(layer, l, position);
     if (my.has_head()) producer.HeadMatrix(layer.v_up, kHeadValues, kLatent, LatentConsumer<S>::kVUpRows);
     Weights::template Stream<LatentPart::kOut>(producer, layer.out, S::kHidden, l);
     if (layer.router == nullptr) {

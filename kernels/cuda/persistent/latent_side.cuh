@@ -107,7 +107,7 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
 #pragma unroll
   for (int i = 0; i < kQuads; ++i)
     gain[i] = __ldg(reinterpret_cast<const float4*>(weights.latent_norm) + lane + 32 * i);
-  AwaitPhase(my, layer * 6, my.ctas);
+  AwaitPhase(my, layer * kLatentPhases, my.ctas);
   bool again;
   do {
     again = false;
@@ -161,7 +161,7 @@ __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
     if (my.has_head() || my.appends()) MakeTokenKey(my, l, position, turn);
     mark(count / my.layers * l, l + 1 < my.layers ? count / my.layers * (l + 1) : count);
     if (my.step.layers[l].router == nullptr) continue;
-    AwaitPhase(my, l * 6 + 2, S::kHeads);  // nothing to look for before
+    AwaitPhase(my, l * kLatentPhases + 2, S::kHeads);  // nothing to look for before
     ChooseExperts<S>(my, my.layer_activations(l) + S::kRouting);
   }
 }

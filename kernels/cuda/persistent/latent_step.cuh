@@ -18,7 +18,7 @@ struct LatentConsume {
   int mixtures = 0;
 
   __device__ int all() const { return at.my.ctas; }
-  __device__ static constexpr int phase_of(int layer, int step) { return layer * 6 + step; }
+  __device__ static constexpr int phase_of(int layer, int step) { return layer * kLatentPhases + step; }
 
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
   __device__ float NormedInput(int layer, bool middle, const float* gains, float eps,
@@ -148,6 +148,8 @@ struct LatentConsume {
     at.PrepareRope(position);
     at.Barrier();
     for (int l = 0; l < at.my.layers; ++l) {
+      // Addresses that follow from the thread's number are cheap, registers to keep them all are not.
+      if constexpr (S::kTiled) asm volatile("" : "+r"(at.tid));
       const LatentLayer& weights = at.my.step.layers[l];
       float* acts = at.my.layer_activations(l);
       Down(l, weights, acts);
@@ -161,13 +163,17 @@ struct LatentConsume {
   }
 };
 
+// Registers of a thread of two warpgroups of consumers, of scores, and of the warps beside: together 4 * 128.
+inline constexpr int kConsumerRegisters = 192, kScoreRegisters = 64, kBesideRegisters = 64;
+
 template <typename S, typename Products>
-__global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_constant__ LatentStep step,
-                                                                int vocab, int layers) {
-#if __CUDA_ARCH__ >= 900
-  extern __shared__ __align__(128) char shared[];
+__global__ __launch_bounds__(S::kThreads, 1) void LatentPersistent(const __grid_constant__ LatentStep step,
+                                                                   int vocab, int layers) {
+#ifdef DSOPT_CUDA_WGMMA
+  extern __shared__ __align__(1024) char shared[];  // atoms of TileMemory
   const int tid = threadIdx.x;
   const LatentCta<S> my{shared, step, vocab, layers, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)};
+  const int position = *step.position;
   if (tid == 0) {
     for (int i = 0; i < S::kSlots; ++i) {
       BarrierInit(my.full(i), 1);
@@ -176,17 +182,49 @@ __global__ __launch_bounds__(kThreads, 1) void LatentPersistent(const __grid_con
     BarrierInit(my.routed(), 1);
     BarrierInit(my.token_ready(), 1);
     BarrierInit(my.chosen(), 1);
+    if constexpr (S::kTiled) {
+      for (int i = 0; i < TileMemory::kStages * LatentTile::kParts; ++i) {
+        BarrierInit(my.keys_full(0, i), 1);
+        BarrierInit(my.keys_empty(0, i), kWarpgroup / 32);  // the values of a half
+      }
+      BarrierInit(my.rope_full(), 1);
+      BarrierInit(my.rope_empty(), kWarpgroup / 32);
+      BarrierInit(my.queries_ready(), kConsumerWarps);
+      BarrierInit(my.sent(), kWarpgroup / 32);
+      BarrierInit(my.taken(), kConsumerWarps);
+      my.pages() = PageRange::Of<S>(position, my.cta, my.ctas);
+    }
     BarrierInitFence();
   }
   __syncthreads();
-  const int position = *step.position;
-  if (tid >= kConsumers + 32) {
-    BesideConsumers(my, position);
-  } else if (tid >= kConsumers) {
-    ProduceLatent<S, Products>(LatentProducer<S>{my, EvictFirst()}, position);
-  } else {
+  const auto produce = [&] { ProduceLatent<S, Products>(LatentProducer<S>{my, EvictFirst()}, position); };
+  const auto consume = [&] {
     Products products{my, tid};
     LatentConsume<S, Products>{products, position}.Run();
+  };
+  const int warp = __shfl_sync(~0u, tid / 32, 0);
+  if constexpr (S::kTiled) {
+    constexpr int kProducer = kConsumerWarps + 4;
+    if (warp < kConsumerWarps) {
+      TakeRegisters<kConsumerRegisters>();
+      consume();
+    } else if (warp < kProducer) {
+      GiveRegisters<kScoreRegisters>();
+      ScoreTiles<S>(my, position);
+    } else {
+      GiveRegisters<kBesideRegisters>();
+      if (warp == kProducer)
+        produce();
+      else if (warp == kProducer + 1)
+        BesideConsumers(my, position);
+    }
+  } else {
+    if (warp < kConsumerWarps)
+      consume();
+    else if (warp == kConsumerWarps)
+      produce();
+    else
+      BesideConsumers(my, position);
   }
 #endif
 }
@@ -207,7 +245,7 @@ cudaError_t RunLatentStep(const Launch& launch, const LatentShape& shape, const 
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(S::kThreads);
   config.dynamicSmemBytes = S::kShared;
   config.stream = launch.stream;
   cudaLaunchAttribute attribute = {};
