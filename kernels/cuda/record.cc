@@ -357,38 +357,38 @@ cudaError_t dsopt_be_program::RecordSample() {
   return Sample(launch_, a);
 }
 
-dsopt_status dsopt_be_program::Record(uint32_t index) {
+cudaError_t dsopt_be_program::Record(uint32_t index, const char** what) {
   const dsopt_block& block = blocks[index];
   const BlockBuffers& b = buffers[index];
   cudaError_t error = cudaErrorInvalidValue;
-  const char* what = "launching a block";
+  *what = "launching a block";
   switch (block.kind) {
     case DSOPT_BLOCK_EMBED:
-      what = "launching the embedding";
+      *what = "launching the embedding";
       error = RecordEmbed(block.u.embed);
       break;
     case DSOPT_BLOCK_ATTENTION:
-      what = "launching attention";
+      *what = "launching attention";
       error = RecordAttention(block, b);
       break;
     case DSOPT_BLOCK_MLA:
-      what = "launching latent attention";
+      *what = "launching latent attention";
       error = RecordMla(block, b);
       break;
     case DSOPT_BLOCK_MLP:
-      what = "launching a feed-forward block";
+      *what = "launching a feed-forward block";
       error = RecordMlp(block.u.mlp, b);
       break;
     case DSOPT_BLOCK_MOE:
-      what = "launching a mixture";
+      *what = "launching a mixture";
       error = RecordMoe(block.u.moe, b);
       break;
     case DSOPT_BLOCK_HEAD:
-      what = "launching the head";
+      *what = "launching the head";
       error = RecordHead(block.u.head, b);
       break;
     default:
       break;
   }
-  return device->Check(error, what);
+  return error;
 }
