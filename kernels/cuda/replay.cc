@@ -1,6 +1,6 @@
 // replay.cc - batches of few rows that come again and again, the steps of decoding, as CUDA graphs: one launch
-// instead of about a hundred. A step of a small model takes the host longer to launch than the device to run,
-// and the host's time is what makes steps uneven.
+// instead of about a hundred. The host needs about as long to launch the kernels of a small model's step one by
+// one as the device to run them, and its time is the less even one.
 //
 // Recording such a batch depends on its BatchState alone. PackBatch rounds up what changes from step to step
 // (context, lists of the samplers), so most steps have the state of the one before; positions, pages, tokens
@@ -9,14 +9,14 @@
 // batch stays outside.
 //
 // When. A graph is made when a state comes for the third time: by then its kernels are loaded and it is likely
-// to stay. That step takes about a millisecond more on the host (capture and instantiation of a hundred nodes,
-// at most one per step). A graph that was dropped for another one, or could not be made, waits eight times as
+// to stay. That costs the host in the order of a millisecond (capture, which runs nothing, and instantiation of
+// a hundred nodes; at most once per step, and whatever deadline the step has). A graph that was dropped for another one, or could not be made, waits eight times as
 // long for its next try, so that states in turns cannot make a graph in every step.
 //
 // Not replayed: what one persistent kernel does; steps that the device does not finish within one slice, for a
 // slice must end where the time is over, a graph ends where it was cut, and behind so much device work the
 // launches of a step do not show; and whatever cannot be captured, instantiated or uploaded, for want of memory
-// or because the driver does not know programmatic edges (before 12.3).
+// or because the driver cannot capture programmatic launches (CUDA 12.3 can).
 //
 // Memory. States are host memory of the program (host_bytes). A graph is memory of the driver, on the host and
 // some on the device, which cannot be asked for; kReplayGraphs bounds it.

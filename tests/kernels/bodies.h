@@ -26,6 +26,10 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
 void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precision precision,
                     dsopt_dtype kv_dtype);
 
+// Steps of changing sequences, contexts, pages and sampling, replayed and launched piece by piece: the same bits.
+void CheckReplay(const Target& target, const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv_dtype,
+                 uint32_t host_pages = 0);
+
 // Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
 // at once.
 void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype);

@@ -33,6 +33,11 @@ enum class Call {
   kEventElapsedTime,
   kStreamCreate,
   kStreamSynchronize,
+  kStreamBeginCapture,
+  kStreamEndCapture,
+  kGraphInstantiate,
+  kGraphUpload,
+  kGraphLaunch,
   kFuncSetAttribute,
   kLaunch,
   kCount
@@ -60,8 +65,11 @@ class Driver {
   // The nth call (from 0, counted from now) fails with error. Sticky: and every call after it.
   void FailAt(Call call, int64_t nth, cudaError_t error, bool sticky);
   bool fired() const { return fired_; }
-  // What lives: device allocations, registered ranges, events, streams.
-  size_t live() const { return memory_.size() + registered_.size() + events_.size() + streams_.size(); }
+  bool fired_in_capture() const { return fired_ && fired_in_capture_; }
+  // What lives: device allocations, registered ranges, events, streams, graphs and what they were made into.
+  size_t live() const {
+    return memory_.size() + registered_.size() + events_.size() + streams_.size() + graphs_.size() + execs_.size();
+  }
   std::string Living() const;
   // Calls that a real driver would answer with an error or a crash: ranges outside of allocations, dead
   // handles, ...
@@ -76,17 +84,26 @@ class Driver {
   void CheckDevice(const char* call, const void* at, size_t bytes);
   // At least one side is memory that the device knows, and what begins there does not leave it.
   void CheckEither(const char* call, const void* a, const void* b, size_t bytes);
-  void CheckStream(const char* call, cudaStream_t stream);
+  // captured: the call may go to a stream that is being captured, and is then not carried out.
+  void CheckStream(const char* call, cudaStream_t stream, bool captured = false);
   void CheckEvent(const char* call, cudaEvent_t event);
+  void CheckExec(const char* call, cudaGraphExec_t exec);
   void CheckLaunch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream);
 
   struct Event {
     bool recorded = false;
     int queries = 0;  // since it was recorded: the first is answered with "not ready"
   };
+  struct Stream {
+    bool captured = false;
+    int launches = 0;  // since the capture began
+  };
   std::map<const void*, size_t> memory_, registered_;
   std::map<cudaEvent_t, Event> events_;
-  std::set<cudaStream_t> streams_;
+  std::map<cudaStream_t, Stream> streams_;
+  std::set<cudaGraph_t> graphs_;
+  std::set<cudaGraphExec_t> execs_;
+  size_t most_execs = 0;  // that lived at a time, since Reset
   std::map<const void*, int> shared_limits_;
   int current_device = 0;
 
@@ -97,7 +114,7 @@ class Driver {
   Call fail_call_ = Call::kCount;
   int64_t fail_nth_ = 0;
   cudaError_t fail_error_ = cudaSuccess, sticky_ = cudaSuccess, last_ = cudaSuccess;
-  bool fail_sticky_ = false, fired_ = false;
+  bool fail_sticky_ = false, fired_ = false, fired_in_capture_ = false;
   std::vector<std::string> misuse_;
 };
 
