@@ -142,32 +142,8 @@ TEST_CASE("where the pages of a cache lie changes no bit", "[cuda][host_pages]")
 }
 
 TEST_CASE("a replayed step gives the bits of one that is launched kernel by kernel", "[cuda][replay]") {
-  for (const ModelShape& shape : TensorCoreShapes()) {
-    DYNAMIC_SECTION(shape.name) { CheckReplay(Gpu(), shape, DSOPT_PRECISION_FAST, DSOPT_BF16); }
-  }
-  const ModelShape layers{"two layers, heads of 64 and 128",
-                          256,
-                          520,
-                          {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344}), Block(AttentionShape{8, 2, 128, 37}),
-                           Block(MoeShape{8, 2, 264})}};
-  DYNAMIC_SECTION(layers.name) { CheckReplay(Gpu(), layers, DSOPT_PRECISION_FAST, DSOPT_BF16); }
-  DYNAMIC_SECTION("pages on the host") { CheckReplay(Gpu(), layers, DSOPT_PRECISION_FAST, DSOPT_BF16, 40); }
-  DYNAMIC_SECTION("f32") { CheckReplay(Gpu(), layers, DSOPT_PRECISION_REFERENCE, DSOPT_F32); }
-  const ModelShape latent{"latent attention", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}};
-  DYNAMIC_SECTION("latent, pages on the host") {
-    CheckReplay(Gpu(), latent, DSOPT_PRECISION_FAST, DSOPT_BF16, 40);
-  }
-  const ModelShape attention{
-      "attention 64 and 128", 256, 97, {Block(AttentionShape{8, 2, 64}), Block(AttentionShape{8, 2, 128})}};
-  for (const dsopt_dtype type : {DSOPT_F8_E4M3, DSOPT_I8}) {
-    DYNAMIC_SECTION("coded cache, type " << type) {
-      CheckReplay(Gpu(), attention, DSOPT_PRECISION_FAST, type);
-    }
-  }
-  for (const dsopt_encoding encoding : {DSOPT_ENCODING_LOSSLESS12, DSOPT_ENCODING_INT8}) {
-    ModelShape coded = layers;
-    coded.coded.encoding = encoding;
-    DYNAMIC_SECTION("encoding " << encoding) { CheckReplay(Gpu(), coded, DSOPT_PRECISION_FAST, DSOPT_BF16); }
+  for (const ReplayCase& what : ReplayCases()) {
+    DYNAMIC_SECTION(what.shape.name << ", type " << what.kv_dtype) { CheckReplay(Gpu(), what); }
   }
 }
 

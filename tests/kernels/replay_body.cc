@@ -156,24 +156,63 @@ class Player {
 
 }  // namespace
 
-void CheckReplay(const Target& target, const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv_dtype,
-                 uint32_t host_pages) {
+std::vector<ReplayCase> ReplayCases() {
+  const ModelShape dense{"attention of 64 and mlp",
+                         256,
+                         520,
+                         {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344, DSOPT_ACT_GELU_TANH, true})}};
+  const ModelShape attention{"attention of 128 with a window, and in groups of 16",
+                             256,
+                             97,
+                             {Block(AttentionShape{8, 2, 128, 37}), Block(AttentionShape{16, 1, 128})}};
+  const ModelShape latent{"latent attention 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}};
+  const ModelShape many{"latent attention 512 + 64, 128 heads", 64, 96, {Block(MlaShape{128, 0, 512, 8, 64, 8})}};
+  const ModelShape mixture{"mixtures", 256, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f}),
+                                                 Block(MoeShape{8, 2, 264})}};
+  ModelShape lossless = dense, int8 = dense, int4 = mixture;
+  lossless.name += ", lossless12";
+  lossless.coded.encoding = DSOPT_ENCODING_LOSSLESS12;
+  int8.name += ", int8";
+  int8.coded.encoding = DSOPT_ENCODING_INT8;
+  int4.name += ", int4";
+  int4.coded = {DSOPT_ENCODING_INT4, 0, 128, false, false};
+  std::vector<ReplayCase> cases = {{dense},
+                                   {dense, DSOPT_PRECISION_REFERENCE, DSOPT_F32},
+                                   {attention},
+                                   {attention, DSOPT_PRECISION_FAST, DSOPT_F8_E4M3},
+                                   {attention, DSOPT_PRECISION_FAST, DSOPT_I8},
+                                   {latent},
+                                   {many},
+                                   {mixture},
+                                   {lossless},
+                                   {int8},
+                                   {int4},
+                                   {dense, DSOPT_PRECISION_FAST, DSOPT_BF16, 40},
+                                   {latent, DSOPT_PRECISION_FAST, DSOPT_BF16, 40}};
+  for (ReplayCase& c : cases)
+    if (c.host_pages != 0) c.shape.name += ", pages on the host";
+  return cases;
+}
+
+void CheckReplay(const Target& target, const ReplayCase& what, const std::function<void()>& played) {
   Random random(Seed() + 14);
-  INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name << ", type " << kv_dtype);
+  INFO("seed " << Seed() << ", " << target.Name() << ", " << what.shape.name << ", type " << what.kv_dtype);
   TestDevice device(target);
-  TestModel model(&device, shape, &random);
+  TestModel model(&device, what.shape, &random);
   ProgramOptions options;
-  options.precision = precision;
-  options.kv_dtype = kv_dtype;
+  options.precision = what.precision;
+  options.kv_dtype = what.kv_dtype;
   options.max_history = 512;
   options.max_adjust = 128;
-  options.host_pages = host_pages;
+  options.host_pages = what.host_pages;
   const uint64_t seed = random();
   Player replayed(&model, options, seed);
   replayed.Play();
+  played();
   options.flags = DSOPT_PROGRAM_NO_REPLAY;
   Player launched(&model, options, seed);
   launched.Play();
+  played();
   CHECK(launched.replayed == 0);
   CAPTURE(replayed.replayed, replayed.batches);
   CHECK(replayed.replayed > replayed.batches / 4);

@@ -55,6 +55,7 @@ Driver::Driver() : fake_(std::getenv("DSOPT_FAULT_GPU") == nullptr) {}
 
 void Driver::Reset() {
   gpu = FakeGpu{};
+  launches_.clear();
   most_execs = execs_.size();
   for (int64_t& count : counts_) count = 0;
   fail_call_ = Call::kCount;
@@ -132,13 +133,22 @@ void Driver::CheckEvent(const char* call, cudaEvent_t event) {
   if (events_.count(event) == 0) Misuse(std::string(call) + ": an event that does not live");
 }
 
+std::vector<Driver::Kernel> Driver::TakeLaunches() { return std::exchange(launches_, {}); }
+
+void Driver::Launch(cudaStream_t stream, const std::vector<Kernel>& kernels) {
+  const auto found = streams_.find(stream);
+  std::vector<Kernel>& to = found != streams_.end() && found->second.captured ? found->second.kernels : launches_;
+  to.insert(to.end(), kernels.begin(), kernels.end());
+}
+
 void Driver::CheckExec(const char* call, cudaGraphExec_t exec) {
   if (execs_.count(exec) == 0) Misuse(std::string(call) + ": a graph that does not live");
 }
 
 void Driver::CheckLaunch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
   CheckStream("a kernel launch", stream, true);
-  if (streams_.count(stream) != 0) ++streams_[stream].launches;
+  const unsigned bytes = static_cast<unsigned>(shared);
+  Launch(stream, {{function, {grid.x, grid.y, grid.z, block.x, block.y, block.z, bytes}}});
   const unsigned threads = block.x * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     Misuse("a kernel launch: a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -94,15 +93,25 @@ class Driver {
     bool recorded = false;
     int queries = 0;  // since it was recorded: the first is answered with "not ready"
   };
+  // A launch: which kernel, with how many threads and how much shared memory.
+  struct Kernel {
+    const void* function;
+    unsigned sizes[7];
+    friend bool operator==(const Kernel&, const Kernel&) = default;
+  };
+  // Launches since it was asked last, those of graphs in their order.
+  std::vector<Kernel> TakeLaunches();
+  void Launch(cudaStream_t stream, const std::vector<Kernel>& kernels);
+
   struct Stream {
     bool captured = false;
-    int launches = 0;  // since the capture began
+    std::vector<Kernel> kernels;  // since the capture began
   };
   std::map<const void*, size_t> memory_, registered_;
   std::map<cudaEvent_t, Event> events_;
   std::map<cudaStream_t, Stream> streams_;
-  std::set<cudaGraph_t> graphs_;
-  std::set<cudaGraphExec_t> execs_;
+  std::map<cudaGraph_t, std::vector<Kernel>> graphs_;
+  std::map<cudaGraphExec_t, std::vector<Kernel>> execs_;
   size_t most_execs = 0;  // that lived at a time, since Reset
   std::map<const void*, int> shared_limits_;
   int current_device = 0;
@@ -116,6 +125,7 @@ class Driver {
   cudaError_t fail_error_ = cudaSuccess, sticky_ = cudaSuccess, last_ = cudaSuccess;
   bool fail_sticky_ = false, fired_ = false, fired_in_capture_ = false;
   std::vector<std::string> misuse_;
+  std::vector<Kernel> launches_;
 };
 
 }  // namespace dsopt::fault

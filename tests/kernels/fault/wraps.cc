@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "driver.h"
 
@@ -348,7 +349,7 @@ cudaError_t __wrap_cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCapture
   return Do(Call::kStreamBeginCapture, [&] {
     D().CheckStream("cudaStreamBeginCapture", stream);
     const cudaError_t error = D().fake() ? cudaSuccess : __real_cudaStreamBeginCapture(stream, mode);
-    if (error == cudaSuccess) D().streams_[stream] = {true, 0};
+    if (error == cudaSuccess) D().streams_[stream] = {true, {}};
     return error;
   });
 }
@@ -357,7 +358,7 @@ cudaError_t __wrap_cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCapture
 cudaError_t __wrap_cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* out) {
   Driver::Stream& state = D().streams_[stream];
   if (!state.captured) D().Misuse("cudaStreamEndCapture: the stream is not being captured");
-  if (state.launches == 0 && !D().fired()) D().Misuse("cudaStreamEndCapture: nothing was captured");
+  if (state.kernels.empty() && !D().fired()) D().Misuse("cudaStreamEndCapture: nothing was captured");
   cudaError_t error = D().Enter(Call::kStreamEndCapture);
   state.captured = false;
   *out = nullptr;
@@ -371,7 +372,7 @@ cudaError_t __wrap_cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* out) {
     }
     if (error == cudaSuccess) error = real;
   }
-  if (*out != nullptr) D().graphs_.insert(*out);
+  if (*out != nullptr) D().graphs_[*out] = std::move(state.kernels);
   return D().Leave(error);
 }
 
@@ -380,7 +381,7 @@ cudaError_t __wrap_cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph,
     if (D().graphs_.count(graph) == 0) D().Misuse("cudaGraphInstantiate: a graph that does not live");
     const cudaError_t error = D().fake() ? cudaSuccess : __real_cudaGraphInstantiate(out, graph, flags);
     if (D().fake()) *out = reinterpret_cast<cudaGraphExec_t>(std::malloc(1));
-    if (error == cudaSuccess) D().execs_.insert(*out);
+    if (error == cudaSuccess) D().execs_[*out] = D().graphs_[graph];
     if (D().execs_.size() > D().most_execs) D().most_execs = D().execs_.size();
     return error;
   });
@@ -398,6 +399,7 @@ cudaError_t __wrap_cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   return Do(Call::kGraphLaunch, [&] {
     D().CheckExec("cudaGraphLaunch", exec);
     D().CheckStream("cudaGraphLaunch", stream);
+    D().Launch(stream, D().execs_[exec]);
     return D().fake() ? cudaSuccess : __real_cudaGraphLaunch(exec, stream);
   });
 }
