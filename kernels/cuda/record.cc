@@ -1,4 +1,5 @@
-// record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets.
+// record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets. Of the batch
+// it reads batch_ alone, and it changes nothing that a later recording reads: replay.cc depends on both.
 #include "pack.h"
 #include "program.h"
 

@@ -28,8 +28,8 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
 void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precision precision,
                     dsopt_dtype kv_dtype);
 
-// Steps of changing sequences, contexts, pages and sampling, replayed and launched piece by piece: the same bits.
-// played is called after the one and after the other.
+// Steps of changing sequences, contexts, pages and sampling, replayed and launched piece by piece: the same
+// bits. played is called after the one and after the other.
 struct ReplayCase {
   ModelShape shape;
   dsopt_precision precision = DSOPT_PRECISION_FAST;

@@ -407,14 +407,14 @@ void TestProgram::MovePage(uint32_t sequence, size_t index) {
   REQUIRE(!free_pages_.empty());
   int32_t& page = sequences_.at(sequence).pages.at(index);
   const int32_t to = free_pages_.back();
-  REQUIRE(model->device->api->program_copy_page(handle, static_cast<uint32_t>(to), static_cast<uint32_t>(page)) ==
-          DSOPT_OK);
+  REQUIRE(model->device->api->program_copy_page(handle, static_cast<uint32_t>(to),
+                                                static_cast<uint32_t>(page)) == DSOPT_OK);
   free_pages_.back() = page;
   page = to;
   // Whoever still reads the old page sees NaNs.
   const std::vector<uint8_t> poison(desc.page_bytes, 0xff);
-  REQUIRE(model->device->api->program_write_page(handle, static_cast<uint32_t>(free_pages_.back()), poison.data()) ==
-          DSOPT_OK);
+  REQUIRE(model->device->api->program_write_page(handle, static_cast<uint32_t>(free_pages_.back()),
+                                                 poison.data()) == DSOPT_OK);
 }
 
 std::vector<std::vector<float>> TestProgram::Run(const std::vector<Part>& parts, bool sliced) {

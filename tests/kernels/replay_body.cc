@@ -1,5 +1,5 @@
-// replay_body.cc - batches that a backend replays as one graph give the bits of batches launched piece by piece,
-// whatever changes between them. Of backends that have graphs.
+// replay_body.cc - batches that a backend replays as one graph give the bits of batches launched piece by
+// piece, whatever changes between them. Of backends that have graphs.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -17,7 +17,10 @@ constexpr uint32_t kSequences = 8;
 class Player {
  public:
   Player(TestModel* model, const ProgramOptions& options, uint64_t seed)
-      : random_(seed), program_(model, options, &random_), api_(model->device->api), vocab_(model->shape.vocab) {}
+      : random_(seed),
+        program_(model, options, &random_),
+        api_(model->device->api),
+        vocab_(model->shape.vocab) {}
 
   void Play() {
     for (uint32_t s = 0; s < kSequences; ++s) {
@@ -166,9 +169,10 @@ std::vector<ReplayCase> ReplayCases() {
                              97,
                              {Block(AttentionShape{8, 2, 128, 37}), Block(AttentionShape{16, 1, 128})}};
   const ModelShape latent{"latent attention 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}};
-  const ModelShape many{"latent attention 512 + 64, 128 heads", 64, 96, {Block(MlaShape{128, 0, 512, 8, 64, 8})}};
-  const ModelShape mixture{"mixtures", 256, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f}),
-                                                 Block(MoeShape{8, 2, 264})}};
+  const ModelShape many{
+      "latent attention 512 + 64, 128 heads", 64, 96, {Block(MlaShape{128, 0, 512, 8, 64, 8})}};
+  const ModelShape mixture{
+      "mixtures", 256, 96, {Block(MoeShape{16, 4, 72, 136, 4, 2, false, 2.0f}), Block(MoeShape{8, 2, 264})}};
   ModelShape lossless = dense, int8 = dense, int4 = mixture;
   lossless.name += ", lossless12";
   lossless.coded.encoding = DSOPT_ENCODING_LOSSLESS12;

@@ -58,7 +58,8 @@ void Jitter(Model* model) {
   Print(model->shape.name, "alone", std::move(seconds));
 }
 
-// Steps of 1 to 16 sequences: a state each. The first two are launched kernel by kernel, the third makes the graph.
+// Steps of 1 to 16 sequences: a state each. The first two are launched kernel by kernel, the third makes the
+// graph.
 void Replays(Model* model) {
   Program program(model, DSOPT_PRECISION_FAST, DSOPT_BF16, kMostSequences, kContext + 64, kMostSequences,
                   kMostSequences);

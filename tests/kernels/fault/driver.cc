@@ -137,7 +137,8 @@ std::vector<Driver::Kernel> Driver::TakeLaunches() { return std::exchange(launch
 
 void Driver::Launch(cudaStream_t stream, const std::vector<Kernel>& kernels) {
   const auto found = streams_.find(stream);
-  std::vector<Kernel>& to = found != streams_.end() && found->second.captured ? found->second.kernels : launches_;
+  std::vector<Kernel>& to =
+      found != streams_.end() && found->second.captured ? found->second.kernels : launches_;
   to.insert(to.end(), kernels.begin(), kernels.end());
 }
 

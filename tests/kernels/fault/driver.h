@@ -67,7 +67,8 @@ class Driver {
   bool fired_in_capture() const { return fired_ && fired_in_capture_; }
   // What lives: device allocations, registered ranges, events, streams, graphs and what they were made into.
   size_t live() const {
-    return memory_.size() + registered_.size() + events_.size() + streams_.size() + graphs_.size() + execs_.size();
+    return memory_.size() + registered_.size() + events_.size() + streams_.size() + graphs_.size() +
+           execs_.size();
   }
   std::string Living() const;
   // Calls that a real driver would answer with an error or a crash: ranges outside of allocations, dead

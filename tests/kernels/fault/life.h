@@ -1,6 +1,6 @@
 // life.h - all that a session asks of a backend, step by step, so that any step may fail: open the device,
-// write weights of every kind, create a program, run a prefill and decode steps (so many that some are replayed),
-// read logits, move pages, close. A step that failed can be tried again.
+// write weights of every kind, create a program, run a prefill and decode steps (so many that some are
+// replayed), read logits, move pages, close. A step that failed can be tried again.
 #ifndef DSOPT_TESTS_KERNELS_FAULT_LIFE_H_
 #define DSOPT_TESTS_KERNELS_FAULT_LIFE_H_
 
