@@ -68,6 +68,7 @@ dsopt_status dsopt_be_device::Pin(void* memory, uint64_t bytes, const char* what
 dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
   const dsopt_cuda::ScopedDevice current(index);
   max_bytes = cap_bytes;
+  limits.shared_limits = &shared_limits;
   DSOPT_CUDA_RETURN_IF_ERROR(Check(current.error(), "making the device current"));
   int major = 0, minor = 0;
   DSOPT_CUDA_RETURN_IF_ERROR(
