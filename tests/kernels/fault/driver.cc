@@ -56,6 +56,7 @@ Driver::Driver() : fake_(std::getenv("DSOPT_FAULT_GPU") == nullptr) {}
 void Driver::Reset() {
   gpu = FakeGpu{};
   launches_.clear();
+  shared_limits_.clear();
   most_execs = execs_.size();
   for (int64_t& count : counts_) count = 0;
   fail_call_ = Call::kCount;

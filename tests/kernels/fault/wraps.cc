@@ -430,7 +430,11 @@ cudaError_t __wrap_cudaGraphExecDestroy(cudaGraphExec_t exec) {
 
 cudaError_t __wrap_cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   return Do(Call::kFuncSetAttribute, [&] {
-    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) D().shared_limits_[function] = value;
+    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+      int& limit = D().shared_limits_[function];
+      if (value < limit) D().Misuse("cudaFuncSetAttribute: graphs and other threads may need more shared memory");
+      limit = value;
+    }
     if (!D().fake()) return __real_cudaFuncSetAttribute(function, attribute, value);
     return value <= D().gpu.shared_bytes ? cudaSuccess : cudaErrorInvalidValue;
   });
