@@ -432,7 +432,8 @@ cudaError_t __wrap_cudaFuncSetAttribute(const void* function, cudaFuncAttribute 
   return Do(Call::kFuncSetAttribute, [&] {
     if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
       int& limit = D().shared_limits_[function];
-      if (value < limit) D().Misuse("cudaFuncSetAttribute: graphs and other threads may need more shared memory");
+      if (value < limit)
+        D().Misuse("cudaFuncSetAttribute: graphs and other threads may need more shared memory");
       limit = value;
     }
     if (!D().fake()) return __real_cudaFuncSetAttribute(function, attribute, value);
