@@ -139,12 +139,12 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   const ScopedDevice current(device->index);
   // What is left of a batch that failed may still read the staging memory.
   if (undrained_) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaStreamSynchronize(stream_), "after a failed batch"));
-  undrained_ = false;
+  undrained_ = replayed_ = false;
   const dsopt_status status = PackBatch(batch);
   if (status != DSOPT_OK) return Fail(status);
   phase_ = Phase::kSubmitting;
   next_block_ = 0;
-  slice_pending_ = replayed_ = false;
+  slice_pending_ = false;
   submitted_ns_ = NowNs();
   persistent_batch_ = plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1;
   if (desc.slice_us != 0 && batch_ns_[0] > 1000.0 * desc.slice_us) persistent_batch_ = false;

@@ -104,7 +104,6 @@ inline constexpr int kDecodeRows = 4;
 // The batch in flight: counts, and where its inputs are on the device. All that recording reads of a batch of few rows:
 // equal states are equal launches.
 struct BatchState {
-  bool few_rows = false;  // at most kSkinnyRows, at most kDecodeRows of a sequence: counts are rounded up, see batch.cc
   int rows = 0, seqs = 0, logit_rows = 0;
   int decode_count = 0, tile_count = 0, mla_tile_count = 0, mla_tile_rows = 0, longest = 0, longest_decode = 0, page_stride = 0;
   const int* tokens = nullptr;
@@ -120,6 +119,7 @@ struct BatchState {
   const int4* tiles = nullptr;      // row tiles of attention_prefill, then those of attention_mla
   const int4* mla_tiles = nullptr;
   const int* page_table = nullptr;
+  bool few_rows = false;  // at most kSkinnyRows, at most kDecodeRows of a sequence: counts are rounded up, see batch.cc
   // The same in pinned host memory, until the next batch is packed.
   const int *host_row_seq = nullptr, *host_page_table = nullptr;
   const int4 *host_tiles = nullptr, *host_mla_tiles = nullptr;
@@ -240,11 +240,11 @@ struct dsopt_be_program {
   dsopt_cuda::HostVector<uint32_t> page_stamps_, page_seqs_;
   dsopt_shared::PageWriters writers_{};
   dsopt_cuda::HostVector<dsopt_cuda::ReplayState> replays_;
-  uint64_t replay_batches_ = 0;
+  uint64_t replay_batches_ = 0;  // that might have been replayed
+  bool replayed_ = false;        // the batch is one graph launch
   Phase phase_ = Phase::kIdle;
   bool undrained_ = false;  // a batch has failed; what it had submitted may still run
   bool persistent_batch_ = false;
-  bool replayed_ = false;  // the batch is one graph launch
   bool slice_pending_ = false;
   uint32_t next_block_ = 0;
   dsopt_cuda::DenseStep dense_{};
