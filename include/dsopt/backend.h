@@ -252,9 +252,13 @@ typedef struct dsopt_program_desc {
   void* native_stream;         /* CUstream to run on; NULL: the backend makes one */
   uint32_t host_pages;         /* the last so many pages lie in pinned host memory, where the device reads and writes
                                   them in place; 0: none. DSOPT_E_UNSUPPORTED of a backend that has only one memory */
-  uint32_t reserved;
+  uint32_t flags;              /* DSOPT_PROGRAM_... */
 } dsopt_program_desc;
 
+/* Every batch is launched piece by piece, none as one graph that was made of an earlier one: for comparison. */
+#define DSOPT_PROGRAM_NO_REPLAY 1u
+
+/* What a driver keeps for itself (streams, events, graphs of batches that come again) is in none of these. */
 typedef struct dsopt_program_memory {
   uint32_t struct_size;
   uint32_t reserved;
@@ -327,6 +331,8 @@ typedef struct dsopt_batch_result {
   const int32_t* top_tokens;     /* [logit_rows, DSOPT_MAX_TOP_LOGPROBS], descending */
   const float* top_logprobs;     /* [logit_rows, DSOPT_MAX_TOP_LOGPROBS] */
   uint64_t device_ns;            /* time the batch occupied the device, as far as it is known */
+  uint32_t replayed;             /* 1: it was launched as one graph, made of an earlier batch like it */
+  uint32_t reserved;
 } dsopt_batch_result;
 
 /* ---- the table -------------------------------------------------------------------------------- */

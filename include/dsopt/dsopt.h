@@ -355,6 +355,8 @@ typedef struct dsopt_session_stats {
   uint64_t host_bytes, device_bytes; /* of this session: cache, workspace, tables */
   uint32_t kv_host_tokens_used;   /* of kv_tokens_used, those in pinned host memory: the device's pages come first */
   uint32_t kv_host_tokens_total;  /* of kv_tokens_total */
+  uint32_t replayed_batches;      /* of batches, those that took the device one launch, as a graph of an earlier one */
+  uint32_t reserved;
 } dsopt_session_stats;
 
 /* What dsopt_session_create would take with the same options; allocates nothing that stays. DSOPT_OK also where create

@@ -326,7 +326,9 @@ dsopt_status ProgramResult(dsopt_be_program* p, dsopt_batch_result* result) {
                                    p->result_logprobs,
                                    p->result_top_tokens,
                                    p->result_top_logprobs,
-                                   p->busy_ns};
+                                   p->busy_ns,
+                                   0,
+                                   0};
   if (!FillStruct(full, result)) {
     return Fail(p->device->host, DSOPT_E_INVALID_ARGUMENT, "program_result: the result is NULL or has no size");
   }

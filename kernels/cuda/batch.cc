@@ -11,10 +11,27 @@ using namespace dsopt_cuda;
 
 namespace {
 
+// Blocks of the first slice, before their time is known: the embedding and a layer.
+constexpr uint32_t kFirstSliceBlocks = 3;
+
 uint64_t NowNs() {
   timespec t{};
   clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1000000000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+// The first of least, 2 least, 4 least, ... that is not less than count; no more than most.
+uint64_t RoundUp(uint64_t count, uint64_t least, uint64_t most) {
+  uint64_t bucket = least;
+  while (bucket < count) bucket *= 2;
+  return std::min(bucket, most);
+}
+
+// Pages for a context: 4, 8, 16, and from there on 24, 32, 48, 64, ... Few, so that steps of a growing context seldom
+// come to a new one; not fewer, because attention cuts its keys as if the context were so long.
+uint64_t RoundUpPages(uint64_t pages, uint64_t most) {
+  const uint64_t bucket = RoundUp(pages, 4, most), between = bucket / 4 * 3;
+  return bucket > 16 && pages <= between ? between : bucket;
 }
 
 }  // namespace
@@ -25,13 +42,27 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
   s.rows = static_cast<int>(b.rows);
   s.seqs = static_cast<int>(b.seqs);
   s.logit_rows = static_cast<int>(b.logit_rows);
-  for (uint32_t r = 0; r < b.rows; ++r) s.longest = std::max(s.longest, b.positions[r] + 1);
-  s.page_stride = (s.longest + kPageTokens - 1) / kPageTokens;
+  int run = 0, most_of_seq = 0;
+  for (uint32_t r = 0; r < b.rows; ++r) {
+    s.longest = std::max(s.longest, b.positions[r] + 1);
+    run = r > 0 && b.row_seq[r] == b.row_seq[r - 1] ? run + 1 : 1;
+    most_of_seq = std::max(most_of_seq, run);
+  }
+  s.few_rows = s.rows <= kSkinnyRows && most_of_seq <= kDecodeRows;
+  uint64_t pages = (static_cast<uint64_t>(s.longest) + kPageTokens - 1) / kPageTokens;
+  uint64_t adjust = b.adjust_count, history = b.history_count;
+  if (s.few_rows) {  // what changes from step to step is rounded, so that most steps are like the one before
+    pages = RoundUpPages(pages, desc.max_pages_per_seq);
+    adjust = RoundUp(adjust, 64, desc.max_adjust);
+    history = RoundUp(history, 64, desc.max_history);
+    s.longest = static_cast<int>(pages) * kPageTokens;
+  }
+  s.page_stride = static_cast<int>(pages);
   const InputCounts counts = {b.rows,
                               b.seqs,
                               b.logit_rows,
-                              b.adjust_count,
-                              b.history_count,
+                              adjust,
+                              history,
                               b.rows,
                               2 * (b.rows / uint64_t{kPrefillRows} + b.seqs),
                               static_cast<uint64_t>(s.page_stride)};
@@ -58,10 +89,11 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
     const int seq = b.row_seq[first];
     int end = first;
     while (end < s.rows && b.row_seq[end] == seq) ++end;
-    std::memcpy(table + static_cast<int64_t>(seq) * s.page_stride,
-                b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride,
-                std::min<uint64_t>(static_cast<uint64_t>(s.page_stride), b.page_table_stride) * 4);
-    if (has_host_pages()) TranslatePages(table + static_cast<int64_t>(seq) * s.page_stride, s.page_stride);
+    int* own = table + static_cast<int64_t>(seq) * s.page_stride;
+    const uint64_t known = std::min<uint64_t>(pages, b.page_table_stride);
+    std::memcpy(own, b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride, known * 4);
+    std::fill(own + known, own + pages, -1);
+    if (has_host_pages()) TranslatePages(own, known);
     s.single_rows = s.single_rows && end == first + 1;
     const bool single = end - first <= kDecodeRows;
     for (int row = first; single && row < end; ++row) {
@@ -76,6 +108,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
     }
     first = end;
   }
+  if (s.few_rows) s.longest_decode = s.longest;
   char* input = At<char>(plan.input);
   s.tokens = reinterpret_cast<const int*>(input + l.tokens);
   s.positions = reinterpret_cast<const int*>(input + l.positions);
@@ -108,7 +141,7 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   const ScopedDevice current(device->index);
   // What is left of a batch that failed may still read the staging memory.
   if (undrained_) DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaStreamSynchronize(stream_), "after a failed batch"));
-  undrained_ = false;
+  undrained_ = replayed_ = false;
   const dsopt_status status = PackBatch(batch);
   if (status != DSOPT_OK) return Fail(status);
   phase_ = Phase::kSubmitting;
@@ -132,6 +165,14 @@ dsopt_status dsopt_be_program::Fail(dsopt_status status) {
   return status;
 }
 
+// Mean device time of the blocks of the slice that has ended with `end`.
+void dsopt_be_program::MeasureSlice(cudaEvent_t end) {
+  float ms = 0;
+  if (slice_blocks_ == 0) return;
+  if (cudaEventElapsedTime(&ms, slice_started_, end) != cudaSuccess) cudaGetLastError();
+  else block_ns_[batch_.rows > kSkinnyRows] = 1e6 * static_cast<double>(ms) / slice_blocks_;
+}
+
 // Submits blocks until the batch, the slice or the deadline ends.
 dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
   const uint32_t count = static_cast<uint32_t>(blocks.size());
@@ -148,17 +189,23 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
       path_ = Path::kBlocks;
     } else {
       DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));
-      if (path_ == Path::kStep)
-        DSOPT_CUDA_RETURN_IF_ERROR(device->Check(RecordSample(), "launching the sampler"));
-      else
-        DSOPT_CUDA_RETURN_IF_ERROR(Record(count - 1));
+      const char* what = "launching the sampler";
+      const cudaError_t rest = path_ == Path::kStep ? RecordSample() : Record(count - 1, &what);
+      DSOPT_CUDA_RETURN_IF_ERROR(device->Check(rest, what));
       next_block_ = count;
     }
   }
+  if (next_block_ == 0) {
+    DSOPT_CUDA_RETURN_IF_ERROR(Replay());
+    if (replayed_) next_block_ = slice_blocks_ = count;
+  }
   while (next_block_ < count) {
-    DSOPT_CUDA_RETURN_IF_ERROR(Record(next_block_));
+    const char* what = nullptr;
+    const cudaError_t error = Record(next_block_, &what);
+    DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, what));
     ++next_block_;
     ++slice_blocks_;
+    if (sliced && estimate == 0 && slice_blocks_ == kFirstSliceBlocks) break;
     if (sliced && (estimate + 1.0) * (slice_blocks_ + 1) > 1000.0 * desc.slice_us) break;
     if (!sliced && (slice_blocks_ & 7u) == 0 && deadline_ns != 0 && NowNs() > deadline_ns) break;
   }
@@ -191,9 +238,7 @@ dsopt_status dsopt_be_program::Advance(uint64_t deadline_ns, uint64_t* wait_us) 
         return DSOPT_PENDING;
       }
       if (state != cudaSuccess) return Fail(device->Check(state, "a slice of a batch"));
-      float ms = 0;
-      if (cudaEventElapsedTime(&ms, slice_started_, slice_done_) != cudaSuccess) cudaGetLastError();
-      else if (slice_blocks_ > 0) block_ns_[kind] = 1e6 * static_cast<double>(ms) / slice_blocks_;
+      MeasureSlice(slice_done_);
       slice_pending_ = false;
     }
     const dsopt_status status = SubmitSlice(deadline_ns);
@@ -205,6 +250,7 @@ dsopt_status dsopt_be_program::Advance(uint64_t deadline_ns, uint64_t* wait_us) 
     float ms = 0;
     if (cudaEventElapsedTime(&ms, started_, finished_) != cudaSuccess) cudaGetLastError();
     else batch_ns_[kind] = 1e6 * static_cast<double>(ms);
+    if (slice_pending_) MeasureSlice(finished_);
     phase_ = Phase::kDone;
     return DSOPT_OK;
   }
@@ -226,6 +272,7 @@ dsopt_status dsopt_be_program::Result(dsopt_batch_result* result) {
   full.top_tokens = reinterpret_cast<const int32_t*>(results_ + rows * 8);
   full.top_logprobs = reinterpret_cast<const float*>(results_ + rows * 8 + rows * 4 * DSOPT_MAX_TOP_LOGPROBS);
   full.device_ns = static_cast<uint64_t>(batch_ns_[batch_.rows > kSkinnyRows]);
+  full.replayed = replayed_ ? 1 : 0;
   if (!dsopt_shared::FillStruct(full, result))
     return dsopt_cuda::Fail(device->host, DSOPT_E_INVALID_ARGUMENT,
                             "program_result: the result is NULL or has no size");

@@ -68,6 +68,7 @@ dsopt_status dsopt_be_device::Pin(void* memory, uint64_t bytes, const char* what
 dsopt_status dsopt_be_device::Open(uint64_t cap_bytes) {
   const dsopt_cuda::ScopedDevice current(index);
   max_bytes = cap_bytes;
+  limits.shared_limits = &shared_limits;
   DSOPT_CUDA_RETURN_IF_ERROR(Check(current.error(), "making the device current"));
   int major = 0, minor = 0;
   DSOPT_CUDA_RETURN_IF_ERROR(
@@ -162,11 +163,13 @@ void dsopt_be_device::WriteReport() {
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
+                "other batches of up to %d rows: kernel by kernel, as one graph when they come again\n"
                 "linear, one row: registers straight from memory; few rows: mma.sync with weights as A%s; from %s\n"
                 "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill, latent)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
                 persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
+                dsopt_cuda::kSkinnyRows,
                 tensor_maps ? ", up to 32 of them through tensor maps" : "",
                 cublas_lt == nullptr ? "65 rows on: mma.sync tiles (cublasLt not found)"
                 : tensor_maps        ? "33 rows on: cublasLt"

@@ -19,6 +19,40 @@
 
 namespace dsopt_cuda {
 
+// Most dynamic shared memory of kernels on this device, as far as it was asked for. [thread-safe]
+class SharedLimits {
+ public:
+  // 0: not known.
+  int Find(const void* kernel) const {
+    for (size_t i = 0; i < kProbes; ++i) {
+      const Entry& entry = entries_[(Hash(kernel) + i) % kEntries];
+      const void* found = entry.kernel.load(std::memory_order_acquire);
+      if (found == kernel) return entry.bytes.load(std::memory_order_acquire);
+      if (found == nullptr) return 0;
+    }
+    return 0;
+  }
+  // Whoever adds a kernel adds the same number.
+  void Add(const void* kernel, int bytes) {
+    for (size_t i = 0; i < kProbes; ++i) {
+      Entry& entry = entries_[(Hash(kernel) + i) % kEntries];
+      const void* found = nullptr;
+      if (!entry.kernel.compare_exchange_strong(found, kernel) && found != kernel) continue;
+      entry.bytes.store(bytes, std::memory_order_release);
+      return;
+    }
+  }
+
+ private:
+  static constexpr size_t kEntries = 512, kProbes = 16;
+  struct Entry {
+    std::atomic<const void*> kernel{nullptr};
+    std::atomic<int> bytes{0};
+  };
+  static size_t Hash(const void* kernel) { return reinterpret_cast<uintptr_t>(kernel) / 16; }
+  Entry entries_[kEntries];
+};
+
 // What kernels choose their geometry by.
 struct Limits {
   int sms = 0;
@@ -27,6 +61,7 @@ struct Limits {
   int shared_bytes = 0;        // most dynamic shared memory of one CTA
   bool has_sm90a = false;      // the binary holds sm_90a code and the GPU runs it
   void* tensor_map_encoder = nullptr;  // see tensor_map.h
+  SharedLimits* shared_limits = nullptr;
 };
 
 // One pinned upload buffer; `busy` is recorded behind the last copy out of it.
@@ -62,6 +97,7 @@ struct dsopt_be_device {
   dsopt_host_api host;
   int index;
   dsopt_cuda::Limits limits;
+  dsopt_cuda::SharedLimits shared_limits;
   uint64_t max_bytes = 0;
   std::atomic<uint64_t> used_bytes{0};
   cudaStream_t upload_stream = nullptr;

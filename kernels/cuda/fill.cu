@@ -174,8 +174,9 @@ cudaError_t ReadMemory(const Launch& launch, int variant, const void* data, uint
     return cudaGetLastError();
   }
   const int slots = variant == 1 ? 4 : variant == 2 ? 2 : 6, slot_bytes = variant == 3 ? 16384 : 32768;
-  const cudaError_t error = cudaFuncSetAttribute(read_bulk_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                 slots * slot_bytes);
+  constexpr int kMostBytes = 4 * 32768;  // always the same limit: see StartLarge
+  const cudaError_t error =
+      cudaFuncSetAttribute(read_bulk_sm90, cudaFuncAttributeMaxDynamicSharedMemorySize, kMostBytes);
   if (error != cudaSuccess) return error;
   read_bulk_sm90<<<launch.limits->sms, 160, slots * slot_bytes, launch.stream>>>(static_cast<const char*>(data),
                                                                                  bytes, slots, slot_bytes, sink);

@@ -324,7 +324,8 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   p.cache_bytes = all_pages - p.host_cache_bytes;
   p.result_bytes = Align(std::max(d.max_logit_rows, 1u) * uint64_t{8 + 8 * DSOPT_MAX_TOP_LOGPROBS});
   p.host_bytes = p.input_bytes + p.result_bytes + d.page_count * uint64_t{8} +
-                 d.block_count * (sizeof(dsopt_block) + sizeof(BlockBuffers)) + d.rope_count * sizeof(RopeArgs);
+                 d.block_count * (sizeof(dsopt_block) + sizeof(BlockBuffers)) + d.rope_count * sizeof(RopeArgs) +
+                 kReplayStates * sizeof(ReplayState);
   *plan = p;
   return DSOPT_OK;
 }

@@ -38,6 +38,7 @@ dsopt_status dsopt_be_program::Create(const dsopt_program_desc& description) {
   page_stamps_.assign(description.page_count, 0);
   page_seqs_.assign(description.page_count, 0);
   writers_ = {page_stamps_.data(), page_seqs_.data(), 0};
+  replays_.resize(kReplayStates);
   DSOPT_CUDA_RETURN_IF_ERROR(AllocateAll());
   DSOPT_CUDA_RETURN_IF_ERROR(UploadRopes(description));
   desc.blocks = blocks.data();
@@ -70,6 +71,8 @@ dsopt_status dsopt_be_program::AllocateAll() {
         device->Check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
     owns_stream_ = true;
   }
+  DSOPT_CUDA_RETURN_IF_ERROR(
+      device->Check(cudaStreamCreateWithFlags(&capture_stream_, cudaStreamNonBlocking), "creating a stream"));
   for (cudaEvent_t* event : {&started_, &finished_, &slice_started_, &slice_done_})
     DSOPT_CUDA_RETURN_IF_ERROR(device->Check(cudaEventCreate(event), "creating an event"));
   // Masked keys are multiplied by zero, so what was never written must be finite.
@@ -97,6 +100,8 @@ dsopt_status dsopt_be_program::UploadRopes(const dsopt_program_desc& description
 void dsopt_be_program::Destroy() {
   const ScopedDevice current(device->index);
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (ReplayState& state : replays_) DropGraph(&state);
+  if (capture_stream_ != nullptr) cudaStreamDestroy(capture_stream_);
   for (cudaEvent_t event : {started_, finished_, slice_started_, slice_done_})
     if (event != nullptr) cudaEventDestroy(event);
   device->Free(cache_, plan.cache_bytes);

@@ -4,6 +4,7 @@
 //   host_pages.cc  the pages of the cache that lie in host memory
 //   batch.cc     begins, advances, cancels; pages
 //   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
+//   replay.cc    launches a batch that came before as one graph
 //   persistent.cc  what of a program goes through a persistent kernel
 #ifndef DSOPT_CUDA_PROGRAM_H_
 #define DSOPT_CUDA_PROGRAM_H_
@@ -116,7 +117,8 @@ bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_m
 // Sequences with at most so many rows go row by row through the decode kernel.
 inline constexpr int kDecodeRows = 4;
 
-// The batch in flight: counts, and where its inputs are on the device.
+// The batch in flight: counts, and where its inputs are on the device. All that recording reads of a batch of few rows:
+// equal states are equal launches.
 struct BatchState {
   int rows = 0, seqs = 0, logit_rows = 0;
   bool single_rows = false;  // every sequence has one
@@ -134,9 +136,21 @@ struct BatchState {
   const int4* tiles = nullptr;      // row tiles of attention_prefill, then those of attention_mla
   const int4* mla_tiles = nullptr;
   const int* page_table = nullptr;
+  bool few_rows = false;  // at most kSkinnyRows, at most kDecodeRows of a sequence: counts are rounded up, see batch.cc
   // The same in pinned host memory, until the next batch is packed.
   const int *host_row_seq = nullptr, *host_page_table = nullptr;
   const int4 *host_tiles = nullptr, *host_mla_tiles = nullptr;
+
+  friend bool operator==(const BatchState&, const BatchState&) = default;
+};
+
+// States that a program remembers, and how many of them have a graph at a time: see replay.cc.
+inline constexpr uint32_t kReplayStates = 32, kReplayGraphs = 16;
+struct ReplayState {
+  BatchState batch;
+  cudaGraphExec_t graph = nullptr;
+  uint64_t used = 0;                // number of the batch that had it last; 0: an empty entry
+  uint32_t seen = 0, wanted = 0;    // batches that had it so far, and how many of them it takes for a graph
 };
 
 }  // namespace dsopt_cuda
@@ -147,7 +161,8 @@ struct dsopt_be_program {
         buffers(dsopt_cuda::HostAllocator<dsopt_cuda::BlockBuffers>(allocator)),
         ropes(dsopt_cuda::HostAllocator<dsopt_cuda::RopeArgs>(allocator)),
         page_stamps_(dsopt_cuda::HostAllocator<uint32_t>(allocator)),
-        page_seqs_(dsopt_cuda::HostAllocator<uint32_t>(allocator)) {}
+        page_seqs_(dsopt_cuda::HostAllocator<uint32_t>(allocator)),
+        replays_(dsopt_cuda::HostAllocator<dsopt_cuda::ReplayState>(allocator)) {}
 
   dsopt_status Create(const dsopt_program_desc& description);
   void Destroy();
@@ -189,9 +204,17 @@ struct dsopt_be_program {
   dsopt_status CheckPage(uint32_t page, const void* memory, const char* what) const;
   dsopt_status PackBatch(const dsopt_batch& batch);
   dsopt_status SubmitSlice(uint64_t deadline_ns);
+  void MeasureSlice(cudaEvent_t end);
   dsopt_status Fail(dsopt_status status);  // the batch is dead
-  // record.cc
-  dsopt_status Record(uint32_t index);
+  // replay.cc
+  bool MayReplay() const;
+  dsopt_status Replay();
+  dsopt_cuda::ReplayState& RememberBatch();
+  void MakeGraph(dsopt_cuda::ReplayState* state);
+  cudaError_t Capture(cudaGraph_t* graph);
+  void DropGraph(dsopt_cuda::ReplayState* state);
+  // record.cc; *what: for the message
+  cudaError_t Record(uint32_t index, const char** what);
   cudaError_t RecordEmbed(const dsopt_embed_block& block);
   // attend over args.tiles (host_tiles: the same on the host), after copying the pages of sequences that have some on
   // the host.
@@ -222,6 +245,7 @@ struct dsopt_be_program {
 
   cudaStream_t stream_ = nullptr;
   bool owns_stream_ = false;
+  cudaStream_t capture_stream_ = nullptr;  // nothing ever runs there
   char* cache_ = nullptr;
   void* host_memory_ = nullptr;  // of the host's allocator, one page more than is used
   void* host_pinned_ = nullptr;  // the part of it that is registered
@@ -236,6 +260,9 @@ struct dsopt_be_program {
   dsopt_cuda::Launch launch_{};
   dsopt_cuda::HostVector<uint32_t> page_stamps_, page_seqs_;
   dsopt_shared::PageWriters writers_{};
+  dsopt_cuda::HostVector<dsopt_cuda::ReplayState> replays_;
+  uint64_t replay_batches_ = 0;  // that might have been replayed
+  bool replayed_ = false;        // the batch is one graph launch
   Phase phase_ = Phase::kIdle;
   bool undrained_ = false;  // a batch has failed; what it had submitted may still run
   enum class Path : uint8_t { kBlocks, kStep, kLayers };  // block by block, RecordPersistent, RecordLayers

@@ -1,4 +1,5 @@
-// record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets.
+// record.cc - what each block is made of: the sequence of kernels, and which variant of each the batch gets. Of the batch
+// it reads batch_ alone, and it changes nothing that a later recording reads: replay.cc depends on both.
 #include "pack.h"
 #include "program.h"
 
@@ -357,38 +358,38 @@ cudaError_t dsopt_be_program::RecordSample() {
   return Sample(launch_, a);
 }
 
-dsopt_status dsopt_be_program::Record(uint32_t index) {
+cudaError_t dsopt_be_program::Record(uint32_t index, const char** what) {
   const dsopt_block& block = blocks[index];
   const BlockBuffers& b = buffers[index];
   cudaError_t error = cudaErrorInvalidValue;
-  const char* what = "launching a block";
+  *what = "launching a block";
   switch (block.kind) {
     case DSOPT_BLOCK_EMBED:
-      what = "launching the embedding";
+      *what = "launching the embedding";
       error = RecordEmbed(block.u.embed);
       break;
     case DSOPT_BLOCK_ATTENTION:
-      what = "launching attention";
+      *what = "launching attention";
       error = RecordAttention(block, b);
       break;
     case DSOPT_BLOCK_MLA:
-      what = "launching latent attention";
+      *what = "launching latent attention";
       error = RecordMla(block, b);
       break;
     case DSOPT_BLOCK_MLP:
-      what = "launching a feed-forward block";
+      *what = "launching a feed-forward block";
       error = RecordMlp(block.u.mlp, b);
       break;
     case DSOPT_BLOCK_MOE:
-      what = "launching a mixture";
+      *what = "launching a mixture";
       error = RecordMoe(block.u.moe, b);
       break;
     case DSOPT_BLOCK_HEAD:
-      what = "launching the head";
+      *what = "launching the head";
       error = RecordHead(block.u.head, b);
       break;
     default:
       break;
   }
-  return device->Check(error, what);
+  return error;
 }

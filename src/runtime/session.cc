@@ -222,6 +222,7 @@ void Session::CountTime(const dsopt_batch_result& result) {
   const uint64_t decode_us = time_us * decode_rows / (decode_rows + prefill_rows);
   std::lock_guard<std::mutex> lock(stats_mutex_);
   ++stats_.batches;
+  stats_.replayed_batches += result.replayed;
   stats_.decode_tokens += decode_rows;
   stats_.decode_us += decode_us;
   stats_.prefill_tokens += prefill_rows;

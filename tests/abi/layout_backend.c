@@ -153,7 +153,7 @@ AT(dsopt_program_desc, max_history, 80);
 AT(dsopt_program_desc, slice_us, 84);
 AT(dsopt_program_desc, native_stream, 88);
 AT(dsopt_program_desc, host_pages, 96);
-AT(dsopt_program_desc, reserved, 100);
+AT(dsopt_program_desc, flags, 100);
 
 SIZE(dsopt_program_memory, 40);
 AT(dsopt_program_memory, struct_size, 0);
@@ -204,7 +204,7 @@ AT(dsopt_batch, adjust_bias, 80);
 AT(dsopt_batch, history_tokens, 88);
 AT(dsopt_batch, history_counts, 96);
 
-SIZE(dsopt_batch_result, 48);
+SIZE(dsopt_batch_result, 56);
 AT(dsopt_batch_result, struct_size, 0);
 AT(dsopt_batch_result, logit_rows, 4);
 AT(dsopt_batch_result, tokens, 8);
@@ -212,6 +212,8 @@ AT(dsopt_batch_result, logprobs, 16);
 AT(dsopt_batch_result, top_tokens, 24);
 AT(dsopt_batch_result, top_logprobs, 32);
 AT(dsopt_batch_result, device_ns, 40);
+AT(dsopt_batch_result, replayed, 48);
+AT(dsopt_batch_result, reserved, 52);
 
 SIZE(dsopt_backend_api, 240);
 AT(dsopt_backend_api, struct_size, 0);

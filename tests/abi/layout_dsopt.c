@@ -113,7 +113,7 @@ AT(dsopt_poll_result, tokens_sampled, 12);
 AT(dsopt_poll_result, spent_us, 16);
 AT(dsopt_poll_result, suggested_wait_us, 24);
 
-SIZE(dsopt_session_stats, 72);
+SIZE(dsopt_session_stats, 80);
 AT(dsopt_session_stats, struct_size, 0);
 AT(dsopt_session_stats, kv_tokens_used, 4);
 AT(dsopt_session_stats, kv_tokens_total, 8);
@@ -126,6 +126,8 @@ AT(dsopt_session_stats, host_bytes, 48);
 AT(dsopt_session_stats, device_bytes, 56);
 AT(dsopt_session_stats, kv_host_tokens_used, 64);
 AT(dsopt_session_stats, kv_host_tokens_total, 68);
+AT(dsopt_session_stats, replayed_batches, 72);
+AT(dsopt_session_stats, reserved, 76);
 
 SIZE(dsopt_event, 80);
 AT(dsopt_event, struct_size, 0);

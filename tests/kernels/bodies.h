@@ -3,6 +3,8 @@
 #ifndef DSOPT_TESTS_KERNELS_BODIES_H_
 #define DSOPT_TESTS_KERNELS_BODIES_H_
 
+#include <functional>
+
 #include "harness.h"
 
 namespace dsopt::kernel_test {
@@ -25,6 +27,18 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
 // ones.
 void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precision precision,
                     dsopt_dtype kv_dtype);
+
+// Steps of changing sequences, contexts, pages and sampling, replayed and launched piece by piece: the same
+// bits. played is called after the one and after the other.
+struct ReplayCase {
+  ModelShape shape;
+  dsopt_precision precision = DSOPT_PRECISION_FAST;
+  dsopt_dtype kv_dtype = DSOPT_BF16;
+  uint32_t host_pages = 0;
+};
+std::vector<ReplayCase> ReplayCases();
+void CheckReplay(
+    const Target& target, const ReplayCase& what, const std::function<void()>& played = [] {});
 
 // Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
 // at once.

@@ -15,7 +15,8 @@ foreach(call
     cudaFuncGetAttributes cudaFuncSetAttribute cudaGetLastError cudaMemGetInfo cudaMalloc cudaFree cudaHostRegister
     cudaHostUnregister cudaHostGetDevicePointer cudaMemcpyAsync cudaMemcpy2DAsync cudaMemsetAsync cudaEventCreate
     cudaEventCreateWithFlags cudaEventDestroy cudaEventRecord cudaEventQuery cudaEventSynchronize cudaEventElapsedTime
-    cudaStreamCreateWithFlags cudaStreamDestroy cudaStreamSynchronize cudaLaunchKernelExC __cudaGetKernel
+    cudaStreamCreateWithFlags cudaStreamDestroy cudaStreamSynchronize cudaStreamBeginCapture cudaStreamEndCapture
+    cudaGraphInstantiate cudaGraphUpload cudaGraphLaunch cudaGraphDestroy cudaGraphExecDestroy cudaLaunchKernelExC __cudaGetKernel
     __cudaLaunchKernel dlopen)
   target_link_options(dsopt_cuda_fault_test PRIVATE -Wl,--wrap=${call})
 endforeach()

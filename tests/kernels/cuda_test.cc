@@ -174,6 +174,12 @@ TEST_CASE("where the pages of a cache lie changes no bit", "[cuda][host_pages]")
   DYNAMIC_SECTION("f32") { CheckHostPages(Gpu(), shape, DSOPT_PRECISION_REFERENCE, DSOPT_F32); }
 }
 
+TEST_CASE("a replayed step gives the bits of one that is launched kernel by kernel", "[cuda][replay]") {
+  for (const ReplayCase& what : ReplayCases()) {
+    DYNAMIC_SECTION(what.shape.name << ", type " << what.kv_dtype) { CheckReplay(Gpu(), what); }
+  }
+}
+
 TEST_CASE("pages in host memory move like the device's, and what fails leaves nothing", "[cuda][host_pages]") {
   CheckHostPageCalls(Gpu());
 }

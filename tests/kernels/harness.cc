@@ -337,6 +337,7 @@ dsopt_program_desc MakeDesc(TestModel* model, const ProgramOptions& o) {
   d.page_count = o.page_count;
   d.page_bytes = std::max<uint64_t>((offset + 255) / 256 * 256, o.host_pages != 0 ? kReachedBytes + 256 : 256);
   d.host_pages = o.host_pages;
+  d.flags = o.flags;
   d.kv_dtype = o.kv_dtype;
   d.max_adjust = o.max_adjust;
   d.max_history = o.max_history;
@@ -400,6 +401,20 @@ void TestProgram::Finish(bool sliced) {
     if (status != DSOPT_PENDING) FAIL(model->device->host.TakeError());
     REQUIRE(++calls < 100000000);
   }
+}
+
+void TestProgram::MovePage(uint32_t sequence, size_t index) {
+  REQUIRE(!free_pages_.empty());
+  int32_t& page = sequences_.at(sequence).pages.at(index);
+  const int32_t to = free_pages_.back();
+  REQUIRE(model->device->api->program_copy_page(handle, static_cast<uint32_t>(to),
+                                                static_cast<uint32_t>(page)) == DSOPT_OK);
+  free_pages_.back() = page;
+  page = to;
+  // Whoever still reads the old page sees NaNs.
+  const std::vector<uint8_t> poison(desc.page_bytes, 0xff);
+  REQUIRE(model->device->api->program_write_page(handle, static_cast<uint32_t>(free_pages_.back()),
+                                                 poison.data()) == DSOPT_OK);
 }
 
 std::vector<std::vector<float>> TestProgram::Run(const std::vector<Part>& parts, bool sliced) {

@@ -185,6 +185,7 @@ struct ProgramOptions {
   dsopt_dtype kv_dtype = DSOPT_F32;
   uint32_t max_rows = 96, max_seqs = 8, max_pages_per_seq = 16, page_count = 64;
   uint32_t max_adjust = 64, max_history = 64;
+  uint32_t flags = 0;
   uint32_t host_pages = 0;  // the pages are then larger than they need to be: ids of small ones do not reach far
 };
 
@@ -208,6 +209,9 @@ class TestProgram {
   // Fills the parts of a batch but sample and the lists.
   dsopt_batch Prepare(const std::vector<Part>& parts);
   void Finish(bool sliced = false);  // advances until done
+
+  // Moves a page of a sequence to another place in the cache.
+  void MovePage(uint32_t sequence, size_t index);
 
   uint32_t Length(uint32_t sequence) const { return sequences_.at(sequence).length; }
   const std::vector<int32_t>& Pages(uint32_t sequence) const { return sequences_.at(sequence).pages; }

@@ -32,13 +32,27 @@ cudaError_t Start(const Launch& launch, void (*kernel)(Params...), dim3 grid, di
   return cudaLaunchKernelEx(&config, kernel, args...);
 }
 
+// What there is of dynamic shared memory beside the kernel's static one.
+inline cudaError_t MostShared(const Limits& limits, const void* kernel, int* bytes) {
+  *bytes = limits.shared_limits->Find(kernel);
+  if (*bytes != 0) return cudaSuccess;
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  *bytes = limits.shared_bytes - static_cast<int>(attributes.sharedSizeBytes);
+  limits.shared_limits->Add(kernel, *bytes);
+  return cudaSuccess;
+}
+
 // The same for kernels that want more than 48 KiB of shared memory. The limit is set at every launch: it belongs to
-// the function in the current context, and setting it costs less than remembering where it was set.
+// the function in the current context, and setting it costs less than remembering where it was set. It is always set
+// to the same: never below what another thread is about to launch with, or a graph of this function holds.
 template <typename... Params>
 cudaError_t StartLarge(const Launch& launch, void (*kernel)(Params...), dim3 grid, dim3 block, int shared_bytes,
                        typename Same<Params>::type... args) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  int most = 0;
+  cudaError_t error = MostShared(*launch.limits, reinterpret_cast<const void*>(kernel), &most);
+  if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
   if (error != cudaSuccess) return error;
   return Start<Params...>(launch, kernel, grid, block, shared_bytes, args...);
 }

@@ -31,6 +31,7 @@ extern const dsopt_backend_api* g_api;
 extern dsopt_be_device* g_device;
 extern double g_read_ceiling;  // bytes per second; 0: not measured
 extern uint32_t g_host_percent;  // of the pages of every program, those in host memory
+extern uint32_t g_program_flags;  // of every program
 
 // How a model's matrices are kept; group: columns per scale of int4.
 struct Encoding {
@@ -78,6 +79,7 @@ struct Program {
   dsopt_dtype kv_dtype;
   double device_ms = 0;
   double started = 0;  // when the batch was begun
+  uint32_t replayed = 0;  // batches so far that were one graph
 
   // tokens: room of each sequence. slice_us: longest device work submitted at once; 0: no limit.
   Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t sequences, uint32_t tokens,
@@ -118,6 +120,7 @@ void Prefill(Model* model, uint32_t total, uint32_t chunk);
 // jitter.cc
 void Jitter(Model* model);
 void Beside(Model* model);
+void Replays(Model* model);
 // attention.cc
 void DecodeAttention(uint32_t context, dsopt_dtype kv);
 void PrefillAttention(uint32_t rows, uint32_t head_dim);

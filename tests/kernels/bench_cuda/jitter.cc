@@ -1,5 +1,5 @@
 // jitter.cc - how even decode steps are: 10 000 steps that all do the same work (the position is held), alone
-// and while another program of the same device prefills 32768 tokens.
+// and while another program of the same device prefills 32768 tokens; and what the graphs of steps cost.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +10,7 @@ namespace dsopt::bench {
 namespace {
 
 constexpr uint32_t kContext = 512, kSteps = 10000, kWarmup = 200;
+constexpr uint32_t kMostSequences = 16;
 constexpr uint32_t kPrompt = 32768, kChunk = 2048, kSliceUs = 1000;
 
 double Percentile(const std::vector<double>& ascending, double percent) {
@@ -52,7 +53,40 @@ void Jitter(Model* model) {
     const double t = program.Run(1, kContext, 1, tokens, 1);
     if (i >= kWarmup) seconds.push_back(t);
   }
+  std::printf("%-18s alone: %u of %u steps were replayed as a graph\n", model->shape.name, program.replayed,
+              kWarmup + kSteps);
   Print(model->shape.name, "alone", std::move(seconds));
+}
+
+// Steps of 1 to 16 sequences: a state each. The first two are launched kernel by kernel, the third makes the
+// graph.
+void Replays(Model* model) {
+  Program program(model, DSOPT_PRECISION_FAST, DSOPT_BF16, kMostSequences, kContext + 64, kMostSequences,
+                  kMostSequences);
+  program.FillCache();
+  const auto free_bytes = [] {
+    dsopt_device_info info = {};
+    info.struct_size = sizeof(info);
+    Must(g_api->device_info(0, &info), "device_info");
+    return static_cast<double>(info.memory_free);
+  };
+  const std::vector<int32_t> tokens = Tokens(kMostSequences, model->shape.vocab, 9);
+  // All kernels are loaded, whatever their state is later.
+  for (uint32_t sequences = 1; sequences <= kMostSequences; ++sequences)
+    program.Run(sequences, kContext, 1, tokens, sequences);
+  const double before = free_bytes();
+  for (uint32_t sequences = 1; sequences <= kMostSequences; ++sequences) {
+    const auto run = [&] { return program.Run(sequences, kContext, 1, tokens, sequences) * 1e6; };
+    const double launched = run(), made = run();
+    std::vector<double> later;
+    const uint32_t replayed = program.replayed;
+    for (int i = 0; i < 200; ++i) later.push_back(run());
+    std::printf("%-18s %2u rows: second step %.1f us, third %.1f, then %.1f (%u of 200 replayed)\n",
+                model->shape.name, sequences, launched, made, Median(later), program.replayed - replayed);
+  }
+  std::printf("%-18s device memory of %u graphs: %.2f MiB\n", model->shape.name, kMostSequences,
+              (before - free_bytes()) / (1 << 20));
+  std::fflush(stdout);
 }
 
 void Beside(Model* model) {

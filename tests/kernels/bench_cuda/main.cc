@@ -1,12 +1,12 @@
 // main.cc - speed of the CUDA plugin on the shapes of real models (random weights made on the device), and on
 // the same shapes its fast paths against its f32 ones. What users see is measured by `dsopt bench`; this drives
 // the backend table directly, so that one call on a GPU machine checks and measures together.
-//   bench_cuda_blocks [plugin=PATH] [host=PERCENT] read|check|encodings|attention|check=<shape>|<shape> ...
+//   bench_cuda_blocks [plugin=PATH] [host=PERCENT] [graphs=0] read|check|encodings|attention|check=<shape>|<shape> ...
 // A shape may be followed by :what, what of decode (default), long, longest, batch8, batch32, prefill, jitter,
-// beside, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8 or int8
+// beside, replay, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8 or int8
 // among them (behind attention, too) is the cache of decode; check=<shape>:cache=... compares decode steps over
-// such a cache, one row against two. host: so many of the pages of every program lie in host memory. Ends with 1
-// if a check failed.
+// such a cache, one row against two. host: so many of the pages of every program lie in host memory. graphs=0: no
+// step is replayed as a graph. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -23,6 +23,7 @@ const dsopt_backend_api* g_api;
 dsopt_be_device* g_device;
 double g_read_ceiling = 0;
 uint32_t g_host_percent = 0;
+uint32_t g_program_flags = 0;
 
 double Now() {
   timespec now;
@@ -58,6 +59,7 @@ void RunShape(const Shape& shape, const Encoding& encoding, dsopt_dtype kv,
     if (w == "prefill") Prefill(&model, 8192, 2048);
     if (w == "jitter") Jitter(&model);
     if (w == "beside") Beside(&model);
+    if (w == "replay") Replays(&model);
   }
 }
 
@@ -133,6 +135,8 @@ int main(int argc, char** argv) {
       plugin = argv[i] + 7;
     else if (std::strncmp(argv[i], "host=", 5) == 0)
       g_host_percent = static_cast<uint32_t>(std::min(std::atoi(argv[i] + 5), 100));
+    else if (std::strcmp(argv[i], "graphs=0") == 0)
+      g_program_flags = DSOPT_PROGRAM_NO_REPLAY;
   OpenDevice(plugin);
   bool right = true;  // whatever was checked
   for (int i = 1; i < argc; ++i) {

@@ -33,6 +33,7 @@ Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t s
   d.page_bytes = page_bytes = (CacheBytes(kv, m->cache_values, m->shape.head_dim) + 255) / 256 * 256;
   d.kv_dtype = kv;
   d.slice_us = slice_us;
+  d.flags = g_program_flags;
   d.host_pages = static_cast<uint32_t>(uint64_t{d.page_count} * g_host_percent / 100);
   Must(g_api->program_create(g_device, &d, &handle), "program_create");
   for (uint32_t i = 0; i < d.page_count; ++i)
@@ -154,6 +155,7 @@ bool Program::Poll() {
   result.struct_size = sizeof(result);
   Must(g_api->program_result(handle, &result), "program_result");
   device_ms = static_cast<double>(result.device_ns) * 1e-6;
+  replayed += result.replayed;
   return true;
 }
 

@@ -24,6 +24,11 @@ constexpr const char* kNames[] = {"cudaGetDeviceCount",
                                   "cudaEventElapsedTime",
                                   "cudaStreamCreateWithFlags",
                                   "cudaStreamSynchronize",
+                                  "cudaStreamBeginCapture",
+                                  "cudaStreamEndCapture",
+                                  "cudaGraphInstantiate",
+                                  "cudaGraphUpload",
+                                  "cudaGraphLaunch",
                                   "cudaFuncSetAttribute",
                                   "a kernel launch"};
 static_assert(sizeof(kNames) / sizeof(*kNames) == static_cast<size_t>(Call::kCount));
@@ -50,10 +55,13 @@ Driver::Driver() : fake_(std::getenv("DSOPT_FAULT_GPU") == nullptr) {}
 
 void Driver::Reset() {
   gpu = FakeGpu{};
+  launches_.clear();
+  shared_limits_.clear();
+  most_execs = execs_.size();
   for (int64_t& count : counts_) count = 0;
   fail_call_ = Call::kCount;
   fail_error_ = sticky_ = last_ = cudaSuccess;
-  fired_ = false;
+  fired_ = fired_in_capture_ = false;
 }
 
 void Driver::FailAt(Call call, int64_t nth, cudaError_t error, bool sticky) {
@@ -61,7 +69,7 @@ void Driver::FailAt(Call call, int64_t nth, cudaError_t error, bool sticky) {
   fail_nth_ = counts_[static_cast<int>(call)] + nth;
   fail_error_ = error;
   fail_sticky_ = sticky;
-  fired_ = false;
+  fired_ = fired_in_capture_ = false;
 }
 
 cudaError_t Driver::Enter(Call call) {
@@ -69,6 +77,7 @@ cudaError_t Driver::Enter(Call call) {
   if (sticky_ != cudaSuccess) return sticky_;
   if (call != fail_call_ || number != fail_nth_) return cudaSuccess;
   fired_ = true;
+  for (const auto& [stream, state] : streams_) fired_in_capture_ = fired_in_capture_ || state.captured;
   if (fail_sticky_) sticky_ = fail_error_;
   return fail_error_;
 }
@@ -85,7 +94,8 @@ cudaError_t Driver::TakeLastError() {
 std::string Driver::Living() const {
   return std::to_string(memory_.size()) + " device allocations, " + std::to_string(registered_.size()) +
          " registered ranges, " + std::to_string(events_.size()) + " events, " +
-         std::to_string(streams_.size()) + " streams";
+         std::to_string(streams_.size()) + " streams, " + std::to_string(graphs_.size()) + " graphs, " +
+         std::to_string(execs_.size()) + " instantiated";
 }
 
 std::string Driver::TakeMisuse() {
@@ -112,16 +122,35 @@ void Driver::CheckEither(const char* call, const void* a, const void* b, size_t 
   if (!known) Misuse(std::string(call) + ": both sides are unknown to the device");
 }
 
-void Driver::CheckStream(const char* call, cudaStream_t stream) {
-  if (streams_.count(stream) == 0) Misuse(std::string(call) + ": a stream that does not live");
+void Driver::CheckStream(const char* call, cudaStream_t stream, bool captured) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end())
+    Misuse(std::string(call) + ": a stream that does not live");
+  else if (found->second.captured && !captured)
+    Misuse(std::string(call) + ": the stream is being captured");
 }
 
 void Driver::CheckEvent(const char* call, cudaEvent_t event) {
   if (events_.count(event) == 0) Misuse(std::string(call) + ": an event that does not live");
 }
 
+std::vector<Driver::Kernel> Driver::TakeLaunches() { return std::exchange(launches_, {}); }
+
+void Driver::Launch(cudaStream_t stream, const std::vector<Kernel>& kernels) {
+  const auto found = streams_.find(stream);
+  std::vector<Kernel>& to =
+      found != streams_.end() && found->second.captured ? found->second.kernels : launches_;
+  to.insert(to.end(), kernels.begin(), kernels.end());
+}
+
+void Driver::CheckExec(const char* call, cudaGraphExec_t exec) {
+  if (execs_.count(exec) == 0) Misuse(std::string(call) + ": a graph that does not live");
+}
+
 void Driver::CheckLaunch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
-  CheckStream("a kernel launch", stream);
+  CheckStream("a kernel launch", stream, true);
+  const unsigned bytes = static_cast<unsigned>(shared);
+  Launch(stream, {{function, {grid.x, grid.y, grid.z, block.x, block.y, block.z, bytes}}});
   const unsigned threads = block.x * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
     Misuse("a kernel launch: a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +

@@ -54,8 +54,12 @@ const char* NameOf(Kind kind) {
   }
 }
 
-// Calls whose failure costs nothing but a measurement.
-bool Tolerated(Call call) { return call == Call::kEventElapsedTime; }
+// What failed cost nothing but a measurement or a graph.
+bool Tolerated(Call call) {
+  return call == Call::kEventElapsedTime || call == Call::kStreamBeginCapture ||
+         call == Call::kStreamEndCapture || call == Call::kGraphInstantiate || call == Call::kGraphUpload ||
+         Driver::Get().fired_in_capture();
+}
 
 dsopt_status Expected(Call call, cudaError_t error) {
   if (call == Call::kGetDeviceCount) return DSOPT_E_NOT_FOUND;
@@ -85,6 +89,9 @@ bool LiveThrough(const dsopt_backend_api* api, Kind kind, Call call, int64_t nth
     if (!Tolerated(call) || sticky) {
       CHECK(life.status == Expected(call, error));
       CheckMessage(life);
+    } else {
+      CHECK(worked);
+      CHECK(life.host.message == "");
     }
     if (sticky) {  // dead, and says so for as long as it is asked
       const bool again = life.Open() && life.Work();
@@ -156,7 +163,51 @@ TEST_CASE("where the persistent kernel finds no room the step runs kernel by ker
   FAIL("no launch was that of the persistent kernel");
 }
 
+TEST_CASE("a step that came twice is one graph from then on, and without a graph what it was",
+          "[cuda][fault]") {
+  const dsopt_backend_api* api = Api();
+  Driver& driver = Driver::Get();
+  const auto replayed = [&](Kind kind, Call call) {
+    driver.Reset();
+    if (call != Call::kCount) driver.FailAt(call, 0, cudaErrorMemoryAllocation, false);
+    Life life(api, kind);
+    const bool worked = life.Open() && life.Work();
+    CAPTURE(NameOf(kind), life.step, life.host.message);
+    CHECK(worked);
+    CHECK(driver.fired() == (call != Call::kCount));
+    const uint32_t first = life.replayed;
+    CHECK(life.Work());
+    const uint32_t second = life.replayed - first;
+    life.Close();
+    CheckNothingLeft(life);
+    return std::pair<uint32_t, uint32_t>(first, second);
+  };
+  using Two = std::pair<uint32_t, uint32_t>;
+  for (const Kind kind : {Kind::kBlocks, Kind::kHostPages}) {
+    CHECK(replayed(kind, Call::kCount) == Two(2, 4));
+    for (const Call call :
+         {Call::kStreamBeginCapture, Call::kStreamEndCapture, Call::kGraphInstantiate, Call::kGraphUpload})
+      CHECK(replayed(kind, call) == Two(0, 0));  // the next try comes much later
+  }
+  if (driver.fake())
+    CHECK(replayed(Kind::kPersistent, Call::kCount) == Two(0, 0));  // other GPUs may have no such kernel
+  CHECK(replayed(Kind::kSliced, Call::kCount) == Two(0, 0));        // a slice of 1 us is no whole step
+  driver.Reset();
+}
+
 // ---- what the machine lacks; on the fake driver only --------------------------------------------------
+
+TEST_CASE("a batch longer than a slice is submitted slice by slice", "[cuda][fault]") {
+  const dsopt_backend_api* api = Api();
+  if (!Driver::Get().fake()) return;
+  Life whole(api, Kind::kBlocks), sliced(api, Kind::kSliced);
+  REQUIRE((whole.Open() && whole.Work()));
+  REQUIRE((sliced.Open() && sliced.Work()));
+  // The fake driver's slices take 250 us, more than the limit: 6 blocks are 6 slices, each seen twice, but of
+  // the first batch, whose first slice is longer.
+  CHECK(whole.polls == 5 * 2);
+  CHECK(sliced.polls == 4 * 2 + 4 * 6 * 2);
+}
 
 TEST_CASE("a missing driver and missing GPUs are named", "[cuda][fault]") {
   Api();
@@ -236,6 +287,27 @@ TEST_CASE("pages in host memory move like the device's, and what fails leaves no
   kernel_test::CheckHostPageCalls(Gpu());
   CHECK(Driver::Get().live() == 0);
   CHECK(Driver::Get().TakeMisuse() == "");
+}
+TEST_CASE("a graph launches what its step would, graphs are few, and they go with their program",
+          "[cuda][fault]") {
+  Driver& driver = Driver::Get();
+  for (const kernel_test::ReplayCase& what : kernel_test::ReplayCases()) {
+    DYNAMIC_SECTION(what.shape.name << ", type " << what.kv_dtype) {
+      std::vector<std::vector<Driver::Kernel>> launches;
+      const kernel_test::Target target = Gpu();
+      kernel_test::CheckReplay(target, what, [&] { launches.push_back(driver.TakeLaunches()); });
+      // The first of them also wrote the weights.
+      std::vector<Driver::Kernel>& replayed = launches.at(0);
+      const std::vector<Driver::Kernel>& launched = launches.at(1);
+      REQUIRE(launched.size() > 1000);
+      REQUIRE(replayed.size() >= launched.size());
+      replayed.erase(replayed.begin(), replayed.end() - static_cast<std::ptrdiff_t>(launched.size()));
+      CHECK((replayed == launched));
+      CHECK(driver.most_execs == 16);
+      CHECK(driver.live() == 0);
+      CHECK(driver.TakeMisuse() == "");
+    }
+  }
 }
 TEST_CASE("a refused allocation of host memory leaks nothing in the plugin", "[cuda][fault]") {
   kernel_test::CheckFailingAllocator(Gpu());

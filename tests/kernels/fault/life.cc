@@ -7,7 +7,7 @@
 namespace dsopt::fault {
 namespace {
 
-constexpr uint32_t kPages = 4, kRows = 48;
+constexpr uint32_t kPages = 4, kRows = 48, kDecodeSteps = 4;
 constexpr float kEps = 1e-5f;
 
 }  // namespace
@@ -268,8 +268,8 @@ bool Life::Batch(const char* what, uint32_t first, uint32_t rows) {
   if (!Did(std::string(what) + ": program_begin", api_->program_begin(program_, &b))) return false;
   uint64_t wait = 0;
   dsopt_status result = DSOPT_PENDING;
-  for (int polls = 0; result == DSOPT_PENDING; ++polls) {
-    if (polls > 50000000) return Did(std::string(what) + ": it never ends", DSOPT_E_TIMEOUT);
+  for (const int end = polls + 50000000; result == DSOPT_PENDING; ++polls) {
+    if (polls > end) return Did(std::string(what) + ": it never ends", DSOPT_E_TIMEOUT);
     result = api_->program_advance(program_, UINT64_MAX, &wait);
   }
   if (!Did(std::string(what) + ": program_advance", result)) return false;
@@ -277,6 +277,7 @@ bool Life::Batch(const char* what, uint32_t first, uint32_t rows) {
   out.struct_size = sizeof(out);
   if (!Did(std::string(what) + ": program_result", api_->program_result(program_, &out))) return false;
   tokens.push_back(out.tokens[0]);
+  replayed += out.replayed;
   return true;
 }
 
@@ -293,7 +294,9 @@ bool Life::Work() {
   if (!Batch("prefill", 0, 40)) return false;
   std::vector<float> logits(vocab_);
   if (!Did("program_read_logits", api_->program_read_logits(program_, 0, logits.data()))) return false;
-  return Batch("decode", 40, 1) && Did("program_cancel", api_->program_cancel(program_));
+  for (uint32_t i = 0; i < kDecodeSteps; ++i)
+    if (!Batch("decode", 40 + i, 1)) return false;
+  return Did("program_cancel", api_->program_cancel(program_));
 }
 
 }  // namespace dsopt::fault

@@ -1,6 +1,6 @@
 // life.h - all that a session asks of a backend, step by step, so that any step may fail: open the device,
-// write weights of every kind, create a program, run a prefill and a decode step, read logits, move pages,
-// close. A step that failed can be tried again.
+// write weights of every kind, create a program, run a prefill and decode steps (so many that some are
+// replayed), read logits, move pages, close. A step that failed can be tried again.
 #ifndef DSOPT_TESTS_KERNELS_FAULT_LIFE_H_
 #define DSOPT_TESTS_KERNELS_FAULT_LIFE_H_
 
@@ -49,6 +49,8 @@ class Life {
   dsopt_status status = DSOPT_OK;
   std::string step;
   std::vector<int32_t> tokens;  // that Work drew
+  uint32_t replayed = 0;        // batches so far that were one graph
+  int polls = 0;                // calls of program_advance so far
 
  private:
   struct Weight {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "driver.h"
 
@@ -73,6 +74,13 @@ decltype(cudaEventElapsedTime) __real_cudaEventElapsedTime;
 decltype(cudaStreamCreateWithFlags) __real_cudaStreamCreateWithFlags;
 decltype(cudaStreamDestroy) __real_cudaStreamDestroy;
 decltype(cudaStreamSynchronize) __real_cudaStreamSynchronize;
+decltype(cudaStreamBeginCapture) __real_cudaStreamBeginCapture;
+decltype(cudaStreamEndCapture) __real_cudaStreamEndCapture;
+cudaError_t __real_cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags);
+decltype(cudaGraphUpload) __real_cudaGraphUpload;
+decltype(cudaGraphLaunch) __real_cudaGraphLaunch;
+decltype(cudaGraphDestroy) __real_cudaGraphDestroy;
+decltype(cudaGraphExecDestroy) __real_cudaGraphExecDestroy;
 decltype(cudaLaunchKernelExC) __real_cudaLaunchKernelExC;
 cudaError_t __real___cudaGetKernel(cudaKernel_t* kernel, const void* function);
 cudaError_t __real___cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** args, size_t shared,
@@ -311,13 +319,14 @@ cudaError_t __wrap_cudaStreamCreateWithFlags(cudaStream_t* out, unsigned int fla
   return Do(Call::kStreamCreate, [&] {
     const cudaError_t error = D().fake() ? cudaSuccess : __real_cudaStreamCreateWithFlags(out, flags);
     if (D().fake()) *out = reinterpret_cast<cudaStream_t>(std::malloc(1));
-    if (error == cudaSuccess) D().streams_.insert(*out);
+    if (error == cudaSuccess) D().streams_[*out] = {};
     return error;
   });
 }
 
 cudaError_t __wrap_cudaStreamDestroy(cudaStream_t stream) {
   cudaError_t error = cudaSuccess;
+  D().CheckStream("cudaStreamDestroy", stream);
   if (Forget(&D().streams_, stream, "cudaStreamDestroy")) {
     if (D().fake())
       std::free(stream);
@@ -334,11 +343,99 @@ cudaError_t __wrap_cudaStreamSynchronize(cudaStream_t stream) {
   });
 }
 
+// ---- graphs -----------------------------------------------------------------------------------------
+
+cudaError_t __wrap_cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  return Do(Call::kStreamBeginCapture, [&] {
+    D().CheckStream("cudaStreamBeginCapture", stream);
+    const cudaError_t error = D().fake() ? cudaSuccess : __real_cudaStreamBeginCapture(stream, mode);
+    if (error == cudaSuccess) D().streams_[stream] = {true, {}};
+    return error;
+  });
+}
+
+// The capture ends even where the call fails.
+cudaError_t __wrap_cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* out) {
+  Driver::Stream& state = D().streams_[stream];
+  if (!state.captured) D().Misuse("cudaStreamEndCapture: the stream is not being captured");
+  if (state.kernels.empty() && !D().fired()) D().Misuse("cudaStreamEndCapture: nothing was captured");
+  cudaError_t error = D().Enter(Call::kStreamEndCapture);
+  state.captured = false;
+  *out = nullptr;
+  if (D().fake()) {
+    if (error == cudaSuccess) *out = reinterpret_cast<cudaGraph_t>(std::malloc(1));
+  } else {
+    const cudaError_t real = __real_cudaStreamEndCapture(stream, out);
+    if (error != cudaSuccess && *out != nullptr) {
+      __real_cudaGraphDestroy(*out);
+      *out = nullptr;
+    }
+    if (error == cudaSuccess) error = real;
+  }
+  if (*out != nullptr) D().graphs_[*out] = std::move(state.kernels);
+  return D().Leave(error);
+}
+
+cudaError_t __wrap_cudaGraphInstantiate(cudaGraphExec_t* out, cudaGraph_t graph, unsigned long long flags) {
+  return Do(Call::kGraphInstantiate, [&] {
+    if (D().graphs_.count(graph) == 0) D().Misuse("cudaGraphInstantiate: a graph that does not live");
+    const cudaError_t error = D().fake() ? cudaSuccess : __real_cudaGraphInstantiate(out, graph, flags);
+    if (D().fake()) *out = reinterpret_cast<cudaGraphExec_t>(std::malloc(1));
+    if (error == cudaSuccess) D().execs_[*out] = D().graphs_[graph];
+    if (D().execs_.size() > D().most_execs) D().most_execs = D().execs_.size();
+    return error;
+  });
+}
+
+cudaError_t __wrap_cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream) {
+  return Do(Call::kGraphUpload, [&] {
+    D().CheckExec("cudaGraphUpload", exec);
+    D().CheckStream("cudaGraphUpload", stream);
+    return D().fake() ? cudaSuccess : __real_cudaGraphUpload(exec, stream);
+  });
+}
+
+cudaError_t __wrap_cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  return Do(Call::kGraphLaunch, [&] {
+    D().CheckExec("cudaGraphLaunch", exec);
+    D().CheckStream("cudaGraphLaunch", stream);
+    D().Launch(stream, D().execs_[exec]);
+    return D().fake() ? cudaSuccess : __real_cudaGraphLaunch(exec, stream);
+  });
+}
+
+cudaError_t __wrap_cudaGraphDestroy(cudaGraph_t graph) {
+  cudaError_t error = cudaSuccess;
+  if (Forget(&D().graphs_, graph, "cudaGraphDestroy")) {
+    if (D().fake())
+      std::free(graph);
+    else
+      error = __real_cudaGraphDestroy(graph);
+  }
+  return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
+}
+
+cudaError_t __wrap_cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  cudaError_t error = cudaSuccess;
+  if (Forget(&D().execs_, exec, "cudaGraphExecDestroy")) {
+    if (D().fake())
+      std::free(exec);
+    else
+      error = __real_cudaGraphExecDestroy(exec);
+  }
+  return D().Leave(D().sticky() != cudaSuccess ? D().sticky() : error);
+}
+
 // ---- kernels ----------------------------------------------------------------------------------------
 
 cudaError_t __wrap_cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   return Do(Call::kFuncSetAttribute, [&] {
-    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) D().shared_limits_[function] = value;
+    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+      int& limit = D().shared_limits_[function];
+      if (value < limit)
+        D().Misuse("cudaFuncSetAttribute: graphs and other threads may need more shared memory");
+      limit = value;
+    }
     if (!D().fake()) return __real_cudaFuncSetAttribute(function, attribute, value);
     return value <= D().gpu.shared_bytes ? cudaSuccess : cudaErrorInvalidValue;
   });
@@ -363,7 +460,7 @@ cudaError_t __wrap___cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block
     if (D().fake())
       D().CheckLaunch(kernel, grid, block, shared, stream);
     else
-      D().CheckStream("a kernel launch", stream);
+      D().CheckStream("a kernel launch", stream, true);
     return D().fake() ? cudaSuccess : __real___cudaLaunchKernel(kernel, grid, block, args, shared, stream);
   });
 }

@@ -278,6 +278,7 @@ dsopt_status ProgramResult(dsopt_be_program* p, dsopt_batch_result* result) {
   result->top_tokens = p->top_tokens.data();
   result->top_logprobs = p->top_logprobs.data();
   result->device_ns = 1000000;
+  result->replayed = g_fake.replays && p->row_seq.size() == 1 ? 1 : 0;
   return DSOPT_OK;
 }
 dsopt_status ProgramCancel(dsopt_be_program* p) {

@@ -21,6 +21,7 @@ struct FakeDevice {
   uint64_t memory_used = 0;              // by others
   bool knows_host_pages = true;          // false: an older backend, which does not read that field
   uint32_t advances_per_batch = 1;       // calls of program_advance until a batch is done
+  bool replays = false;                  // batches of one row say that they were replayed
   dsopt_status fail_begin = DSOPT_OK;    // returned by the next program_begin
   dsopt_status fail_advance = DSOPT_OK;  // returned by the next program_advance
   dsopt_status fail_copy = DSOPT_OK;

@@ -27,6 +27,19 @@ TEST_CASE("a prompt is cut into chunks of prefill_chunk rows", "[session]") {
   CheckTokens(*stream, 100);
 }
 
+TEST_CASE("a session counts the batches that were replayed", "[session]") {
+  Harness h;
+  Stream* stream = h.NewStream(Prompt(5));
+  REQUIRE(h.Generate(stream, 4).ok());
+  h.Finish();
+  CHECK(h.session->Stats().replayed_batches == 0);
+  g_fake.replays = true;
+  REQUIRE(h.Generate(stream, 3).ok());
+  h.Finish();
+  CHECK(h.session->Stats().replayed_batches == 3);
+  CHECK(h.session->Stats().batches == g_fake.batches);
+}
+
 TEST_CASE("eight streams share batches and each one gets its own tokens", "[session]") {
   SessionOptions options;
   options.max_streams = 8;
