@@ -1,4 +1,4 @@
-// attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8): the keys of a row are split
+// attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8, int4): the keys of a row are split
 // over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
 #include "common/attention_coded.cuh"
 #include "common/convert.cuh"
@@ -13,33 +13,45 @@ constexpr int kWarps = 4, kHeads = kDecodeHeads;
 // A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
 template <int kDim, CacheCode kCode>
 struct Geometry {
-  static constexpr bool kCoded = kCode != CacheCode::kPlain;
-  static constexpr int kStages = kCoded ? 4 : 3;
-  static constexpr int kGroupBytes = kGroupTokens * kDim * (kCoded ? 1 : 2);  // of K, and of V
-  static constexpr int kScaleBytes = kCoded ? kGroupTokens * 4 : 0;           // likewise, behind both
-  static constexpr int kStageBytes = 2 * (kGroupBytes + kScaleBytes);
+  static constexpr bool kCoded = kCode != CacheCode::kPlain, kInt4 = kCode == CacheCode::kInt4;
+  static constexpr int kStages = kInt4 ? 6 : kCoded ? 4 : 3;
+  // Of K, and of V; then the words of both.
+  static constexpr int kGroupBytes =
+      kInt4 ? Int4AttentionWarp<kDim>::kTileBytes : kGroupTokens * kDim * (kCoded ? 1 : 2);
+  static constexpr int kWordBytes = kCoded ? kGroupTokens * CodeWords<kCode>(kDim) * 4 : 0;
+  static constexpr int kStageBytes = 2 * (kGroupBytes + kWordBytes);
   static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
   static constexpr int kPitch = kDim + 4;
   static constexpr int kPartial = kHeads * (kDim + 2);  // floats: outputs, then maxima, then sums
   static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
 };
 
-// K and V of the 16 tokens from `token` of a page: codes, then the scales of K and of V, to shared address `to`.
-template <class G, int kDim>
+// K and V of the 16 tokens from `token` of a page: codes, then the words of K and of V, to shared address `to`.
+template <int kDim, CacheCode kCode>
 __device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* page, int kv_head, int token, int lane,
                                           uint32_t to) {
+  using G = Geometry<kDim, kCode>;
+  constexpr int kVectorBytes = CodeBytes<kCode>(kDim), kVectorWords = CodeWords<kCode>(kDim) * 4;
   const int64_t vector = static_cast<int64_t>(kv_head) * kPageTokens + token;
   const int64_t all = static_cast<int64_t>(a.kv_heads) * kPageTokens;
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
-    const char* codes = page + (vector + part * all) * kDim;
+    const char* codes = page + (vector + part * all) * kVectorBytes;
 #pragma unroll
-    for (int i = 0; i < G::kGroupBytes / 512; ++i)
-      CopyAsync16(to + part * G::kGroupBytes + (i * 32 + lane) * 16, codes + (i * 32 + lane) * 16, true);
+    for (int i = 0; i < kGroupTokens * kVectorBytes / 512; ++i) {
+      const int chunk = i * 32 + lane;
+      int place = chunk * 16;
+      if constexpr (G::kInt4) {
+        constexpr int kGroups = Int4AttentionWarp<kDim>::kGroups;
+        place = chunk % kGroups * Int4AttentionWarp<kDim>::kPlane + chunk / kGroups * 16;
+      }
+      CopyAsync16(to + part * G::kGroupBytes + place, codes + chunk * 16, true);
+    }
   }
-  if (lane < 8) {
-    const char* scales = page + 2 * all * kDim + (vector + lane / 4 * all) * 4;
-    CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, scales + lane % 4 * 16, true);
+  constexpr int kChunks = G::kWordBytes / 16;
+  if (lane < 2 * kChunks) {
+    const char* words = page + 2 * all * kVectorBytes + (vector + lane / kChunks * all) * kVectorWords;
+    CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, words + lane % kChunks * 16, true);
   }
 }
 
@@ -48,8 +60,8 @@ __device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* pa
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
 // grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
-//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async; coded 66 or
-//        34 KiB, 3 of 4
+//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async; fp8 and
+//        int8 66 or 34 KiB, 3 of 4; int4 66 or 36 KiB, 5 of 6
 template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
   using G = Geometry<kDim, kCode>;
@@ -75,7 +87,7 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
       const uint32_t to = ring + stage * G::kStageBytes;
       if constexpr (G::kCoded) {
-        LoadCodes<G, kDim>(a, page, kv_head, g % 4 * kGroupTokens, lane, to);
+        LoadCodes<kDim, kCode>(a, page, kv_head, g % 4 * kGroupTokens, lane, to);
       } else {
         const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
         const char* v = k + a.value_offset * 2;
@@ -101,14 +113,22 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   {
     const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(row) * a.q_heads + head0 + lane / 4) * kDim;
     const bool real = lane / 4 < heads;
-    if constexpr (G::kCoded) {
+    const auto low = [](uint32_t pair) { return __uint_as_float(pair << 16); };
+    const auto high = [](uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); };
+    if constexpr (G::kInt4) {
+#pragma unroll
+      for (int j = 0; j < kDim / 32; ++j) {
+        uint4 v = {0, 0, 0, 0};
+        if (real) v = __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8));
+        state.SetQuery(j, {low(v.x), high(v.x), low(v.y), high(v.y), low(v.z), high(v.z), low(v.w), high(v.w)}, lane);
+      }
+    } else if constexpr (G::kCoded) {
 #pragma unroll
       for (int j = 0; j < kDim / 16; ++j) {
         const int h = j / 4, i = j % 4;
         uint2 v = {0, 0};
         if (real) v = __ldcg(reinterpret_cast<const uint2*>(q + 64 * h + lane % 4 * 16 + 4 * i));
-        state.SetQuery(h, i, {__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16),
-                              __uint_as_float(v.y & 0xffff0000u)});
+        state.SetQuery(h, i, {low(v.x), high(v.x), low(v.y), high(v.y)});
       }
     } else {
 #pragma unroll
@@ -124,10 +144,15 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     const uint32_t k = ring + i % G::kStages * G::kStageBytes, v = k + G::kGroupBytes;
     const int low = first - g * kGroupTokens, high = position + 1 - g * kGroupTokens;
     float s[4];
-    if constexpr (G::kCoded) {
-      const uint32_t scales = v + G::kGroupBytes;
-      state.Scores(k, scales, lane, s);
-      const uint2 p = state.Softmax(s, scales + G::kScaleBytes, c, low, high, lane);
+    const uint32_t words = v + G::kGroupBytes;
+    if constexpr (G::kInt4) {
+      uint2 p[State::kGroups];
+      state.Scores(k, words, lane, s);
+      state.Softmax(s, words + G::kWordBytes, c, low, high, lane, p);
+      state.Values(v, lane, p);
+    } else if constexpr (G::kCoded) {
+      state.Scores(k, words, lane, s);
+      const uint2 p = state.Softmax(s, words + G::kWordBytes, c, low, high, lane);
       state.Values(v, lane, p);
     } else {
       state.Scores(k, lane, s);
@@ -143,10 +168,9 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   float* outs = reinterpret_cast<float*>(smem);  // [warp][head][kPitch]
   float* peaks = outs + kWarps * kHeads * G::kPitch;  // [warp][head]
   float* totals = peaks + kWarps * kHeads;
+  state.SumLanes();
 #pragma unroll
   for (int x = 0; x < 2; ++x) {
-#pragma unroll
-    for (int d = 4; d < 32; d *= 2) state.l[x] += __shfl_xor_sync(~0u, state.l[x], d);
     const int at = warp * kHeads + lane % 4 * 2 + x;
     if (lane < 4) {
       peaks[at] = state.m[x];
@@ -154,8 +178,9 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     }
 #pragma unroll
     for (int r = 0; r < State::kOuts; ++r) {
-      outs[at * G::kPitch + State::DimensionOf(r, 0, lane)] = state.o[r][x] * State::kLift;
-      outs[at * G::kPitch + State::DimensionOf(r, 1, lane)] = state.o[r][x + 2] * State::kLift;
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        outs[at * G::kPitch + State::DimensionOf(r, half, lane)] = state.Output(r, half, x);
     }
   }
   __syncthreads();
@@ -270,6 +295,7 @@ cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   switch (args.cache.code) {
     case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args, grid, parts);
     case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args, grid, parts);
+    case CacheCode::kInt4: return StartDecode<CacheCode::kInt4>(launch, args, grid, parts);
     case CacheCode::kPlain: break;
   }
   return StartDecode<CacheCode::kPlain>(launch, args, grid, parts);

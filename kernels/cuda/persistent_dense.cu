@@ -20,8 +20,10 @@
 
 namespace dsopt_cuda {
 
+// A cache of int4 is left to the single kernels.
 bool DenseSupported(const Limits& limits, const DenseShape& shape) {
   return limits.arch >= 90 && limits.arch < 100 && limits.shared_bytes >= 227 * 1024 && shape.layers > 0 &&
+         shape.cache != CacheCode::kInt4 &&
          limits.sms >= 2 * shape.kv_heads && limits.sms <= 28 * shape.kv_heads &&
          (shape.packing != Packing::kNone ? DensePackedSupported(shape) : persistent::MatchesAny(shape));
 }
