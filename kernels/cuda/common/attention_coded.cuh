@@ -17,16 +17,16 @@
 //
 // I4
 //
-// The value is lowest + code * scale, both of a token's group of 32 dimensions. Scores of a group are (codes . q)
-// scale + lowest (sum of q), with one sum per group and head. Outputs take P scale of each group as an operand of
-// its own, and lowest, which all 32 dimensions share, as one number per group and head, summed in f32.
-// Codes need no conversion: a nibble at bits 0 .. 3 of an f16 is code * 2^-24, of a bf16 code * 2^-133, and at bits
-// 4 .. 7 sixteen times that, both without a break at the end of the subnormal numbers; a shift by 8 brings the
-// other two. What is missing stands in the queries (K), in P and behind the outputs (V).
-// In shared memory a group of 32 dimensions is a plane: 16 tokens, 16 bytes each. K: lane (g, t) reads word t of
-// token g: nibble i is dimension 8 t + i. V: the transposing load moves 4 dimensions of a token as one, so a
-// register has dimensions 4 (lane / 4) .. + 3 of 2 tokens, and nibbles 0 and 1 (then 2 and 3) are rows lane / 4 and
-// lane / 4 + 8 of A. All loads touch 128 bytes in a row.
+// The value is lowest + code * scale, both of a token's group of 32 dimensions. Scores of a group are (codes .
+// q) scale + lowest (sum of q), with one sum per group and head. Outputs take P scale of each group as an
+// operand of its own, and lowest, which all 32 dimensions share, as one number per group and head, summed in
+// f32. Codes need no conversion: a nibble at bits 0 .. 3 of an f16 is code * 2^-24, of a bf16 code * 2^-133,
+// and at bits 4 .. 7 sixteen times that, both without a break at the end of the subnormal numbers; a shift by 8
+// brings the other two. What is missing stands in the queries (K), in P and behind the outputs (V). In shared
+// memory a group of 32 dimensions is a plane: 16 tokens, 16 bytes each. K: lane (g, t) reads word t of token g:
+// nibble i is dimension 8 t + i. V: the transposing load moves 4 dimensions of a token as one, so a register
+// has dimensions 4 (lane / 4) .. + 3 of 2 tokens, and nibbles 0 and 1 (then 2 and 3) are rows lane / 4 and lane
+// / 4 + 8 of A. All loads touch 128 bytes in a row.
 #ifndef DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 #define DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 
@@ -204,10 +204,12 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
       const float near_low = LowestOfWord(near[j]), far_low = LowestOfWord(far[j]);
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        s[i] = fmaf(d[i], i < 2 ? near_scale : far_scale, fmaf(i < 2 ? near_low : far_low, total[j][i % 2], s[i]));
+        s[i] =
+            fmaf(d[i], i < 2 ? near_scale : far_scale, fmaf(i < 2 ? near_low : far_low, total[j][i % 2], s[i]));
     }
   }
-  // As AttentionWarp's, one operand per group; words: of the values. The sum takes the probabilities as they are.
+  // As AttentionWarp's, one operand per group; words: of the values. The sum takes the probabilities as they
+  // are.
   __device__ __forceinline__ void Softmax(float (&s)[4], uint32_t words, float c, int lo, int hi, int lane,
                                           uint2 (&p)[kGroups]) {
     const int g = lane / 4;

@@ -1,5 +1,5 @@
-// cache_codes.cuh - a cache of F8_E4M3, I8 or I4: vectors as codes and words, see dsopt_program_desc. How vectors
-// become codes, and codes f32, or bf16 where tensor-core kernels expect bf16.
+// cache_codes.cuh - a cache of F8_E4M3, I8 or I4: vectors as codes and words, see dsopt_program_desc. How
+// vectors become codes, and codes f32, or bf16 where tensor-core kernels expect bf16.
 #ifndef DSOPT_CUDA_COMMON_CACHE_CODES_CUH_
 #define DSOPT_CUDA_COMMON_CACHE_CODES_CUH_
 
@@ -57,8 +57,8 @@ __device__ __forceinline__ float CachedValue(const uint8_t* codes, const uint32_
 }
 
 // 16 bytes of codes that share a word become vectors of 8 bf16. A word of zero makes codes of zero zeros.
-// A code is put into the mantissa of a power of two, and one multiplication and addition takes off that and applies
-// the scale. What the addend loses in its own rounding is 1/1000 of a step of I8, and less of I4.
+// A code is put into the mantissa of a power of two, and one multiplication and addition takes off that and
+// applies the scale. What the addend loses in its own rounding is 1/1000 of a step of I8, and less of I4.
 template <CacheCode kCode>
 struct CodeExpander {
   static constexpr int kVectors = kCode == CacheCode::kInt4 ? 4 : 2;
@@ -122,15 +122,16 @@ struct CodeExpander {
 };
 
 __device__ __forceinline__ void StoreShared16(uint32_t p, uint4 v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+  asm volatile("st.shared.v4.u32 [%0], {%1,%2,%3,%4};" ::"r"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
 }
 
 // ---- writing ----------------------------------------------------------------------------------------
 
 inline constexpr float kTinyValue = 1e-30f;  // a group without a value as large is all zeros
 
-// Scale of a vector of F8_E4M3 or I8 and its inverse (0: all codes are 0), from its largest magnitude. finite: all
-// values are.
+// Scale of a vector of F8_E4M3 or I8 and its inverse (0: all codes are 0), from its largest magnitude. finite:
+// all values are.
 template <CacheCode kCode>
 __device__ __forceinline__ float ScaleOf(float largest, bool finite, float* inverse) {
   *inverse = 0;
@@ -144,8 +145,10 @@ __device__ __forceinline__ float ScaleOf(float largest, bool finite, float* inve
 template <CacheCode kCode>
 __device__ __forceinline__ uint8_t CodeOf(float x, float inverse) {
   if (inverse == 0) return 0;
-  if constexpr (kCode == CacheCode::kInt8) return static_cast<uint8_t>(__float2int_rn(x * inverse));
-  else return __nv_cvt_float_to_fp8(x * inverse, __NV_SATFINITE, __NV_E4M3);
+  if constexpr (kCode == CacheCode::kInt8)
+    return static_cast<uint8_t>(__float2int_rn(x * inverse));
+  else
+    return __nv_cvt_float_to_fp8(x * inverse, __NV_SATFINITE, __NV_E4M3);
 }
 
 // One warp: x[count] becomes codes and a word. count is even, and at most kCodeGroup for I4.
@@ -190,12 +193,12 @@ __device__ __forceinline__ void EncodeGroup(const float* __restrict__ x, int cou
 
 // Warp `warp` of `warps` writes its groups of a vector.
 template <CacheCode kCode>
-__device__ __forceinline__ void EncodeVector(const float* x, int values, uint8_t* codes, uint32_t* words, int warp,
-                                             int warps, int lane) {
+__device__ __forceinline__ void EncodeVector(const float* x, int values, uint8_t* codes, uint32_t* words,
+                                             int warp, int warps, int lane) {
   if constexpr (kCode == CacheCode::kInt4) {
     for (int g = warp; g < CodeWords<kCode>(values); g += warps)
-      EncodeGroup<kCode>(x + g * kCodeGroup, min(values - g * kCodeGroup, kCodeGroup), codes + g * (kCodeGroup / 2),
-                         words + g, lane);
+      EncodeGroup<kCode>(x + g * kCodeGroup, min(values - g * kCodeGroup, kCodeGroup),
+                         codes + g * (kCodeGroup / 2), words + g, lane);
   } else {
     if (warp == 0) EncodeGroup<kCode>(x, values, codes, words, lane);
   }
