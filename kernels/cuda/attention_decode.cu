@@ -1,4 +1,4 @@
-// attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8, int4): the keys of a row are split
+// attention_decode.cu - attention of single rows over the paged cache (bf16 and codes): the keys of a row are split
 // over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
 #include "common/attention_coded.cuh"
 #include "common/convert.cuh"
@@ -60,8 +60,8 @@ __device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* pa
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
 // grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
-//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async; fp8 and
-//        int8 66 or 34 KiB, 3 of 4; int4 66 or 36 KiB, 5 of 6
+//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async;
+//        fp8 and int8 66 or 34 KiB, 3 of 4; int4 66 or 36 KiB, 5 of 6
 template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
   using G = Geometry<kDim, kCode>;
@@ -120,7 +120,8 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
       for (int j = 0; j < kDim / 32; ++j) {
         uint4 v = {0, 0, 0, 0};
         if (real) v = __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8));
-        state.SetQuery(j, {low(v.x), high(v.x), low(v.y), high(v.y), low(v.z), high(v.z), low(v.w), high(v.w)}, lane);
+        const float x[8] = {low(v.x), high(v.x), low(v.y), high(v.y), low(v.z), high(v.z), low(v.w), high(v.w)};
+        state.SetQuery(j, x, lane);
       }
     } else if constexpr (G::kCoded) {
 #pragma unroll

@@ -1,6 +1,6 @@
-// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes), decode and prefill rows
-// together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and newer with 148 KiB of
-// shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference elsewhere.
+// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes), decode and
+// prefill rows together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and newer with
+// 148 KiB of shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference elsewhere.
 #include "attention_mla.h"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -44,7 +44,8 @@ __device__ __forceinline__ void LoadCodes(const char* page, int token, int known
 
 // out[row, h] = softmax(scale q . c) c[:512]     q [rows, heads, 576]   out [rows, heads, 512]   bf16, f32 sums
 // A tile is 64 (row, head) pairs of one sequence: with 128 heads half a row, with 16 heads four rows.
-// bytes  keys * 1152 (fp8, int8: 584; int4: 360) per tile (L2; DRAM once per wave of tiles)   shared: K read twice per key block and warp pair
+// bytes  keys * 1152 (fp8, int8: 584; int4: 360) per tile (L2; DRAM once per wave of tiles)
+//        shared: K read twice per key block and warp pair
 // grid   (splits, pair tiles, row tiles) x 256 threads, 147 KiB; 8 warps: 4 x 16 pairs, 2 halves of the outputs
 //        both warps of a pair tile compute the same scores (1.5 times the minimum of work, no exchange)
 //        coded: keys are expanded to bf16 by the threads that load them
@@ -74,7 +75,8 @@ __global__ __launch_bounds__(kThreads) void attention_mla_paged(AttentionArgs a)
   const auto load = [&](int block, int stage) {
     const char* page = a.cache.base + static_cast<uint64_t>(pages[block * kKeys / kPageTokens]) * a.cache.page_bytes;
     if constexpr (kCode != CacheCode::kPlain) {
-      LoadCodes<kCode>(page, block * kKeys % kPageTokens, keys - block * kKeys, base_k + stage * kKeys * kRowBytes);
+      LoadCodes<kCode>(page, block * kKeys % kPageTokens, keys - block * kKeys,
+                       base_k + stage * kKeys * kRowBytes);
       return;
     }
     const char* k = page + block * kKeys % kPageTokens * kRowBytes;

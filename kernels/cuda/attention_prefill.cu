@@ -55,7 +55,8 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
       constexpr int kVectorChunks = CodeBytes<kCode>(kDim) / 16, kWords = CodeWords<kCode>(kDim);
       constexpr int kAll = kPageTokens * kVectorChunks, kVectors = CodeExpander<kCode>::kVectors;
       const int64_t heads = a.kv_heads;
-      const uint32_t* words = reinterpret_cast<const uint32_t*>(page + 2 * heads * kPageTokens * kVectorChunks * 16);
+      const uint32_t* words =
+          reinterpret_cast<const uint32_t*>(page + 2 * heads * kPageTokens * kVectorChunks * 16);
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
         const int64_t first = (part * heads + kv_head) * kPageTokens;

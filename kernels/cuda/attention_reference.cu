@@ -138,7 +138,8 @@ cudaError_t AttentionReference(const Launch& launch, const AttentionArgs& args) 
     case CacheCode::kInt4: return start(attention_reference<CodedCache<CacheCode::kInt4>>);
     case CacheCode::kPlain: break;
   }
-  return start(args.cache.bf16 ? attention_reference<PlainCache<bf16>> : attention_reference<PlainCache<float>>);
+  return start(args.cache.bf16 ? attention_reference<PlainCache<bf16>>
+                               : attention_reference<PlainCache<float>>);
 }
 
 }  // namespace dsopt_cuda

@@ -203,8 +203,9 @@ __global__ __launch_bounds__(32 * kAppendWarps) void rope_append_coded(AppendArg
     __syncwarp();
     const int64_t vectors = static_cast<int64_t>(2) * a.kv_heads * kPageTokens;
     const int64_t vector = static_cast<int64_t>(head - a.q_heads) * kPageTokens + slot.token;  // K heads, then V heads
+    uint32_t* all_words = reinterpret_cast<uint32_t*>(slot.page + vectors * code_bytes);
     EncodeVector<kCode>(x, a.head_dim, reinterpret_cast<uint8_t*>(slot.page) + vector * code_bytes,
-                        reinterpret_cast<uint32_t*>(slot.page + vectors * code_bytes) + vector * words, 0, 1, lane);
+                        all_words + vector * words, 0, 1, lane);
     __syncwarp();
   }
 }
@@ -261,13 +262,15 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
       for (int i = threadIdx.x; i < half; i += 256) rotate(a.heads, i);
       __syncthreads();
       const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-      const int latent_bytes = CodeBytes<kCode>(a.latent), row_bytes = latent_bytes + CodeBytes<kCode>(a.rope_dim);
-      const int latent_words = CodeWords<kCode>(a.latent), row_words = latent_words + CodeWords<kCode>(a.rope_dim);
+      const int latent_bytes = CodeBytes<kCode>(a.latent), latent_words = CodeWords<kCode>(a.latent);
+      const int row_bytes = latent_bytes + CodeBytes<kCode>(a.rope_dim),
+                row_words = latent_words + CodeWords<kCode>(a.rope_dim);
       uint8_t* codes = reinterpret_cast<uint8_t*>(slot.page) + slot.token * row_bytes;
-      uint32_t* words = reinterpret_cast<uint32_t*>(slot.page + kPageTokens * row_bytes) + slot.token * row_words;
+      uint32_t* all_words = reinterpret_cast<uint32_t*>(slot.page + kPageTokens * row_bytes);
+      uint32_t* words = all_words + slot.token * row_words;
       EncodeVector<kCode>(coded_key, a.latent, codes, words, warp, 8, lane);
-      EncodeVector<kCode>(coded_key + a.latent, a.rope_dim, codes + latent_bytes, words + latent_words, 7 - warp, 8,
-                          lane);
+      EncodeVector<kCode>(coded_key + a.latent, a.rope_dim, codes + latent_bytes, words + latent_words, 7 - warp,
+                          8, lane);
     }
   }
   const int begin = blockIdx.y * 256 + threadIdx.x, stride = gridDim.y * 256;

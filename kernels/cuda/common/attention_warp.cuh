@@ -134,7 +134,8 @@ struct AttentionWarp {
 #pragma unroll
       for (int x = 0; x < 2; ++x) l[x] += __shfl_xor_sync(~0u, l[x], d);
   }
-  // The output of head 2 (lane % 4) + x, dimension DimensionOf(r, half, lane), before the division by l; after SumLanes.
+  // The output of head 2 (lane % 4) + x, dimension DimensionOf(r, half, lane), before the division by l; after
+  // SumLanes.
   __device__ __forceinline__ float Output(int r, int half, int x) const { return o[r][x + 2 * half]; }
   // The dimension of o[r][i] is DimensionOf(r, i / 2, lane).
   __device__ static int DimensionOf(int r, int half, int lane) { return 16 * r + lane / 4 + 8 * half; }
