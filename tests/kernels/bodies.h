@@ -29,13 +29,17 @@ void CheckHostPages(const Target& target, const ModelShape& shape, dsopt_precisi
 // Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
 // at once.
 void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype);
-// Sequences of `length`, half of it and few rows, the last rows of each one or few at a time; bf16 cache.
-void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length);
+// Sequences of `length`, half of it and few rows, the last rows of each one or few at a time.
+void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length,
+                     dsopt_dtype kv_dtype = DSOPT_BF16);
 
 // A cache of F8_E4M3, I8 or I4: what is in it, and what attention makes of that.
 std::vector<ModelShape> CacheShapes();
 void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precision precision,
                      dsopt_dtype kv_dtype);
+
+// Every type of cache has a plan, of the bytes that backend.h says, whatever the shape and precision.
+void CheckCachePlans(const Target& target);
 
 // coded_body.cc: weights with an encoding. CodedShapes go through the checks above.
 std::vector<ModelShape> CodedShapes();

@@ -63,6 +63,8 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
   });
 }
 
+TEST_CASE("every type of cache has a plan", "[cpu][cache]") { ForEach(CheckCachePlans); }
+
 TEST_CASE("a coded cache holds the nearest codes, and attention reads what they say", "[cpu][cache]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CacheShapes()) {
