@@ -93,6 +93,17 @@ TEST_CASE("a long context in a coded cache gives the same bits however it was re
   });
 }
 
+TEST_CASE("long decoding over codes gives the same logits as float64", "[cpu][cache]") {
+  const ModelShape heads{"steps 128, window", 64, 40, {Block(AttentionShape{4, 1, 128, 133})}};
+  const ModelShape latents{"steps of latents", 64, 40, {Block(MlaShape{3, 0, 512, 8, 64, 8})}};
+  ForEach([&](const Target& target) {
+    for (const dsopt_dtype type : kCacheTypes) {
+      CheckLongDecode(target, heads, 300, type);
+      CheckLongDecode(target, latents, 150, type);
+    }
+  });
+}
+
 TEST_CASE("coded weights compute what their codes stand for", "[cpu][coded]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CodedShapes()) CheckAgainstReference(target, shape);
