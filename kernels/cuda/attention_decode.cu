@@ -8,13 +8,14 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kWarps = 4, kHeads = kDecodeHeads;
+constexpr int kHeads = kDecodeHeads;
 
 // A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
 template <int kDim, CacheCode kCode>
 struct Geometry {
   static constexpr bool kCoded = kCode != CacheCode::kPlain, kInt4 = kCode == CacheCode::kInt4;
-  static constexpr int kStages = kInt4 ? 6 : kCoded ? 4 : 3;
+  static constexpr int kWarps = kInt4 ? 8 : 4;
+  static constexpr int kStages = kCoded ? 4 : 3;
   // Of K, and of V; then the words of both.
   static constexpr int kGroupBytes =
       kInt4 ? Int4AttentionWarp<kDim>::kTileBytes : kGroupTokens * kDim * (kCoded ? 1 : 2);
@@ -26,45 +27,49 @@ struct Geometry {
   static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
 };
 
-// K and V of the 16 tokens from `token` of a page: codes, then the words of K and of V, to shared address `to`.
+// What a lane copies of 16 tokens of a KV head: codes of K and V, then their words.
 template <int kDim, CacheCode kCode>
-__device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* page, int kv_head, int token, int lane,
-                                          uint32_t to) {
+struct CodeCopies {
   using G = Geometry<kDim, kCode>;
-  constexpr int kVectorBytes = CodeBytes<kCode>(kDim), kVectorWords = CodeWords<kCode>(kDim) * 4;
-  const int64_t vector = static_cast<int64_t>(kv_head) * kPageTokens + token;
-  const int64_t all = static_cast<int64_t>(a.kv_heads) * kPageTokens;
+  static constexpr int kVectorBytes = CodeBytes<kCode>(kDim), kVectorWords = CodeWords<kCode>(kDim) * 4;
+  static constexpr int kChunks = G::kWordBytes / 16;
+  static constexpr int kGroups = G::kInt4 ? kDim / kCodeGroup : 1;  // places of a token's chunks: planes, or a row
+  static constexpr int kPlane = G::kInt4 ? G::kGroupBytes / kGroups : 0;
+  int codes[2], words, place;  // from the page on, of token 0; in shared memory
+  bool has_words;
+
+  __device__ CodeCopies(const AttentionArgs& a, int kv_head, int lane)
+      : place(lane % kGroups * kPlane + lane / kGroups * 16), has_words(lane < 2 * kChunks) {
+    const int all = a.kv_heads * kPageTokens, first = kv_head * kPageTokens;
 #pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    const char* codes = page + (vector + part * all) * kVectorBytes;
+    for (int part = 0; part < 2; ++part) codes[part] = (first + part * all) * kVectorBytes + lane * 16;
+    words = 2 * all * kVectorBytes + (first + lane / kChunks * all) * kVectorWords + lane % kChunks * 16;
+  }
+  // To the stage at shared address `to`.
+  __device__ __forceinline__ void Copy(const char* page, int token, int lane, uint32_t to) const {
 #pragma unroll
-    for (int i = 0; i < kGroupTokens * kVectorBytes / 512; ++i) {
-      const int chunk = i * 32 + lane;
-      int place = chunk * 16;
-      if constexpr (G::kInt4) {
-        constexpr int kGroups = Int4AttentionWarp<kDim>::kGroups;
-        place = chunk % kGroups * Int4AttentionWarp<kDim>::kPlane + chunk / kGroups * 16;
-      }
-      CopyAsync16(to + part * G::kGroupBytes + place, codes + chunk * 16, true);
-    }
+    for (int part = 0; part < 2; ++part)
+#pragma unroll
+      for (int i = 0; i < kGroupTokens * kVectorBytes / 512; ++i)
+        CopyAsync16(to + place + part * G::kGroupBytes + i * (512 / kGroups),
+                    page + codes[part] + token * kVectorBytes + i * 512, true);
+    if (has_words)
+      CopyAsync16(to + lane * 16 + 2 * G::kGroupBytes, page + words + token * kVectorWords, true);
   }
-  constexpr int kChunks = G::kWordBytes / 16;
-  if (lane < 2 * kChunks) {
-    const char* words = page + 2 * all * kVectorBytes + (vector + lane / kChunks * all) * kVectorWords;
-    CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, words + lane % kChunks * 16, true);
-  }
-}
+};
 
 // out[row, h] = softmax(scale q . K) V, one row per z
 // q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16; coded: see dsopt_program_desc
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
-// grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
+// grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads (int4: 256); splits fill 2 CTAs per SM
 //        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async;
-//        fp8 and int8 66 or 34 KiB, 3 of 4; int4 66 or 36 KiB, 5 of 6
+//        fp8 and int8 66 or 34 KiB, int4 88 or 48 KiB, 3 of 4. int4 has most instructions per byte, so more warps
 template <int kDim, CacheCode kCode>
-__global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
+__global__ __launch_bounds__(32 * Geometry<kDim, kCode>::kWarps) void attention_decode_paged(AttentionArgs a,
+                                                                                             int parts) {
   using G = Geometry<kDim, kCode>;
+  constexpr int kWarps = G::kWarps;
   extern __shared__ __align__(128) char smem[];
   __shared__ uint32_t ticket;
   LetNextStart();
@@ -82,12 +87,13 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   const int end = group0 + static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / splits);
 
   const uint32_t ring = SmemAddress(smem) + warp * G::kStages * G::kStageBytes;
+  const CodeCopies<kDim, G::kCoded ? kCode : CacheCode::kFp8> copies(a, kv_head, lane);  // of codes only
   const auto load = [&](int g, int stage) {
     if (g < end) {
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
       const uint32_t to = ring + stage * G::kStageBytes;
       if constexpr (G::kCoded) {
-        LoadCodes<kDim, kCode>(a, page, kv_head, g % 4 * kGroupTokens, lane, to);
+        copies.Copy(page, g % 4 * kGroupTokens, lane, to);
       } else {
         const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
         const char* v = k + a.value_offset * 2;
@@ -249,22 +255,29 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   if (threadIdx.x == 0) a.arrived[work] = 0;
 }
 
-int Splits(const Limits& limits, int works, int longest) {
+int Splits(const Limits& limits, int works, int longest, int warps) {
   const int target = 2 * limits.sms;
   int splits = target / (works > 0 ? works : 1);
-  const int useful = (longest + kGroupTokens * kWarps - 1) / (kGroupTokens * kWarps);
+  const int useful = (longest + kGroupTokens * warps - 1) / (kGroupTokens * warps);
   if (splits > useful) splits = useful;
   return splits > 1 ? splits : 1;
 }
 
-template <CacheCode kCode>
-cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args, dim3 grid, int parts) {
-  const dim3 threads(32 * kWarps);
-  if (args.q_dim == 64)
-    return StartLarge(launch, attention_decode_paged<64, kCode>, grid, threads, Geometry<64, kCode>::kRingBytes, args,
-                      parts);
-  return StartLarge(launch, attention_decode_paged<128, kCode>, grid, threads, Geometry<128, kCode>::kRingBytes, args,
+template <int kDim, CacheCode kCode>
+cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args) {
+  using G = Geometry<kDim, kCode>;
+  const int parts = DecodeParts(args.q_heads, args.kv_heads);
+  const int works = args.kv_heads * parts * args.decode_count;
+  const int splits = Splits(*launch.limits, works, args.longest_decode, G::kWarps);
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
+                  static_cast<unsigned>(args.decode_count));
+  return StartLarge(launch, attention_decode_paged<kDim, kCode>, grid, dim3(32 * G::kWarps), G::kRingBytes, args,
                     parts);
+}
+
+template <CacheCode kCode>
+cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args) {
+  return args.q_dim == 64 ? StartDecode<64, kCode>(launch, args) : StartDecode<128, kCode>(launch, args);
 }
 
 }  // namespace
@@ -288,18 +301,13 @@ cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   if (DecodeRingSupported(*launch.limits, args.cache.code, args.decode_count, args.q_heads, args.kv_heads,
                           args.longest_decode))
     return AttentionDecodeRing(launch, args);
-  const int parts = DecodeParts(args.q_heads, args.kv_heads);
-  const int works = args.kv_heads * parts * args.decode_count;
-  const int splits = Splits(*launch.limits, works, args.longest_decode);
-  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
-                  static_cast<unsigned>(args.decode_count));
   switch (args.cache.code) {
-    case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args, grid, parts);
-    case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args, grid, parts);
-    case CacheCode::kInt4: return StartDecode<CacheCode::kInt4>(launch, args, grid, parts);
+    case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args);
+    case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args);
+    case CacheCode::kInt4: return StartDecode<CacheCode::kInt4>(launch, args);
     case CacheCode::kPlain: break;
   }
-  return StartDecode<CacheCode::kPlain>(launch, args, grid, parts);
+  return StartDecode<CacheCode::kPlain>(launch, args);
 }
 
 }  // namespace dsopt_cuda

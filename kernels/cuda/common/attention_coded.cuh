@@ -192,6 +192,7 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
     uint32_t near[kGroups], far[kGroups];
     LoadWords(words + g * kTokenWords, near);
     LoadWords(words + (g + 8) * kTokenWords, far);
+    float low[4] = {};
     s[0] = s[1] = s[2] = s[3] = 0;
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
@@ -200,13 +201,15 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
       float d[4] = {};
       MmaF16(d, x & kLow, y & kLow, x & kHigh, y & kHigh, q[j].x, q[j].y);
       MmaF16(d, x >> 8 & kLow, y >> 8 & kLow, x >> 8 & kHigh, y >> 8 & kHigh, q[j].z, q[j].w);
-      const float near_scale = ScaleOfWord(near[j]) * kScoreLift, far_scale = ScaleOfWord(far[j]) * kScoreLift;
-      const float near_low = LowestOfWord(near[j]), far_low = LowestOfWord(far[j]);
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        s[i] =
-            fmaf(d[i], i < 2 ? near_scale : far_scale, fmaf(i < 2 ? near_low : far_low, total[j][i % 2], s[i]));
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t word = i < 2 ? near[j] : far[j];
+        s[i] = fmaf(d[i], ScaleOfWord(word), s[i]);
+        low[i] = fmaf(total[j][i % 2], LowestOfWord(word), low[i]);
+      }
     }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) s[i] = fmaf(s[i], kScoreLift, low[i]);
   }
   // As AttentionWarp's, one operand per group; words: of the values. The sum takes the probabilities as they
   // are.
@@ -220,19 +223,22 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
     Base::Exponentials(s, c, lo, hi, lane, e);
     l[0] += e[0] + e[2];
     l[1] += e[1] + e[3];
+    float lifted[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) lifted[i] = e[i] * kProbabilityLift;
     const bool near_known = g >= lo && g < hi, far_known = g + 8 >= lo && g + 8 < hi;
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
       const uint32_t a = near_known ? near[j] : 0, b = far_known ? far[j] : 0;
-      const float near_scale = ScaleOfWord(a) * kProbabilityLift, far_scale = ScaleOfWord(b) * kProbabilityLift;
+      const float near_scale = ScaleOfWord(a), far_scale = ScaleOfWord(b);
       const float near_low = LowestOfWord(a), far_low = LowestOfWord(b);
 #pragma unroll
       for (int x = 0; x < 2; ++x) {
         float& sum = o[kOuts + j / 2][j % 2 * 2 + x];
         sum = fmaf(e[x], near_low, fmaf(e[x + 2], far_low, sum));
       }
-      p[j] = {Transpose8x8(PackBf16(e[0] * near_scale, e[1] * near_scale)),
-              Transpose8x8(PackBf16(e[2] * far_scale, e[3] * far_scale))};
+      p[j] = {Transpose8x8(PackBf16(lifted[0] * near_scale, lifted[1] * near_scale)),
+              Transpose8x8(PackBf16(lifted[2] * far_scale, lifted[3] * far_scale))};
     }
   }
   // Adds P V of 16 tokens whose codes are at shared address v.
