@@ -1,5 +1,7 @@
 // attention_decode.cu - attention of single rows over the paged cache (bf16 and codes): the keys of a row are split
 // over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
+#include <type_traits>
+
 #include "common/attention_coded.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -18,7 +20,7 @@ struct Geometry {
   static constexpr int kStages = kCoded ? 4 : 3;
   // Of K, and of V; then the words of both.
   static constexpr int kGroupBytes =
-      kInt4 ? Int4AttentionWarp<kDim>::kTileBytes : kGroupTokens * kDim * (kCoded ? 1 : 2);
+      kInt4 ? Int4Planes<kDim>::kTileBytes : kGroupTokens * kDim * (kCoded ? 1 : 2);
   static constexpr int kWordBytes = kCoded ? kGroupTokens * CodeWords<kCode>(kDim) * 4 : 0;
   static constexpr int kStageBytes = 2 * (kGroupBytes + kWordBytes);
   static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
@@ -33,8 +35,9 @@ struct CodeCopies {
   using G = Geometry<kDim, kCode>;
   static constexpr int kVectorBytes = CodeBytes<kCode>(kDim), kVectorWords = CodeWords<kCode>(kDim) * 4;
   static constexpr int kChunks = G::kWordBytes / 16;
-  static constexpr int kGroups = G::kInt4 ? kDim / kCodeGroup : 1;  // places of a token's chunks: planes, or a row
-  static constexpr int kPlane = G::kInt4 ? G::kGroupBytes / kGroups : 0;
+  // A token's chunks follow each other, or are dealt over planes.
+  static constexpr int kGroups = G::kInt4 ? Int4Planes<kDim>::kGroups : 1,
+                       kPlane = G::kInt4 ? Int4Planes<kDim>::kPlane : 0;
   int codes[2], words, place;  // from the page on, of token 0; in shared memory
   bool has_words;
 
@@ -113,7 +116,8 @@ __global__ __launch_bounds__(32 * Geometry<kDim, kCode>::kWarps) void attention_
 #pragma unroll
   for (int s = 0; s < G::kStages - 1; ++s) load(g + s * kWarps, s);
 
-  using State = CacheWarp<kDim, kCode>;
+  using State =
+      std::conditional_t<G::kInt4, Int4AttentionWarp<kDim, Int4Planes<kDim>>, CacheWarp<kDim, kCode>>;
   State state;
   state.Reset();
   {

@@ -20,10 +20,8 @@
 
 namespace dsopt_cuda {
 
-// A cache of int4 is left to the single kernels.
 bool DenseSupported(const Limits& limits, const DenseShape& shape) {
   return limits.arch >= 90 && limits.arch < 100 && limits.shared_bytes >= 227 * 1024 && shape.layers > 0 &&
-         shape.cache != CacheCode::kInt4 &&
          limits.sms >= 2 * shape.kv_heads && limits.sms <= 28 * shape.kv_heads &&
          (shape.packing != Packing::kNone ? DensePackedSupported(shape) : persistent::MatchesAny(shape));
 }
@@ -49,6 +47,7 @@ uint64_t DenseCounterWords(const DenseShape& shape) {
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
   if (shape.cache == CacheCode::kFp8) return DenseFp8CacheDecode(launch, shape, step);
   if (shape.cache == CacheCode::kInt8) return DenseInt8CacheDecode(launch, shape, step);
+  if (shape.cache == CacheCode::kInt4) return DenseInt4CacheDecode(launch, shape, step);
   if (shape.packing != Packing::kNone) return DensePackedDecode(launch, shape, step);
   return persistent::RunRows<CacheCode::kPlain>(launch, shape, step);
 }

@@ -20,13 +20,16 @@
 // The value is lowest + code * scale, both of a token's group of 32 dimensions. Scores of a group are (codes .
 // q) scale + lowest (sum of q), with one sum per group and head. Outputs take P scale of each group as an
 // operand of its own, and lowest, which all 32 dimensions share, as one number per group and head, summed in
-// f32. Codes need no conversion: a nibble at bits 0 .. 3 of an f16 is code * 2^-24, of a bf16 code * 2^-133,
-// and at bits 4 .. 7 sixteen times that, both without a break at the end of the subnormal numbers; a shift by 8
-// brings the other two. What is missing stands in the queries (K), in P and behind the outputs (V). In shared
-// memory a group of 32 dimensions is a plane: 16 tokens, 16 bytes each. K: lane (g, t) reads word t of token g:
-// nibble i is dimension 8 t + i. V: the transposing load moves 4 dimensions of a token as one, so a register
-// has dimensions 4 (lane / 4) .. + 3 of 2 tokens, and nibbles 0 and 1 (then 2 and 3) are rows lane / 4 and lane
-// / 4 + 8 of A. All loads touch 128 bytes in a row.
+// f32.
+//
+// Codes need no conversion: a nibble at bits 0 .. 3 of an f16 is code * 2^-24, of a bf16 code * 2^-133, and at
+// bits 4 .. 7 sixteen times that, both without a break at the end of the subnormal numbers; a shift by 8 brings
+// the other two. What is missing stands in the queries (K), in P and behind the outputs (V).
+//
+// K: lane (g, t) reads word t of a group of token g: nibble i is dimension 8 t + i. V: the transposing load
+// moves 4 dimensions of a token as one, so a register has dimensions 4 (lane / 4) .. + 3 of 2 tokens, and
+// nibbles 0 and 1 (then 2 and 3) are rows lane / 4 and lane / 4 + 8 of A. Where a group lies: Int4Planes,
+// Int4Rows.
 #ifndef DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 #define DSOPT_CUDA_COMMON_ATTENTION_CODED_CUH_
 
@@ -163,14 +166,85 @@ struct CodedAttentionWarp : AttentionWarp<kDim> {
   }
 };
 
-// q: of group j dimensions 8 (lane % 4) + 0 and 4, 1 and 5, 2 and 6, 3 and 7 of head lane / 4.
+// Codes in shared memory as planes: of a group of 32 dimensions 16 tokens, 16 bytes each. All loads touch 128
+// bytes in a row. The planes lie apart so that copies of 16 bytes, which take a token's groups in turn, meet no
+// bank twice.
 template <int kDim>
+struct Int4Planes {
+  static constexpr int kGroups = kDim / kCodeGroup, kPlane = kGroupTokens * 16 + (kGroups == 4 ? 32 : 64);
+  static constexpr int kTileBytes = kGroups * kPlane;
+
+  // Words of all groups of token lane / 4 and, y, of the token 8 below.
+  __device__ __forceinline__ static void Keys(uint32_t k, int lane, uint32_t (&x)[kGroups],
+                                              uint32_t (&y)[kGroups]) {
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+      x[j] = LoadShared4(k + j * kPlane + lane * 4);
+      y[j] = LoadShared4(k + j * kPlane + lane * 4 + 8 * 16);
+    }
+  }
+  // All groups of tokens 0 .. 7 turned and, y, of tokens 8 .. 15.
+  __device__ __forceinline__ static void Values(uint32_t v, int lane, uint32_t (&x)[kGroups],
+                                                uint32_t (&y)[kGroups]) {
+    const uint32_t base = v + lane / 16 * kPlane + lane % 16 * 16;
+#pragma unroll
+    for (int j = 0; j < kGroups; j += 2) {
+      const uint4 m = LoadMatrixTransposed(base + j * kPlane);
+      x[j] = m.x, y[j] = m.y, x[j + 1] = m.z, y[j + 1] = m.w;
+    }
+  }
+};
+
+// As they lie in the cache: tokens kDim / 2 bytes apart, which start in the same banks again after 128 bytes.
+// So tokens read their groups in different orders, and selects put the registers back in order.
+template <int kDim>
+struct Int4Rows {
+  static constexpr int kGroups = kDim / kCodeGroup, kPitch = kDim / 2;
+
+  __device__ __forceinline__ static void Keys(uint32_t k, int lane, uint32_t (&x)[kGroups],
+                                              uint32_t (&y)[kGroups]) {
+    const int g = lane / 4, turn = g * kPitch / 128;  // the first group that this token reads
+    uint32_t a[kGroups], b[kGroups];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      const uint32_t p = k + g * kPitch + (i + turn) % kGroups * 16 + lane % 4 * 4;
+      a[i] = LoadShared4(p);
+      b[i] = LoadShared4(p + 8 * kPitch);
+    }
+    InOrder(a, turn, x);
+    InOrder(b, turn, y);
+  }
+  __device__ __forceinline__ static void Values(uint32_t v, int lane, uint32_t (&x)[kGroups],
+                                                uint32_t (&y)[kGroups]) {
+    if constexpr (kGroups == 4) {
+      LoadValues<kPitch>(v, lane, x, y);
+    } else {
+      const uint4 m = LoadMatrixTransposed(v + lane % 16 * kPitch + (lane / 16 ^ lane / 4 % 2) * 16);
+      const uint32_t a[2] = {m.x, m.z}, b[2] = {m.y, m.w};
+      InOrder(a, lane % 4 / 2, x);
+      InOrder(b, lane % 4 / 2, y);
+    }
+  }
+
+ private:
+  // a begins with group `turn`.
+  __device__ __forceinline__ static void InOrder(const uint32_t (&a)[kGroups], int turn,
+                                                 uint32_t (&x)[kGroups]) {
+    uint32_t w[kGroups];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) w[i] = (turn & 1) != 0 ? a[(i + kGroups - 1) % kGroups] : a[i];
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i)
+      x[i] = kGroups == 4 && (turn & 2) != 0 ? w[(i + 2) % kGroups] : w[i];
+  }
+};
+
+// q: of group j dimensions 8 (lane % 4) + 0 and 4, 1 and 5, 2 and 6, 3 and 7 of head lane / 4.
+template <int kDim, typename Layout>
 struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
   using Base = AttentionWarp<kDim, kDim / 64>;
   using Base::kOuts, Base::l, Base::o, Base::q;
   static constexpr int kGroups = kDim / kCodeGroup;
-  // The planes lie apart so that copies of 16 bytes, which take a token's groups in turn, meet no bank twice.
-  static constexpr int kPlane = kGroupTokens * 16 + (kGroups == 4 ? 32 : 64), kTileBytes = kGroups * kPlane;
   static constexpr int kTokenWords = kGroups * 4;  // bytes of a token's words
   static constexpr float kLowQuery = 0x1p-2f, kHighQuery = kLowQuery / 16, kScoreLift = 0x1p24f / kLowQuery;
   static constexpr float kProbabilityLift = 0x1p100f, kOutputLift = 0x1p33f;
@@ -192,12 +266,13 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
     uint32_t near[kGroups], far[kGroups];
     LoadWords(words + g * kTokenWords, near);
     LoadWords(words + (g + 8) * kTokenWords, far);
+    uint32_t xs[kGroups], ys[kGroups];
+    Layout::Keys(k, lane, xs, ys);
     float low[4] = {};
     s[0] = s[1] = s[2] = s[3] = 0;
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
-      const uint32_t p = k + j * kPlane + lane * 4;
-      const uint32_t x = LoadShared4(p), y = LoadShared4(p + 8 * 16);
+      const uint32_t x = xs[j], y = ys[j];
       float d[4] = {};
       MmaF16(d, x & kLow, y & kLow, x & kHigh, y & kHigh, q[j].x, q[j].y);
       MmaF16(d, x >> 8 & kLow, y >> 8 & kLow, x >> 8 & kHigh, y >> 8 & kHigh, q[j].z, q[j].w);
@@ -243,13 +318,10 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
   }
   // Adds P V of 16 tokens whose codes are at shared address v.
   __device__ __forceinline__ void Values(uint32_t v, int lane, const uint2 (&p)[kGroups]) {
-    const uint32_t base = v + lane / 16 * kPlane + lane % 16 * 16;
+    uint32_t x[kGroups], y[kGroups];
+    Layout::Values(v, lane, x, y);
 #pragma unroll
-    for (int j = 0; j < kGroups; j += 2) {
-      const uint4 m = LoadMatrixTransposed(base + j * kPlane);  // tokens 0 .. 7 and 8 .. 15 of two groups
-      AddGroup(j, m.x, m.y, p[j]);
-      AddGroup(j + 1, m.z, m.w, p[j + 1]);
-    }
+    for (int j = 0; j < kGroups; ++j) AddGroup(j, x[j], y[j], p[j]);
   }
   __device__ static int DimensionOf(int r, int half, int lane) {
     return kCodeGroup * (r / 2) + lane / 4 * 4 + r % 2 * 2 + half;
@@ -286,13 +358,14 @@ struct Int4AttentionWarp : AttentionWarp<kDim, kDim / 64> {
   }
 };
 
+// Over rows as they lie in the cache.
 template <int kDim, CacheCode kCode>
 struct CacheWarpOf {
   using Type = CodedAttentionWarp<kDim, kCode>;
 };
 template <int kDim>
 struct CacheWarpOf<kDim, CacheCode::kInt4> {
-  using Type = Int4AttentionWarp<kDim>;
+  using Type = Int4AttentionWarp<kDim, Int4Rows<kDim>>;
 };
 template <int kDim>
 struct CacheWarpOf<kDim, CacheCode::kPlain> {

@@ -151,31 +151,39 @@ __device__ __forceinline__ uint8_t CodeOf(float x, float inverse) {
     return __nv_cvt_float_to_fp8(x * inverse, __NV_SATFINITE, __NV_E4M3);
 }
 
+// One warp, a value of a group of I4 per lane: its code and the group's word.
+__device__ __forceinline__ uint32_t Int4Code(float v, uint32_t* word) {
+  const bool finite = __all_sync(~0u, fabsf(v) < INFINITY);
+  const float low = -WarpMax(-v), high = WarpMax(v);
+  *word = 0x7e007e00u;  // NaNs
+  float lowest = 0, inverse = 0;
+  // Scale and lowest value are rounded first, then codes are chosen for what they are.
+  if (finite && fmaxf(fabsf(low), fabsf(high)) >= kTinyValue) {
+    const __half low_half = __float2half_rn(fmaxf(low, -65504.0f));
+    lowest = __half2float(low_half);
+    const __half scale_half = __float2half_rn(fminf(fmaxf(high - lowest, 0.0f) / 15.0f, 65504.0f));
+    const float scale = __half2float(scale_half);
+    if (scale > 0) inverse = 1.0f / scale;
+    *word = __half_as_ushort(scale_half) | static_cast<uint32_t>(__half_as_ushort(low_half)) << 16;
+  } else if (finite) {
+    *word = 0;
+  }
+  const float steps = inverse == 0 ? 0.0f : (v - lowest) * inverse;
+  return static_cast<uint32_t>(__float2int_rn(fminf(fmaxf(steps, 0.0f), 15.0f)));
+}
+// One warp writes the codes of `count` lanes.
+__device__ __forceinline__ void StoreNibbles(uint32_t code, int count, uint8_t* codes, int lane) {
+  const uint32_t next = __shfl_down_sync(~0u, code, 1);
+  if (lane % 2 == 0 && lane < count) codes[lane / 2] = static_cast<uint8_t>(code | next << 4);
+}
+
 // One warp: x[count] becomes codes and a word. count is even, and at most kCodeGroup for I4.
 template <CacheCode kCode>
 __device__ __forceinline__ void EncodeGroup(const float* __restrict__ x, int count, uint8_t* __restrict__ codes,
                                             uint32_t* __restrict__ word, int lane) {
   if constexpr (kCode == CacheCode::kInt4) {
-    const float v = x[min(lane, count - 1)];
-    const bool finite = __all_sync(~0u, fabsf(v) < INFINITY);
-    const float low = -WarpMax(-v), high = WarpMax(v);
-    uint32_t bits = 0x7e007e00u;  // NaNs
-    float lowest = 0, inverse = 0;
-    // Scale and lowest value are rounded first, then codes are chosen for what they are.
-    if (finite && fmaxf(fabsf(low), fabsf(high)) >= kTinyValue) {
-      const __half low_half = __float2half_rn(fmaxf(low, -65504.0f));
-      lowest = __half2float(low_half);
-      const __half scale_half = __float2half_rn(fminf(fmaxf(high - lowest, 0.0f) / 15.0f, 65504.0f));
-      const float scale = __half2float(scale_half);
-      if (scale > 0) inverse = 1.0f / scale;
-      bits = __half_as_ushort(scale_half) | static_cast<uint32_t>(__half_as_ushort(low_half)) << 16;
-    } else if (finite) {
-      bits = 0;
-    }
-    const float steps = inverse == 0 ? 0.0f : (v - lowest) * inverse;
-    const int code = __float2int_rn(fminf(fmaxf(steps, 0.0f), 15.0f));
-    const int next = __shfl_down_sync(~0u, code, 1);
-    if (lane % 2 == 0 && lane < count) codes[lane / 2] = static_cast<uint8_t>(code | next << 4);
+    uint32_t bits;
+    StoreNibbles(Int4Code(x[min(lane, count - 1)], &bits), count, codes, lane);
     if (lane == 0) *word = bits;
   } else {
     float largest = 0;
