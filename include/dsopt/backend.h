@@ -245,8 +245,7 @@ typedef struct dsopt_program_desc {
   uint32_t page_tokens;        /* 64 */
   uint32_t page_count;
   uint64_t page_bytes;         /* sum over layers, a multiple of 256 */
-  dsopt_dtype kv_dtype;        /* F32 or BF16, and F8_E4M3, I8, I4 where a backend can; else DSOPT_E_UNSUPPORTED. The
-                                  CPU and CUDA backends can, for every block and precision */
+  dsopt_dtype kv_dtype;        /* F32 or BF16, and F8_E4M3, I8, I4 where a backend can; else DSOPT_E_UNSUPPORTED */
   uint32_t max_adjust;         /* entries of batch.adjust_* */
   uint32_t max_history;        /* entries of batch.history_* */
   uint32_t slice_us;           /* longest device work submitted at once; 0: no limit. CPU ignores it */

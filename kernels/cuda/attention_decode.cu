@@ -1,5 +1,6 @@
-// attention_decode.cu - attention of single rows over the paged cache (bf16 and codes): the keys of a row are split
-// over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
+// attention_decode.cu - attention of single rows over the paged cache (bf16 and codes): the keys of a row are
+// split over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64
+// and 128.
 #include <type_traits>
 
 #include "common/attention_coded.cuh"
@@ -67,7 +68,8 @@ struct CodeCopies {
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
 // grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads (int4: 256); splits fill 2 CTAs per SM
 //        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async;
-//        fp8 and int8 66 or 34 KiB, int4 88 or 48 KiB, 3 of 4. int4 has most instructions per byte, so more warps
+//        fp8 and int8 66 or 34 KiB, int4 88 or 48 KiB, 3 of 4. int4 has most instructions per byte, so more
+//        warps
 template <int kDim, CacheCode kCode>
 __global__ __launch_bounds__(32 * Geometry<kDim, kCode>::kWarps) void attention_decode_paged(AttentionArgs a,
                                                                                              int parts) {
@@ -275,8 +277,8 @@ cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args) {
   const int splits = Splits(*launch.limits, works, args.longest_decode, G::kWarps);
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
                   static_cast<unsigned>(args.decode_count));
-  return StartLarge(launch, attention_decode_paged<kDim, kCode>, grid, dim3(32 * G::kWarps), G::kRingBytes, args,
-                    parts);
+  return StartLarge(launch, attention_decode_paged<kDim, kCode>, grid, dim3(32 * G::kWarps), G::kRingBytes,
+                    args, parts);
 }
 
 template <CacheCode kCode>

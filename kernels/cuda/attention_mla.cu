@@ -1,6 +1,7 @@
-// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes), decode and
-// prefill rows together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and newer with
-// 148 KiB of shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference elsewhere.
+// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes), decode
+// and prefill rows together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and
+// newer with 148 KiB of shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference
+// elsewhere.
 #include "attention_mla.h"
 #include "common/convert.cuh"
 #include "common/launch.cuh"

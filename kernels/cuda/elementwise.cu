@@ -269,8 +269,8 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
       uint32_t* all_words = reinterpret_cast<uint32_t*>(slot.page + kPageTokens * row_bytes);
       uint32_t* words = all_words + slot.token * row_words;
       EncodeVector<kCode>(coded_key, a.latent, codes, words, warp, 8, lane);
-      EncodeVector<kCode>(coded_key + a.latent, a.rope_dim, codes + latent_bytes, words + latent_words, 7 - warp,
-                          8, lane);
+      EncodeVector<kCode>(coded_key + a.latent, a.rope_dim, codes + latent_bytes, words + latent_words,
+                          7 - warp, 8, lane);
     }
   }
   const int begin = blockIdx.y * 256 + threadIdx.x, stride = gridDim.y * 256;

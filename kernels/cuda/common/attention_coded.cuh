@@ -234,8 +234,7 @@ struct Int4Rows {
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) w[i] = (turn & 1) != 0 ? a[(i + kGroups - 1) % kGroups] : a[i];
 #pragma unroll
-    for (int i = 0; i < kGroups; ++i)
-      x[i] = kGroups == 4 && (turn & 2) != 0 ? w[(i + 2) % kGroups] : w[i];
+    for (int i = 0; i < kGroups; ++i) x[i] = kGroups == 4 && (turn & 2) != 0 ? w[(i + 2) % kGroups] : w[i];
   }
 };
 

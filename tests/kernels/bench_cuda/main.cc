@@ -3,10 +3,10 @@
 // the backend table directly, so that one call on a GPU machine checks and measures together.
 //   bench_cuda_blocks [plugin=PATH] [host=PERCENT] read|check|encodings|attention|check=<shape>|<shape> ...
 // A shape may be followed by :what, what of decode (default), long, longest, batch8, batch32, prefill, jitter,
-// beside, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8, int8 or int4
-// among them (behind attention, too) is the cache of decode and prefill; check=<shape>:cache=... compares decode
-// steps over such a cache, one row against two and against f32. host: so many of the pages of every program lie in host memory. Ends with 1
-// if a check failed.
+// beside, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8, int8 or
+// int4 among them (behind attention, too) is the cache of decode and prefill; check=<shape>:cache=... compares
+// decode steps over such a cache, one row against two and against f32. host: so many of the pages of every
+// program lie in host memory. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
