@@ -58,7 +58,7 @@ __device__ __forceinline__ float CachedValue(const uint8_t* codes, const uint32_
 
 // 16 bytes of codes that share a word become vectors of 8 bf16. A word of zero makes codes of zero zeros.
 // A code is put into the mantissa of a power of two, and one multiplication and addition takes off that and
-// applies the scale. What the addend loses in its own rounding is 1/1000 of a step of I8, and less of I4.
+// applies the scale. What the addend loses in its own rounding is at most 1/500 of a step of I8, less of I4.
 template <CacheCode kCode>
 struct CodeExpander {
   static constexpr int kVectors = kCode == CacheCode::kInt4 ? 4 : 2;
