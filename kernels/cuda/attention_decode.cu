@@ -1,5 +1,8 @@
-// attention_decode.cu - attention of single rows over the paged cache (bf16, fp8, int8): the keys of a row are split
-// over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64 and 128.
+// attention_decode.cu - attention of single rows over the paged cache (bf16 and codes): the keys of a row are
+// split over the whole GPU and merged inside the same kernel by whichever CTA finishes last. Head dimensions 64
+// and 128.
+#include <type_traits>
+
 #include "common/attention_coded.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -8,51 +11,70 @@
 namespace dsopt_cuda {
 namespace {
 
-constexpr int kWarps = 4, kHeads = kDecodeHeads;
+constexpr int kHeads = kDecodeHeads;
 
 // A warp has a ring of stages as they lie in the cache: groups of 16 tokens.
 template <int kDim, CacheCode kCode>
 struct Geometry {
-  static constexpr bool kCoded = kCode != CacheCode::kPlain;
+  static constexpr bool kCoded = kCode != CacheCode::kPlain, kInt4 = kCode == CacheCode::kInt4;
+  static constexpr int kWarps = kInt4 ? 8 : 4;
   static constexpr int kStages = kCoded ? 4 : 3;
-  static constexpr int kGroupBytes = kGroupTokens * kDim * (kCoded ? 1 : 2);  // of K, and of V
-  static constexpr int kScaleBytes = kCoded ? kGroupTokens * 4 : 0;           // likewise, behind both
-  static constexpr int kStageBytes = 2 * (kGroupBytes + kScaleBytes);
+  // Of K, and of V; then the words of both.
+  static constexpr int kGroupBytes =
+      kInt4 ? Int4Planes<kDim>::kTileBytes : kGroupTokens * kDim * (kCoded ? 1 : 2);
+  static constexpr int kWordBytes = kCoded ? kGroupTokens * CodeWords<kCode>(kDim) * 4 : 0;
+  static constexpr int kStageBytes = 2 * (kGroupBytes + kWordBytes);
   static constexpr int kRingBytes = kWarps * kStages * kStageBytes;
   static constexpr int kPitch = kDim + 4;
   static constexpr int kPartial = kHeads * (kDim + 2);  // floats: outputs, then maxima, then sums
   static_assert(kWarps * kHeads * (kPitch + 2) * 4 <= kRingBytes);
 };
 
-// K and V of the 16 tokens from `token` of a page: codes, then the scales of K and of V, to shared address `to`.
-template <class G, int kDim>
-__device__ __forceinline__ void LoadCodes(const AttentionArgs& a, const char* page, int kv_head, int token, int lane,
-                                          uint32_t to) {
-  const int64_t vector = static_cast<int64_t>(kv_head) * kPageTokens + token;
-  const int64_t all = static_cast<int64_t>(a.kv_heads) * kPageTokens;
+// What a lane copies of 16 tokens of a KV head: codes of K and V, then their words.
+template <int kDim, CacheCode kCode>
+struct CodeCopies {
+  using G = Geometry<kDim, kCode>;
+  static constexpr int kVectorBytes = CodeBytes<kCode>(kDim), kVectorWords = CodeWords<kCode>(kDim) * 4;
+  static constexpr int kChunks = G::kWordBytes / 16;
+  // A token's chunks follow each other, or are dealt over planes.
+  static constexpr int kGroups = G::kInt4 ? Int4Planes<kDim>::kGroups : 1,
+                       kPlane = G::kInt4 ? Int4Planes<kDim>::kPlane : 0;
+  int codes[2], words, place;  // from the page on, of token 0; in shared memory
+  bool has_words;
+
+  __device__ CodeCopies(const AttentionArgs& a, int kv_head, int lane)
+      : place(lane % kGroups * kPlane + lane / kGroups * 16), has_words(lane < 2 * kChunks) {
+    const int all = a.kv_heads * kPageTokens, first = kv_head * kPageTokens;
 #pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    const char* codes = page + (vector + part * all) * kDim;
+    for (int part = 0; part < 2; ++part) codes[part] = (first + part * all) * kVectorBytes + lane * 16;
+    words = 2 * all * kVectorBytes + (first + lane / kChunks * all) * kVectorWords + lane % kChunks * 16;
+  }
+  // To the stage at shared address `to`.
+  __device__ __forceinline__ void Copy(const char* page, int token, int lane, uint32_t to) const {
 #pragma unroll
-    for (int i = 0; i < G::kGroupBytes / 512; ++i)
-      CopyAsync16(to + part * G::kGroupBytes + (i * 32 + lane) * 16, codes + (i * 32 + lane) * 16, true);
+    for (int part = 0; part < 2; ++part)
+#pragma unroll
+      for (int i = 0; i < kGroupTokens * kVectorBytes / 512; ++i)
+        CopyAsync16(to + place + part * G::kGroupBytes + i * (512 / kGroups),
+                    page + codes[part] + token * kVectorBytes + i * 512, true);
+    if (has_words)
+      CopyAsync16(to + lane * 16 + 2 * G::kGroupBytes, page + words + token * kVectorWords, true);
   }
-  if (lane < 8) {
-    const char* scales = page + 2 * all * kDim + (vector + lane / 4 * all) * 4;
-    CopyAsync16(to + 2 * G::kGroupBytes + lane * 16, scales + lane % 4 * 16, true);
-  }
-}
+};
 
 // out[row, h] = softmax(scale q . K) V, one row per z
 // q, out [rows, q_heads, kDim]   cache pages [kv_heads, 64, kDim] K then V, bf16; coded: see dsopt_program_desc
 // bytes  keys * kDim * 4 per KV head (DRAM, once: up to 8 query heads share a read)      bound: DRAM
 //        merge: splits * 8 * (kDim + 2) * 8 per KV head (L2)
-// grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads; splits fill 2 CTAs per SM
-//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async; coded 66 or
-//        34 KiB, 3 of 4
+// grid   (splits, KV heads x parts of 8 query heads, rows) x 128 threads (int4: 256); splits fill 2 CTAs per SM
+//        96 KiB (128) or 48 KiB (64): each warp keeps 2 of its 3 groups of 16 tokens in flight with cp.async;
+//        fp8 and int8 66 or 34 KiB, int4 88 or 48 KiB, 3 of 4. int4 has most instructions per byte, so more
+//        warps
 template <int kDim, CacheCode kCode>
-__global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionArgs a, int parts) {
+__global__ __launch_bounds__(32 * Geometry<kDim, kCode>::kWarps) void attention_decode_paged(AttentionArgs a,
+                                                                                             int parts) {
   using G = Geometry<kDim, kCode>;
+  constexpr int kWarps = G::kWarps;
   extern __shared__ __align__(128) char smem[];
   __shared__ uint32_t ticket;
   LetNextStart();
@@ -70,12 +92,13 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   const int end = group0 + static_cast<int>(static_cast<int64_t>(groups) * (split + 1) / splits);
 
   const uint32_t ring = SmemAddress(smem) + warp * G::kStages * G::kStageBytes;
+  const CodeCopies<kDim, G::kCoded ? kCode : CacheCode::kFp8> copies(a, kv_head, lane);  // of codes only
   const auto load = [&](int g, int stage) {
     if (g < end) {
       const char* page = a.cache.base + static_cast<uint64_t>(pages[g / 4]) * a.cache.page_bytes;
       const uint32_t to = ring + stage * G::kStageBytes;
       if constexpr (G::kCoded) {
-        LoadCodes<G, kDim>(a, page, kv_head, g % 4 * kGroupTokens, lane, to);
+        copies.Copy(page, g % 4 * kGroupTokens, lane, to);
       } else {
         const char* k = page + (static_cast<int64_t>(kv_head) * kPageTokens + g % 4 * kGroupTokens) * kDim * 2;
         const char* v = k + a.value_offset * 2;
@@ -95,20 +118,30 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
 #pragma unroll
   for (int s = 0; s < G::kStages - 1; ++s) load(g + s * kWarps, s);
 
-  using State = CacheWarp<kDim, kCode>;
+  using State =
+      std::conditional_t<G::kInt4, Int4AttentionWarp<kDim, Int4Planes<kDim>>, CacheWarp<kDim, kCode>>;
   State state;
   state.Reset();
   {
     const bf16* q = static_cast<const bf16*>(a.q) + (static_cast<int64_t>(row) * a.q_heads + head0 + lane / 4) * kDim;
     const bool real = lane / 4 < heads;
-    if constexpr (G::kCoded) {
+    const auto low = [](uint32_t pair) { return __uint_as_float(pair << 16); };
+    const auto high = [](uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); };
+    if constexpr (G::kInt4) {
+#pragma unroll
+      for (int j = 0; j < kDim / 32; ++j) {
+        uint4 v = {0, 0, 0, 0};
+        if (real) v = __ldcg(reinterpret_cast<const uint4*>(q + 32 * j + lane % 4 * 8));
+        const float x[8] = {low(v.x), high(v.x), low(v.y), high(v.y), low(v.z), high(v.z), low(v.w), high(v.w)};
+        state.SetQuery(j, x, lane);
+      }
+    } else if constexpr (G::kCoded) {
 #pragma unroll
       for (int j = 0; j < kDim / 16; ++j) {
         const int h = j / 4, i = j % 4;
         uint2 v = {0, 0};
         if (real) v = __ldcg(reinterpret_cast<const uint2*>(q + 64 * h + lane % 4 * 16 + 4 * i));
-        state.SetQuery(h, i, {__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16),
-                              __uint_as_float(v.y & 0xffff0000u)});
+        state.SetQuery(h, i, {low(v.x), high(v.x), low(v.y), high(v.y)});
       }
     } else {
 #pragma unroll
@@ -124,10 +157,15 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     const uint32_t k = ring + i % G::kStages * G::kStageBytes, v = k + G::kGroupBytes;
     const int low = first - g * kGroupTokens, high = position + 1 - g * kGroupTokens;
     float s[4];
-    if constexpr (G::kCoded) {
-      const uint32_t scales = v + G::kGroupBytes;
-      state.Scores(k, scales, lane, s);
-      const uint2 p = state.Softmax(s, scales + G::kScaleBytes, c, low, high, lane);
+    const uint32_t words = v + G::kGroupBytes;
+    if constexpr (G::kInt4) {
+      uint2 p[State::kGroups];
+      state.Scores(k, words, lane, s);
+      state.Softmax(s, words + G::kWordBytes, c, low, high, lane, p);
+      state.Values(v, lane, p);
+    } else if constexpr (G::kCoded) {
+      state.Scores(k, words, lane, s);
+      const uint2 p = state.Softmax(s, words + G::kWordBytes, c, low, high, lane);
       state.Values(v, lane, p);
     } else {
       state.Scores(k, lane, s);
@@ -143,10 +181,9 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   float* outs = reinterpret_cast<float*>(smem);  // [warp][head][kPitch]
   float* peaks = outs + kWarps * kHeads * G::kPitch;  // [warp][head]
   float* totals = peaks + kWarps * kHeads;
+  state.SumLanes();
 #pragma unroll
   for (int x = 0; x < 2; ++x) {
-#pragma unroll
-    for (int d = 4; d < 32; d *= 2) state.l[x] += __shfl_xor_sync(~0u, state.l[x], d);
     const int at = warp * kHeads + lane % 4 * 2 + x;
     if (lane < 4) {
       peaks[at] = state.m[x];
@@ -154,8 +191,9 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
     }
 #pragma unroll
     for (int r = 0; r < State::kOuts; ++r) {
-      outs[at * G::kPitch + State::DimensionOf(r, 0, lane)] = state.o[r][x] * State::kLift;
-      outs[at * G::kPitch + State::DimensionOf(r, 1, lane)] = state.o[r][x + 2] * State::kLift;
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        outs[at * G::kPitch + State::DimensionOf(r, half, lane)] = state.Output(r, half, x);
     }
   }
   __syncthreads();
@@ -223,22 +261,29 @@ __global__ __launch_bounds__(32 * kWarps) void attention_decode_paged(AttentionA
   if (threadIdx.x == 0) a.arrived[work] = 0;
 }
 
-int Splits(const Limits& limits, int works, int longest) {
+int Splits(const Limits& limits, int works, int longest, int warps) {
   const int target = 2 * limits.sms;
   int splits = target / (works > 0 ? works : 1);
-  const int useful = (longest + kGroupTokens * kWarps - 1) / (kGroupTokens * kWarps);
+  const int useful = (longest + kGroupTokens * warps - 1) / (kGroupTokens * warps);
   if (splits > useful) splits = useful;
   return splits > 1 ? splits : 1;
 }
 
+template <int kDim, CacheCode kCode>
+cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args) {
+  using G = Geometry<kDim, kCode>;
+  const int parts = DecodeParts(args.q_heads, args.kv_heads);
+  const int works = args.kv_heads * parts * args.decode_count;
+  const int splits = Splits(*launch.limits, works, args.longest_decode, G::kWarps);
+  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
+                  static_cast<unsigned>(args.decode_count));
+  return StartLarge(launch, attention_decode_paged<kDim, kCode>, grid, dim3(32 * G::kWarps), G::kRingBytes,
+                    args, parts);
+}
+
 template <CacheCode kCode>
-cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args, dim3 grid, int parts) {
-  const dim3 threads(32 * kWarps);
-  if (args.q_dim == 64)
-    return StartLarge(launch, attention_decode_paged<64, kCode>, grid, threads, Geometry<64, kCode>::kRingBytes, args,
-                      parts);
-  return StartLarge(launch, attention_decode_paged<128, kCode>, grid, threads, Geometry<128, kCode>::kRingBytes, args,
-                    parts);
+cudaError_t StartDecode(const Launch& launch, const AttentionArgs& args) {
+  return args.q_dim == 64 ? StartDecode<64, kCode>(launch, args) : StartDecode<128, kCode>(launch, args);
 }
 
 }  // namespace
@@ -262,17 +307,13 @@ cudaError_t AttentionDecode(const Launch& launch, const AttentionArgs& args) {
   if (DecodeRingSupported(*launch.limits, args.cache.code, args.decode_count, args.q_heads, args.kv_heads,
                           args.longest_decode))
     return AttentionDecodeRing(launch, args);
-  const int parts = DecodeParts(args.q_heads, args.kv_heads);
-  const int works = args.kv_heads * parts * args.decode_count;
-  const int splits = Splits(*launch.limits, works, args.longest_decode);
-  const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(args.kv_heads * parts),
-                  static_cast<unsigned>(args.decode_count));
   switch (args.cache.code) {
-    case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args, grid, parts);
-    case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args, grid, parts);
+    case CacheCode::kFp8: return StartDecode<CacheCode::kFp8>(launch, args);
+    case CacheCode::kInt8: return StartDecode<CacheCode::kInt8>(launch, args);
+    case CacheCode::kInt4: return StartDecode<CacheCode::kInt4>(launch, args);
     case CacheCode::kPlain: break;
   }
-  return StartDecode<CacheCode::kPlain>(launch, args, grid, parts);
+  return StartDecode<CacheCode::kPlain>(launch, args);
 }
 
 }  // namespace dsopt_cuda

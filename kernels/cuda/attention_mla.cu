@@ -1,6 +1,7 @@
-// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged bf16 cache, decode and prefill rows
-// together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and newer with 148 KiB of
-// shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference elsewhere.
+// attention_mla.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes), decode
+// and prefill rows together: all heads of a row share one key, which is also the value. mma.sync, sm_80 and
+// newer with 148 KiB of shared memory per CTA; attention_mla_wgmma.cu does it on sm_90a, attention_reference
+// elsewhere.
 #include "attention_mla.h"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -16,12 +17,41 @@ constexpr int kPartial = kMlaPartial;  // floats per pair: outputs, maximum, sum
 
 __device__ __forceinline__ uint32_t At(uint32_t base, int r, int c) { return base + r * kRowBytes + ((c ^ (r & 7)) << 4); }
 
+// Expands tokens `token` .. + kKeys - 1 of a page to shared address `to`: `known` keys, then zeros.
+template <CacheCode kCode>
+__device__ __forceinline__ void LoadCodes(const char* page, int token, int known, uint32_t to) {
+  using C = MlaCodes<kCode>;
+  using Expander = CodeExpander<kCode>;
+  constexpr int kRowChunks = C::kRowBytes / 16, kLatentChunks = C::kLatentBytes / 16;
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(page + C::kWordsAt) + token * C::kRowWords;
+  const char* codes = page + token * C::kRowBytes;
+#pragma unroll
+  for (int j = 0; j < (kKeys * kRowChunks + kThreads - 1) / kThreads; ++j) {
+    const int i = threadIdx.x + j * kThreads, r = i / kRowChunks, c = i % kRowChunks;
+    if (i >= kKeys * kRowChunks) break;
+    const int word = kCode == CacheCode::kInt4 ? c : c / kLatentChunks;
+    uint4 packed = {0, 0, 0, 0};
+    uint32_t w = 0;
+    if (r < known) {  // what lies behind may be anything, NaNs too
+      packed = *reinterpret_cast<const uint4*>(codes + i * 16);
+      w = words[r * C::kRowWords + word];
+    }
+    const Expander expand(w);
+#pragma unroll
+    for (int v = 0; v < Expander::kVectors; ++v)
+      StoreShared16(At(to, r, c * Expander::kVectors + v), expand.Vector(packed, v));
+  }
+}
+
 // out[row, h] = softmax(scale q . c) c[:512]     q [rows, heads, 576]   out [rows, heads, 512]   bf16, f32 sums
 // A tile is 64 (row, head) pairs of one sequence: with 128 heads half a row, with 16 heads four rows.
-// bytes  keys * 1152 per tile (L2; DRAM once per wave of tiles)   shared: K read twice per key block and warp pair
+// bytes  keys * 1152 (fp8, int8: 584; int4: 360) per tile (L2; DRAM once per wave of tiles)
+//        shared: K read twice per key block and warp pair
 // grid   (splits, pair tiles, row tiles) x 256 threads, 147 KiB; 8 warps: 4 x 16 pairs, 2 halves of the outputs
 //        both warps of a pair tile compute the same scores (1.5 times the minimum of work, no exchange)
+//        coded: keys are expanded to bf16 by the threads that load them
 // when   latent 512, rope 64; splits > 1 leave partials for mla_merge      bound: tensor cores
+template <CacheCode kCode>
 __global__ __launch_bounds__(kThreads) void attention_mla_paged(AttentionArgs a) {
   extern __shared__ __align__(128) char smem[];
   LetNextStart();
@@ -45,6 +75,11 @@ __global__ __launch_bounds__(kThreads) void attention_mla_paged(AttentionArgs a)
   }
   const auto load = [&](int block, int stage) {
     const char* page = a.cache.base + static_cast<uint64_t>(pages[block * kKeys / kPageTokens]) * a.cache.page_bytes;
+    if constexpr (kCode != CacheCode::kPlain) {
+      LoadCodes<kCode>(page, block * kKeys % kPageTokens, keys - block * kKeys,
+                       base_k + stage * kKeys * kRowBytes);
+      return;
+    }
     const char* k = page + block * kKeys % kPageTokens * kRowBytes;
     for (int i = tid; i < kKeys * kChunks; i += kThreads)
       CopyAsync16(At(base_k + stage * kKeys * kRowBytes, i / kChunks, i % kChunks), k + i * 16,
@@ -212,7 +247,14 @@ cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args) {
   if (splits < 1) splits = 1;
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(pair_tiles),
                   static_cast<unsigned>(args.tile_count));
-  const cudaError_t error = StartLarge(launch, attention_mla_paged, grid, dim3(kThreads), kShared, args);
+  const auto start = [&](void (*kernel)(AttentionArgs)) {
+    return StartLarge(launch, kernel, grid, dim3(kThreads), kShared, args);
+  };
+  const CacheCode code = args.cache.code;
+  const cudaError_t error = code == CacheCode::kFp8    ? start(attention_mla_paged<CacheCode::kFp8>)
+                            : code == CacheCode::kInt8 ? start(attention_mla_paged<CacheCode::kInt8>)
+                            : code == CacheCode::kInt4 ? start(attention_mla_paged<CacheCode::kInt4>)
+                                                       : start(attention_mla_paged<CacheCode::kPlain>);
   if (error != cudaSuccess || splits == 1) return error;
   return Start(launch, mla_merge, dim3(static_cast<unsigned>(pair_tiles * kPairs), static_cast<unsigned>(args.tile_count)),
                dim3(256), 0, args, splits, pair_tiles);

@@ -1,9 +1,9 @@
-// attention_mla_wgmma.cu - absorbed latent attention (MLA, 512 + 64) over the paged bf16 cache on wgmma
-// (sm_90a), decode and prefill rows together. attention_mla.cu does the same on every other GPU.
+// attention_mla_wgmma.cu - absorbed latent attention (MLA, 512 + 64) over the paged cache (bf16 and codes) on
+// wgmma (sm_90a), decode and prefill rows together. attention_mla.cu does the same on every other GPU.
 //
 // Four warpgroups, each with one kind of work; what they wait for is each other's data, nothing else:
 //   producer   copies pages with cp.async, every warp 128 columns of the values (a part) and a quarter of the
-//              rotated keys
+//              rotated keys; codes pass through its registers and become bf16 there
 //   scores     S = q k for 64 pairs and 64 keys, softmax; leaves P and the factors of older outputs
 //   values     two of them, 256 output columns each: O = O fade + P V
 // The scores of the next page run on the tensor cores beside the values of this one. Lane i of warp w of the
@@ -21,8 +21,15 @@ namespace {
 constexpr int kThreads = 4 * kWarpgroup, kConsumers = 3 * kWarpgroup, kPairs = kMlaPairs, kKeys = kPageTokens;
 constexpr int kLatent = kMlaLatent, kWidth = kLatent + kMlaRope, kRowBytes = kWidth * 2, kStages = 2,
               kParts = 4;
-constexpr int kPartColumns = kLatent / kParts, kTileBytes = kKeys * kRowBytes;
-constexpr int kProducerRegisters = 40, kScoreRegisters = 104, kValueRegisters = 184;  // together 4 * 128
+constexpr int kPartColumns = kLatent / kParts, kColumnBytes = kKeys * 128, kTileBytes = kKeys * kRowBytes;
+// Registers of a warpgroup's threads, together 4 * 128 with two of values. Codes need room in the producer.
+template <CacheCode kCode>
+struct Registers {
+  static constexpr int kProducer = kCode == CacheCode::kPlain ? 40 : 80,
+                       kScores = kCode == CacheCode::kPlain ? 104 : 80,
+                       kValues = kCode == CacheCode::kPlain ? 184 : 176;
+  static_assert(kProducer + kScores + 2 * kValues == 4 * 128);
+};
 constexpr int kMostSplits = 256;  // their maxima and sums of 64 pairs have room in shared memory
 constexpr int kLines = kPairs * kLatent * 4 / 512;  // a tile's outputs in units of a warp's 16-byte accesses
 constexpr int kListWords = kMostSplits / 32;
@@ -154,6 +161,111 @@ __device__ __forceinline__ void Produce(const AttentionArgs& a, const Work& work
   }
   CopyAsyncWait<0>();
   if (flying >= 0) publish(flying);
+}
+
+// What a warp copies of a page of codes: 128 columns of 64 keys and 16 keys' rotated parts, in batches of 9
+// loads of 16 bytes per lane. While a batch is expanded the next one, perhaps of the next page, is on its way.
+template <CacheCode kCode>
+struct LaneCodes {
+  using C = MlaCodes<kCode>;
+  using Expander = CodeExpander<kCode>;
+  static constexpr bool kInt4 = kCode == CacheCode::kInt4;
+  static constexpr int kLoads = 9, kBatches = kInt4 ? 1 : 2, kBatchKeys = kKeys / kBatches,
+                       kBatchRopeKeys = kKeys / kParts / kBatches;
+  static constexpr int kLanes = C::kLatentBytes / kParts / 16,  // of a key's part, and of its rotated part
+      kRopeLanes = CodeBytes<kCode>(kMlaRope) / 16;
+  static constexpr int kLoadKeys = 32 / kLanes;
+  static_assert(kLoadKeys * (kLoads - 1) == kBatchKeys && 32 / kRopeLanes == kBatchRopeKeys);
+
+  int key, from, word, rope_key, rope_from, rope_word;
+  uint32_t to, rope_to;  // of this lane's first vector
+  bool turned;  // vectors 2, 3 before 0, 1 (int4), 1 before 0: banks that the other lanes do not write to
+  uint4 codes[kLoads];
+  uint32_t words[kLoads];
+
+  __device__ LaneCodes(uint32_t tile, int part, int lane)
+      : key(lane / kLanes),
+        from(key * C::kRowBytes + (part * kLanes + lane % kLanes) * 16),
+        word(key * C::kRowWords + (kInt4 ? part * kLanes + lane % kLanes : 0)),
+        rope_key(part * (kKeys / kParts) + lane / kRopeLanes),
+        rope_from(rope_key * C::kRowBytes + C::kLatentBytes + lane % kRopeLanes * 16),
+        rope_word(rope_key * C::kRowWords + C::kLatentWords + (kInt4 ? lane % kRopeLanes : 0)),
+        turned(lane % kLanes >= kLanes / 2) {
+    const int first = turned ? Expander::kVectors / 2 : 0;
+    to = WgmmaAt<kKeys>(tile, key, part * (kPartColumns / 8) + lane % kLanes * Expander::kVectors + first);
+    rope_to = WgmmaAt<kKeys>(tile, rope_key, kLatent / 8 + lane % kRopeLanes * Expander::kVectors);
+  }
+  // Load i of a batch: `known` keys of the page, the others are zeros.
+  __device__ __forceinline__ void Load(int i, int batch, const char* page, int known) {
+    const bool rope = i == kLoads - 1;
+    const int skipped = rope ? batch * kBatchRopeKeys : batch * kBatchKeys + i * kLoadKeys;
+    codes[i] = {0, 0, 0, 0};
+    words[i] = 0;
+    if ((rope ? rope_key : key) + skipped >= known) return;
+    codes[i] =
+        __ldcg(reinterpret_cast<const uint4*>(page + (rope ? rope_from : from) + skipped * C::kRowBytes));
+    words[i] = __ldcg(reinterpret_cast<const uint32_t*>(page + C::kWordsAt) + (rope ? rope_word : word) +
+                      skipped * C::kRowWords);
+  }
+  // Expands load i of a batch into the tile at `offset`. Vectors of a lane lie in one swizzled line, at the XOR
+  // of their numbers; 4 keys on the line's number changes in bit 2, 8 keys on it is the same.
+  __device__ __forceinline__ void Store(int i, int batch, int offset, uint4 packed, uint32_t scale) const {
+    const Expander expand(scale);
+    const bool rope = i == kLoads - 1;
+    const int skipped = rope ? batch * kBatchRopeKeys : batch * kBatchKeys + i * kLoadKeys;
+    if (!rope) packed = Turned(packed);
+    const uint32_t first = (rope ? rope_to : to) ^ (skipped % 8 != 0 ? 64u : 0u);
+#pragma unroll
+    for (int v = 0; v < Expander::kVectors; ++v)
+      StoreShared16((first ^ static_cast<uint32_t>(v << 4)) + offset + skipped * 128, expand.Vector(packed, v));
+  }
+  __device__ __forceinline__ uint4 Turned(const uint4& v) const {
+    return {turned ? v.z : v.x, turned ? v.w : v.y, turned ? v.x : v.z, turned ? v.y : v.w};
+  }
+};
+
+template <CacheCode kCode>
+__device__ __forceinline__ void ProduceCodes(const AttentionArgs& a, const Work& work, const Shared shared) {
+  using Codes = LaneCodes<kCode>;
+  if (work.pages == 0) return;
+  const int lane = threadIdx.x % 32, part = threadIdx.x / 32;
+  Codes codes(shared.Tile(0), part, lane);
+  bool settled = false;
+  // Where page i lies, once what may still be written to it is.
+  const auto page_at = [&](int i, int64_t id) {
+    if (!settled && (work.first + i + 1) * kKeys > work.stable) {
+      WaitForPrevious();
+      settled = true;
+    }
+    return a.cache.base + id * static_cast<int64_t>(a.cache.page_bytes);
+  };
+  const char* page = page_at(0, work.table[0]);
+#pragma unroll
+  for (int j = 0; j < Codes::kLoads; ++j) codes.Load(j, 0, page, work.keys - work.first * kKeys);
+  int next = work.table[min(1, work.pages - 1)];
+  for (int i = 0; i < work.pages; ++i) {
+    const int stage = i % kStages, id = next;
+    int known = work.keys - (work.first + i) * kKeys;
+    next = work.table[min(i + 2, work.pages - 1)];
+    BarrierWait(shared.Empty(stage, part), i / kStages % 2 ^ 1);  // passes for the first ones
+#pragma unroll
+    for (int batch = 0; batch < Codes::kBatches; ++batch) {
+      if (batch == Codes::kBatches - 1) {
+        known = i + 1 < work.pages ? known - kKeys : 0;  // no page, no keys
+        page = page_at(min(i + 1, work.pages - 1), id);
+      }
+#pragma unroll
+      for (int j = 0; j < Codes::kLoads; ++j) {
+        const uint4 packed = codes.codes[j];
+        const uint32_t word = codes.words[j];
+        codes.Load(j, (batch + 1) % Codes::kBatches, page, known);
+        codes.Store(j, batch, stage * kTileBytes, packed, word);
+      }
+    }
+    FenceAsyncProxy();
+    __syncwarp();
+    if (lane == 0) BarrierArrive(shared.Full(stage, part));
+  }
 }
 
 // ---- merge of the splits: each of a tile's CTAs merges some lines of its outputs ------------------------
@@ -421,13 +533,14 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& a, const Work& wo
 #endif  // DSOPT_CUDA_WGMMA
 
 // out[row, h] = softmax(scale q . c) c[:512]     q [rows, heads, 576]   out [rows, heads, 512]   bf16, f32 sums
-// bytes  keys * 1152 per tile (L2; DRAM once per wave of tiles)
+// bytes  keys * 1152 (fp8, int8: 584; int4: 360) per tile (L2; DRAM once per wave of tiles)
 //        merge: 128.5 KiB per CTA, written and read once (L2)
 // shared per 64 keys: 72 KiB written, 144 KiB read for scores, 64 KiB for values; the tensor cores' time for
 //        272 KiB
 // grid   (splits, pair tiles, row tiles) x 512 threads, 226 KiB. With more than one split the CTAs of a tile
 //        wait for each other to merge it, but not forever. Keys that no kernel of the batch writes are on
 //        their way before the previous one has ended      bound: L2, tensor cores (wgmma)
+template <CacheCode kCode>
 __global__ __launch_bounds__(kThreads, 1) void attention_mla_paged_sm90(AttentionArgs a) {
 #ifdef DSOPT_CUDA_WGMMA
   extern __shared__ __align__(128) char smem[];
@@ -450,16 +563,19 @@ __global__ __launch_bounds__(kThreads, 1) void attention_mla_paged_sm90(Attentio
   __syncthreads();
   const int group = __shfl_sync(~0u, threadIdx.x / kWarpgroup, 0);
   if (group == 0) {
-    GiveRegisters<kProducerRegisters>();
-    Produce(a, work, shared);
+    GiveRegisters<Registers<kCode>::kProducer>();
+    if constexpr (kCode == CacheCode::kPlain)
+      Produce(a, work, shared);
+    else
+      ProduceCodes<kCode>(a, work, shared);
     return;
   }
   WaitForPrevious();
   if (group == 1) {
-    GiveRegisters<kScoreRegisters>();
+    GiveRegisters<Registers<kCode>::kScores>();
     ScorePages(a, work, shared);
   } else {
-    TakeRegisters<kValueRegisters>();
+    TakeRegisters<Registers<kCode>::kValues>();
     AddValues(a, work, shared, group - 2);
   }
 #endif
@@ -483,7 +599,20 @@ cudaError_t AttentionMlaWgmma(const Launch& launch, const AttentionArgs& args, i
   if (pages > 0) splits = (blocks + pages - 1) / pages;
   const dim3 grid(static_cast<unsigned>(splits), static_cast<unsigned>(pair_tiles),
                   static_cast<unsigned>(args.tile_count));
-  return StartLarge(launch, attention_mla_paged_sm90, grid, dim3(kThreads), Shared::kBytes, args);
+  const auto start = [&](void (*kernel)(AttentionArgs)) {
+    return StartLarge(launch, kernel, grid, dim3(kThreads), Shared::kBytes, args);
+  };
+  switch (args.cache.code) {
+    case CacheCode::kFp8:
+      return start(attention_mla_paged_sm90<CacheCode::kFp8>);
+    case CacheCode::kInt8:
+      return start(attention_mla_paged_sm90<CacheCode::kInt8>);
+    case CacheCode::kInt4:
+      return start(attention_mla_paged_sm90<CacheCode::kInt4>);
+    case CacheCode::kPlain:
+      break;
+  }
+  return start(attention_mla_paged_sm90<CacheCode::kPlain>);
 }
 
 uint64_t MlaCounters(const Limits& limits) { return static_cast<uint64_t>(limits.sms) * kFlagStride; }

@@ -1,5 +1,5 @@
-// attention_prefill.cu - causal attention of many rows of one sequence over the paged cache (bf16, fp8, int8), on
-// mma.sync (sm_80 and newer). Head dimensions 64 and 128; sliding window. Plain caches on sm_90a:
+// attention_prefill.cu - causal attention of many rows of one sequence over the paged cache (bf16 and
+// codes), on mma.sync (sm_80 and newer). Head dimensions 64 and 128; sliding window. Plain caches on sm_90a:
 // attention_prefill_wgmma.cu.
 //
 // Hierarchy of tiles, with the bytes each level moves per query head and tile of 128 rows over `keys` keys:
@@ -52,19 +52,25 @@ __global__ __launch_bounds__(kThreads) void attention_prefill_paged(AttentionArg
     const uint32_t to = base_kv + stage * 2 * kPageTokens * kDim * 2;
     const int known = p0 + rows - page_index * kPageTokens;  // what lies behind may be anything, NaNs too
     if constexpr (kCode != CacheCode::kPlain) {
+      constexpr int kVectorChunks = CodeBytes<kCode>(kDim) / 16, kWords = CodeWords<kCode>(kDim);
+      constexpr int kAll = kPageTokens * kVectorChunks, kVectors = CodeExpander<kCode>::kVectors;
       const int64_t heads = a.kv_heads;
-      const float* scales = reinterpret_cast<const float*>(page + 2 * heads * kPageTokens * kDim);
+      const uint32_t* words =
+          reinterpret_cast<const uint32_t*>(page + 2 * heads * kPageTokens * kVectorChunks * 16);
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
         const int64_t first = (part * heads + kv_head) * kPageTokens;
 #pragma unroll
-        for (int j = 0; j < kPageTokens * kDim / 16 / kThreads; ++j) {
-          const int i = tid + j * kThreads, r = i / (kDim / 16), c = i % (kDim / 16) * 2;
-          uint4 low, high;
-          Expand16<kCode>(reinterpret_cast<const uint4*>(page + first * kDim)[i], scales[first + r], &low, &high);
-          if (part == 1 && r >= known) low = high = uint4{0, 0, 0, 0};
-          StoreShared16(TileAt<kDim>(to + part * kPageTokens * kDim * 2, r, c), low);
-          StoreShared16(TileAt<kDim>(to + part * kPageTokens * kDim * 2, r, c + 1), high);
+        for (int j = 0; j < (kAll + kThreads - 1) / kThreads; ++j) {
+          const int i = tid + j * kThreads, r = i / kVectorChunks, c = i % kVectorChunks;
+          if (i >= kAll) break;
+          const uint4 codes = reinterpret_cast<const uint4*>(page + first * kVectorChunks * 16)[i];
+          const CodeExpander<kCode> expand(words[(first + r) * kWords + (kWords > 1 ? c : 0)]);
+#pragma unroll
+          for (int v = 0; v < kVectors; ++v) {
+            const uint4 eight = part == 1 && r >= known ? uint4{0, 0, 0, 0} : expand.Vector(codes, v);
+            StoreShared16(TileAt<kDim>(to + part * kPageTokens * kDim * 2, r, c * kVectors + v), eight);
+          }
         }
       }
       return;
@@ -134,6 +140,7 @@ cudaError_t AttentionPrefill(const Launch& launch, const AttentionArgs& args) {
   switch (args.cache.code) {
     case CacheCode::kFp8: return StartPrefill<CacheCode::kFp8>(launch, args, grid);
     case CacheCode::kInt8: return StartPrefill<CacheCode::kInt8>(launch, args, grid);
+    case CacheCode::kInt4: return StartPrefill<CacheCode::kInt4>(launch, args, grid);
     case CacheCode::kPlain: break;
   }
   return StartPrefill<CacheCode::kPlain>(launch, args, grid);

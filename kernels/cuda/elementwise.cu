@@ -164,68 +164,62 @@ __global__ __launch_bounds__(256) void rope_append(AppendArgs a) {
   }
 }
 
-constexpr int kAppendWarps = 8, kMaxPairs = 2;  // heads of up to 128 values
+constexpr int kAppendWarps = 8;
 
-// q = rope(q); cache <- codes and scales of rope(k), v
+// q = rope(q); cache <- codes and words of rope(k), v
 // bytes  rows * (q + 2 kv) * head_dim * (4 + 1)    bound: latency
-// grid   (rows, 4) x 8 warps; a warp owns a head, a lane up to 2 pairs of its values
+// grid   (rows, 4) x 8 warps; a warp owns a head, which passes through shared memory: 8 * head_dim * 4 bytes
 template <CacheCode kCode>
 __global__ __launch_bounds__(32 * kAppendWarps) void rope_append_coded(AppendArgs a) {
+  extern __shared__ float append_heads[];
   LetNextStart();
   WaitForPrevious();
-  const int row = blockIdx.x, half = a.head_dim / 2, heads = a.q_heads + 2 * a.kv_heads, lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int row = blockIdx.x, half = a.head_dim / 2, heads = a.q_heads + 2 * a.kv_heads;
   const int position = a.cache.positions[row];
   const CacheSlot slot = FindSlot(a.cache, row);
   const float* in = a.qkv + static_cast<int64_t>(row) * heads * a.head_dim;
-  for (int head = blockIdx.y * kAppendWarps + threadIdx.x / 32; head < heads; head += kAppendWarps * gridDim.y) {
-    const bool value = head >= a.q_heads + a.kv_heads;
-    int d[kMaxPairs][2] = {};
-    float x[kMaxPairs][2] = {}, largest = 0, zero = 0;
-#pragma unroll
-    for (int j = 0; j < kMaxPairs; ++j) {
-      const int i = lane + 32 * j;
-      if (i >= half) continue;
-      d[j][0] = 2 * i;
-      d[j][1] = 2 * i + 1;
-      if (!value) PairOf(a.rope, i, &d[j][0], &d[j][1]);
-      const float first = in[head * a.head_dim + d[j][0]], second = in[head * a.head_dim + d[j][1]];
+  const int code_bytes = CodeBytes<kCode>(a.head_dim), words = CodeWords<kCode>(a.head_dim);
+  float* x = append_heads + warp * a.head_dim;
+  for (int head = blockIdx.y * kAppendWarps + warp; head < heads; head += kAppendWarps * gridDim.y) {
+    const bool is_q = head < a.q_heads, value = head >= a.q_heads + a.kv_heads;
+    for (int i = lane; i < half; i += 32) {
+      int d0 = 2 * i, d1 = 2 * i + 1;
+      if (!value) PairOf(a.rope, i, &d0, &d1);
+      const float first = in[head * a.head_dim + d0], second = in[head * a.head_dim + d1];
       float c = 1, s = 0;
       if (!value && i < a.rope.dim / 2) Rotation(a.rope, position, i, &c, &s);
-      x[j][0] = first * c - second * s;
-      x[j][1] = second * c + first * s;
-      largest = fmaxf(largest, fmaxf(fabsf(x[j][0]), fabsf(x[j][1])));
-      zero += x[j][0] * 0.0f + x[j][1] * 0.0f;  // NaN, once there is an infinity or NaN
-    }
-    if (head < a.q_heads) {
-      const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head) * a.head_dim;
-#pragma unroll
-      for (int j = 0; j < kMaxPairs; ++j) {
-        if (lane + 32 * j >= half) continue;
-        StoreAs(a.q, at + d[j][0], x[j][0], a.q_bf16);
-        StoreAs(a.q, at + d[j][1], x[j][1], a.q_bf16);
+      const float y0 = first * c - second * s, y1 = second * c + first * s;
+      if (is_q) {
+        const int64_t at = (static_cast<int64_t>(row) * a.q_heads + head) * a.head_dim;
+        StoreAs(a.q, at + d0, y0, a.q_bf16);
+        StoreAs(a.q, at + d1, y1, a.q_bf16);
+      } else {
+        x[d0] = y0;
+        x[d1] = y1;
       }
-      continue;
     }
-    float inverse;
-    const float scale = ScaleOf<kCode>(WarpMax(largest), WarpSum(zero) == 0, &inverse);
+    if (is_q) continue;
+    __syncwarp();
+    const int64_t vectors = static_cast<int64_t>(2) * a.kv_heads * kPageTokens;
     const int64_t vector = static_cast<int64_t>(head - a.q_heads) * kPageTokens + slot.token;  // K heads, then V heads
-    uint8_t* codes = reinterpret_cast<uint8_t*>(slot.page) + vector * a.head_dim;
-#pragma unroll
-    for (int j = 0; j < kMaxPairs; ++j) {
-      if (lane + 32 * j >= half) continue;
-      codes[d[j][0]] = CodeOf<kCode>(x[j][0], inverse);
-      codes[d[j][1]] = CodeOf<kCode>(x[j][1], inverse);
-    }
-    const int64_t code_bytes = static_cast<int64_t>(2) * a.kv_heads * kPageTokens * a.head_dim;
-    if (lane == 0) reinterpret_cast<float*>(slot.page + code_bytes)[vector] = scale;
+    uint32_t* all_words = reinterpret_cast<uint32_t*>(slot.page + vectors * code_bytes);
+    EncodeVector<kCode>(x, a.head_dim, reinterpret_cast<uint8_t*>(slot.page) + vector * code_bytes,
+                        all_words + vector * words, 0, 1, lane);
+    __syncwarp();
   }
 }
+
+constexpr int kMaxLatentWidth = 1024;  // latent and rotated part
 
 // cache <- rmsnorm(latent) | rope(k_pe); q_nope <- T(q); q_cat[rope part] <- rope(q_pe)
 // bytes  rows * (heads * (nope + rope) * 6 + (latent + rope) * 6)     bound: latency
 // grid   (rows, parts) x 256 threads; heads are dealt over the parts, part 0 also does the latent and the shared key
+//        coded: these two pass through shared memory, 4 KiB
+template <CacheCode kCode>
 __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
-  __shared__ float scratch[33];
+  constexpr bool kCoded = kCode != CacheCode::kPlain;
+  __shared__ float scratch[33], coded_key[kCoded ? kMaxLatentWidth : 1];
   LetNextStart();
   WaitForPrevious();
   const int row = blockIdx.x, position = a.cache.positions[row];
@@ -233,16 +227,12 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
   const int width = a.latent + a.rope_dim, half = a.rope_dim / 2;
   const float* latent = a.a + row * a.a_stride + a.latent_at;
   const int64_t at = static_cast<int64_t>(slot.token) * width;
-  if (blockIdx.y == 0) {
-    float sum = 0;
-    for (int i = threadIdx.x; i < a.latent; i += 256) sum = fmaf(latent[i], latent[i], sum);
-    const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.latent) + a.latent_eps);
-    for (int i = threadIdx.x; i < a.latent; i += 256)
-      StoreAs(slot.page, at + i, latent[i] * rstd * a.latent_norm[i], a.cache.bf16);
-  }
-  const int begin = blockIdx.y * 256 + threadIdx.x, stride = gridDim.y * 256;
-  for (int w = begin; w < (a.heads + 1) * half; w += stride) {
-    const int head = w / half, i = w % half;  // head == heads: the shared key
+  const auto store_key = [&](int i, float v) {
+    if constexpr (kCoded) coded_key[i] = v;
+    else StoreAs(slot.page, at + i, v, a.cache.bf16);
+  };
+  // Pair i of a head or, head == heads, of the shared key.
+  const auto rotate = [&](int head, int i) {
     const float* in = head < a.heads ? a.q + row * a.q_stride + head * (a.nope + a.rope_dim) + a.nope : latent + a.latent;
     int d0, d1;
     PairOf(a.rope, i, &d0, &d1);
@@ -259,10 +249,32 @@ __global__ __launch_bounds__(256) void mla_prepare(MlaPrepareArgs a) {
       StoreAs(a.q_cat, to + d0, x, a.bf16);
       StoreAs(a.q_cat, to + d1, y, a.bf16);
     } else {
-      StoreAs(slot.page, at + a.latent + d0, x, a.cache.bf16);
-      StoreAs(slot.page, at + a.latent + d1, y, a.cache.bf16);
+      store_key(a.latent + d0, x);
+      store_key(a.latent + d1, y);
+    }
+  };
+  if (blockIdx.y == 0) {
+    float sum = 0;
+    for (int i = threadIdx.x; i < a.latent; i += 256) sum = fmaf(latent[i], latent[i], sum);
+    const float rstd = rsqrtf(BlockSum(sum, scratch) / static_cast<float>(a.latent) + a.latent_eps);
+    for (int i = threadIdx.x; i < a.latent; i += 256) store_key(i, latent[i] * rstd * a.latent_norm[i]);
+    if constexpr (kCoded) {
+      for (int i = threadIdx.x; i < half; i += 256) rotate(a.heads, i);
+      __syncthreads();
+      const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+      const int latent_bytes = CodeBytes<kCode>(a.latent), latent_words = CodeWords<kCode>(a.latent);
+      const int row_bytes = latent_bytes + CodeBytes<kCode>(a.rope_dim),
+                row_words = latent_words + CodeWords<kCode>(a.rope_dim);
+      uint8_t* codes = reinterpret_cast<uint8_t*>(slot.page) + slot.token * row_bytes;
+      uint32_t* all_words = reinterpret_cast<uint32_t*>(slot.page + kPageTokens * row_bytes);
+      uint32_t* words = all_words + slot.token * row_words;
+      EncodeVector<kCode>(coded_key, a.latent, codes, words, warp, 8, lane);
+      EncodeVector<kCode>(coded_key + a.latent, a.rope_dim, codes + latent_bytes, words + latent_words,
+                          7 - warp, 8, lane);
     }
   }
+  const int begin = blockIdx.y * 256 + threadIdx.x, stride = gridDim.y * 256;
+  for (int w = begin; w < (a.heads + (kCoded ? 0 : 1)) * half; w += stride) rotate(w / half, w % half);
   for (int w = begin; w < a.heads * a.nope; w += stride) {
     const int head = w / a.nope, i = w % a.nope;
     StoreAs(a.q_nope, static_cast<int64_t>(row) * a.heads * a.nope + w,
@@ -296,19 +308,34 @@ cudaError_t GateUpPairs(const Launch& launch, const void* in, int rows, int inne
 }
 
 cudaError_t RopeAppend(const Launch& launch, const AppendArgs& args) {
-  if (args.cache.code != CacheCode::kPlain) {
-    if (args.head_dim > 64 * kMaxPairs) return cudaErrorInvalidValue;
-    return Start(launch, args.cache.code == CacheCode::kFp8 ? rope_append_coded<CacheCode::kFp8>
-                                                            : rope_append_coded<CacheCode::kInt8>,
-                 dim3(static_cast<unsigned>(args.rows), 4), dim3(32 * kAppendWarps), 0, args);
+  const dim3 grid(static_cast<unsigned>(args.rows), 4);
+  const auto coded = [&](void (*kernel)(AppendArgs)) {
+    return Start(launch, kernel, grid, dim3(32 * kAppendWarps), kAppendWarps * args.head_dim * 4, args);
+  };
+  switch (args.cache.code) {
+    case CacheCode::kFp8: return coded(rope_append_coded<CacheCode::kFp8>);
+    case CacheCode::kInt8: return coded(rope_append_coded<CacheCode::kInt8>);
+    case CacheCode::kInt4: return coded(rope_append_coded<CacheCode::kInt4>);
+    case CacheCode::kPlain: break;
   }
-  return Start(launch, rope_append, dim3(static_cast<unsigned>(args.rows), 4), dim3(256), 0, args);
+  return Start(launch, rope_append, grid, dim3(256), 0, args);
 }
 
 cudaError_t MlaPrepare(const Launch& launch, const MlaPrepareArgs& args) {
+  if (args.cache.code != CacheCode::kPlain && args.latent + args.rope_dim > kMaxLatentWidth)
+    return cudaErrorInvalidValue;
   const int parts = args.rows >= 64 ? 1 : (args.heads * args.nope + 1023) / 1024;
-  return Start(launch, mla_prepare, dim3(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts)), dim3(256), 0,
-               args);
+  const dim3 grid(static_cast<unsigned>(args.rows), static_cast<unsigned>(parts));
+  const auto start = [&](void (*kernel)(MlaPrepareArgs)) {
+    return Start(launch, kernel, grid, dim3(256), 0, args);
+  };
+  switch (args.cache.code) {
+    case CacheCode::kFp8: return start(mla_prepare<CacheCode::kFp8>);
+    case CacheCode::kInt8: return start(mla_prepare<CacheCode::kInt8>);
+    case CacheCode::kInt4: return start(mla_prepare<CacheCode::kInt4>);
+    case CacheCode::kPlain: break;
+  }
+  return start(mla_prepare<CacheCode::kPlain>);
 }
 
 }  // namespace dsopt_cuda

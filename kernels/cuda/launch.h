@@ -96,7 +96,7 @@ struct RopeArgs {
   float scale;
 };
 // How keys and values are written: see dsopt_program_desc. kPlain: f32 or bf16.
-enum class CacheCode : uint8_t { kPlain, kFp8, kInt8 };
+enum class CacheCode : uint8_t { kPlain, kFp8, kInt8, kInt4 };
 // Where rows find their cache.
 struct CacheArgs {
   char* base;               // cache + cache_offset of the layer
@@ -106,7 +106,7 @@ struct CacheArgs {
   const int* positions;     // [rows]
   const int* row_seq;       // [rows]
   bool bf16;
-  CacheCode code;           // not kPlain: bf16 is false. RopeAppend, AttentionDecode, AttentionPrefill
+  CacheCode code;           // not kPlain: bf16 is false
 };
 inline constexpr int kPageTokens = 64;
 
@@ -249,7 +249,7 @@ cudaError_t AttentionDecodeRing(const Launch& launch, const AttentionArgs& args)
 uint64_t DecodeRingCounters(const Limits& limits);
 uint64_t DecodePartialFloats(const Limits& limits, int max_rows, int q_heads, int kv_heads, int head_dim);
 uint64_t DecodeCounters(const Limits& limits, int max_rows, int q_heads, int kv_heads);
-// Latent attention, bf16: 64 (row, head) pairs per tile.
+// Latent attention, q and out bf16, any cache but f32: 64 (row, head) pairs per tile.
 bool MlaSupported(const Limits& limits, int heads, int latent, int rope_dim);
 cudaError_t AttentionMla(const Launch& launch, const AttentionArgs& args);
 uint64_t MlaPartialFloats(const Limits& limits, int heads, int latent);

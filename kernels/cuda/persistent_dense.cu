@@ -47,6 +47,7 @@ uint64_t DenseCounterWords(const DenseShape& shape) {
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
   if (shape.cache == CacheCode::kFp8) return DenseFp8CacheDecode(launch, shape, step);
   if (shape.cache == CacheCode::kInt8) return DenseInt8CacheDecode(launch, shape, step);
+  if (shape.cache == CacheCode::kInt4) return DenseInt4CacheDecode(launch, shape, step);
   if (shape.packing != Packing::kNone) return DensePackedDecode(launch, shape, step);
   return persistent::RunRows<CacheCode::kPlain>(launch, shape, step);
 }

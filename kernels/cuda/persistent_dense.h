@@ -1,7 +1,7 @@
 // persistent_dense.h - one decode step of a GQA model, dense or a mixture, as one persistent kernel (sm_90 and newer): the fastest
 // way at batch 1. Everything it cannot do (other shapes, f32, biases, several rows) runs through the single kernels.
 // persistent_dense.cu: bf16 weights and what the step is; persistent_packed.cu: encoded weights; persistent_fp8_cache.cu,
-// persistent_int8_cache.cu: both over a cache of codes; persistent/: its parts.
+// persistent_int8_cache.cu, persistent_int4_cache.cu: both over a cache of codes; persistent/: its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_DENSE_H_
 #define DSOPT_CUDA_PERSISTENT_DENSE_H_
 
@@ -68,6 +68,7 @@ bool DensePackedSupported(const DenseShape& shape);
 cudaError_t DensePackedDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseFp8CacheDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseInt8CacheDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
+cudaError_t DenseInt4CacheDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 cudaError_t DenseDecode(const Launch& launch, const DenseShape& shape, const DenseStep& step);
 
 }  // namespace dsopt_cuda

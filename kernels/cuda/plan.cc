@@ -93,26 +93,6 @@ dsopt_shared::DescLimits LimitsOfKernels() {
   return limits;
 }
 
-// Where the rules of all backends allow more than the kernels take.
-// fast: the program runs on tensor cores.
-dsopt_status CheckCache(const dsopt_be_device& device, const dsopt_program_desc& d, bool fast) {
-  if (d.kv_dtype == DSOPT_I4)
-    return Fail(device.host, DSOPT_E_UNSUPPORTED,
-                "program: kv_dtype %d (I4): the CUDA backend has F32, BF16, F8_E4M3 and I8",
-                static_cast<int>(d.kv_dtype));
-  if (CacheCodeOf(d) == CacheCode::kPlain) return DSOPT_OK;
-  for (uint32_t i = 0; i < d.block_count; ++i) {
-    const dsopt_block& block = d.blocks[i];
-    if (block.kind != DSOPT_BLOCK_MLA && block.kind != DSOPT_BLOCK_ATTENTION) continue;
-    if (block.kind == DSOPT_BLOCK_MLA || !FastAttention(d, block.u.attention, fast))
-      return Fail(device.host, DSOPT_E_UNSUPPORTED,
-                  "program: layer %u: kv_dtype %d on CUDA takes attention with heads of 64 or 128, and bf16 or "
-                  "encoded matrices in fast precision",
-                  block.layer, static_cast<int>(d.kv_dtype));
-  }
-  return DSOPT_OK;
-}
-
 }  // namespace
 
 uint64_t LayerBytes(const dsopt_program_desc& d, const dsopt_block& block) {
@@ -154,7 +134,7 @@ bool FastAttention(const dsopt_program_desc& desc, const dsopt_attention_block& 
 }
 
 bool FastMla(const Limits& limits, const dsopt_program_desc& desc, const dsopt_mla_block& block, bool fast) {
-  return fast && desc.kv_dtype == DSOPT_BF16 &&
+  return fast && desc.kv_dtype != DSOPT_F32 &&
          MlaSupported(limits, static_cast<int>(block.heads), static_cast<int>(block.latent),
                       static_cast<int>(block.rope_dim));
 }
@@ -253,7 +233,6 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
   ProgramPlan p;
   p.fast = d.precision == DSOPT_PRECISION_FAST;
   for (uint32_t i = 0; i < d.block_count; ++i) p.fast = p.fast && FastBlock(device.limits, d.blocks[i]);
-  DSOPT_CUDA_RETURN_IF_ERROR(CheckCache(device, d, p.fast));
   uint64_t branch = 0, partial = 0, counters = 1, rope_floats = 0;
   if (p.fast && (HasPacked(d) || PlainFits(device.limits))) {
     partial = PackedPartialFloats(device.limits);

@@ -105,8 +105,12 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
 uint64_t LayOutBlock(const Limits& limits, const dsopt_program_desc& desc, const dsopt_block& block, bool fast,
                      char* base, BlockBuffers* out);
 inline CacheCode CacheCodeOf(const dsopt_program_desc& desc) {
-  if (desc.kv_dtype == DSOPT_F8_E4M3) return CacheCode::kFp8;
-  return desc.kv_dtype == DSOPT_I8 ? CacheCode::kInt8 : CacheCode::kPlain;
+  switch (desc.kv_dtype) {
+    case DSOPT_F8_E4M3: return CacheCode::kFp8;
+    case DSOPT_I8: return CacheCode::kInt8;
+    case DSOPT_I4: return CacheCode::kInt4;
+    default: return CacheCode::kPlain;
+  }
 }
 // Bytes of a layer's cache in a page; 0: the block has none.
 uint64_t LayerBytes(const dsopt_program_desc& desc, const dsopt_block& block);

@@ -267,6 +267,14 @@ void CheckLongContext(const Target& target, uint32_t window, uint32_t length, ds
 
 namespace {
 
+// Of a sequence that the program has run; over what is in its cache where that holds codes.
+ReferenceResult ReferenceOf(const TestProgram& program, const std::vector<int32_t>& tokens, uint32_t sequence) {
+  const dsopt_dtype type = program.desc.kv_dtype;
+  if (type == DSOPT_F32 || type == DSOPT_BF16) return RunReference(*program.model, tokens);
+  const CacheImage cache = ReadCache(program, sequence);
+  return RunReference(*program.model, tokens, &cache);
+}
+
 struct NextRows {
   uint32_t sequence;
   size_t most;
@@ -319,18 +327,17 @@ void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype
     }
     for (uint32_t s = 0; s < 2; ++s) {
       CAPTURE(s);
-      const bool coded = kv_dtype != DSOPT_F32 && kv_dtype != DSOPT_BF16;
-      const CacheImage cache = coded ? ReadCache(program, s) : CacheImage();
-      const ReferenceResult reference = RunReference(model, tokens[s], coded ? &cache : nullptr);
+      const ReferenceResult reference = ReferenceOf(program, tokens[s], s);
       Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
     }
   }
 }
 
-void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length) {
+void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length, dsopt_dtype kv_dtype) {
   constexpr size_t kSteps = 12, kShort = 70;
   Random random(Seed() + 5);
   INFO("seed " << Seed() << ", " << target.Name() << ", " << shape.name);
+  CAPTURE(kv_dtype);
   TestDevice device(target);
   TestModel model(&device, shape, &random);
   const std::vector<int32_t> tokens[3] = {RandomTokens(&random, shape.vocab, length),
@@ -338,7 +345,7 @@ void CheckLongDecode(const Target& target, const ModelShape& shape, size_t lengt
                                           RandomTokens(&random, shape.vocab, length / 2)};
   ProgramOptions options;
   options.precision = DSOPT_PRECISION_FAST;
-  options.kv_dtype = DSOPT_BF16;
+  options.kv_dtype = kv_dtype;
   options.max_rows = 512;
   options.max_pages_per_seq = static_cast<uint32_t>(length / 64 + 1);
   options.page_count = 2 * options.max_pages_per_seq + 4;
@@ -359,7 +366,7 @@ void CheckLongDecode(const Target& target, const ModelShape& shape, size_t lengt
     run({{0, 1 + random() % 2}, {1, 1}, {2, 1 + random() % 4}});
   for (uint32_t s = 0; s < 3; ++s) {
     CAPTURE(s);
-    const ReferenceResult reference = RunReference(model, tokens[s], nullptr);
+    const ReferenceResult reference = ReferenceOf(program, tokens[s], s);
     Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
   }
 }
@@ -403,6 +410,53 @@ void CheckManyDecode(const Target& target, const ModelShape& shape) {
     tokens[s].resize(found[s].size());
     const ReferenceResult reference = RunReference(model, tokens[s], nullptr);
     Compare(found[s], 0, reference, 0, tokens[s].size(), Tolerance(shape, options.precision, DSOPT_BF16));
+  }
+}
+
+void CheckCachePlans(const Target& target) {
+  Random random(Seed() + 6);
+  INFO("seed " << Seed() << ", " << target.Name());
+  TestDevice device(target);
+  const ModelShape shapes[] = {
+      {"heads of 128, 64 and 18",
+       64,
+       40,
+       {Block(AttentionShape{2, 1, 128}), Block(AttentionShape{2, 2, 64}), Block(AttentionShape{3, 3, 18})}},
+      {"latents of 512 + 64", 64, 40, {Block(MlaShape{2, 0, 512, 8, 64, 8})}},
+      {"latents of 72 + 18", 64, 40, {Block(MlaShape{3, 40, 72, 34, 18, 30})}},
+  };
+  // Bytes of a position: values of four or two bytes; a byte each and a word per vector; half of one and a word
+  // per 32 values.
+  const uint64_t heads = 2 * (1 * 128 + 2 * 64 + 3 * 18), vectors = 2 * (1 + 2 + 3);
+  const uint64_t words = 2 * (1 * 4 + 2 * 2 + 3 * 1);
+  const uint64_t expected[][3] = {{heads * 4, 576 * 4, 90 * 4},
+                                  {heads * 2, 576 * 2, 90 * 2},
+                                  {heads + vectors * 4, 576 + 8, 90 + 8},
+                                  {heads + vectors * 4, 576 + 8, 90 + 8},
+                                  {heads / 2 + words * 4, 288 + 18 * 4, 45 + 4 * 4}};
+  const dsopt_dtype types[] = {DSOPT_F32, DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4};
+  for (size_t s = 0; s < 3; ++s) {
+    TestModel model(&device, shapes[s], &random);
+    for (size_t t = 0; t < 5; ++t) {
+      for (const dsopt_precision precision : {DSOPT_PRECISION_REFERENCE, DSOPT_PRECISION_FAST}) {
+        INFO(shapes[s].name << ", type " << types[t] << ", precision " << precision);
+        ProgramOptions options;
+        options.precision = precision;
+        options.kv_dtype = types[t];
+        dsopt_program_desc desc = MakeDesc(&model, options);
+        desc.page_bytes = (64 * expected[t][s] + 255) / 256 * 256;
+        dsopt_program_memory memory = {};
+        memory.struct_size = sizeof(memory);
+        const dsopt_status status = device.api->program_plan(device.device, &desc, &memory);
+        INFO(device.host.TakeError());
+        REQUIRE(status == DSOPT_OK);
+        CHECK(memory.cache_bytes == desc.page_count * desc.page_bytes);
+        // A page that is 256 bytes smaller does not hold them.
+        desc.page_bytes -= 256;
+        CHECK(device.api->program_plan(device.device, &desc, &memory) < 0);
+        CHECK(device.host.TakeError().size() > 10);
+      }
+    }
   }
 }
 

@@ -43,8 +43,9 @@ void CheckReplay(
 // Prompts of several pages and row tiles, in chunks of many sizes that start anywhere in a page, two sequences
 // at once.
 void CheckLongPrefill(const Target& target, const ModelShape& shape, dsopt_dtype kv_dtype);
-// Sequences of `length`, half of it and few rows, the last rows of each one or few at a time; bf16 cache.
-void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length);
+// Sequences of `length`, half of it and few rows, the last rows of each one or few at a time.
+void CheckLongDecode(const Target& target, const ModelShape& shape, size_t length,
+                     dsopt_dtype kv_dtype = DSOPT_BF16);
 // Up to 32 sequences of 1 to 150 tokens, one row of each in a batch, in any order; bf16 cache.
 void CheckManyDecode(const Target& target, const ModelShape& shape);
 
@@ -52,6 +53,9 @@ void CheckManyDecode(const Target& target, const ModelShape& shape);
 std::vector<ModelShape> CacheShapes();
 void CheckCodedCache(const Target& target, const ModelShape& shape, dsopt_precision precision,
                      dsopt_dtype kv_dtype);
+
+// Every type of cache has a plan, of the bytes that backend.h says, whatever the shape and precision.
+void CheckCachePlans(const Target& target);
 
 // coded_body.cc: weights with an encoding. CodedShapes go through the checks above.
 std::vector<ModelShape> CodedShapes();

@@ -63,6 +63,8 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
   });
 }
 
+TEST_CASE("every type of cache has a plan", "[cpu][cache]") { ForEach(CheckCachePlans); }
+
 TEST_CASE("a coded cache holds the nearest codes, and attention reads what they say", "[cpu][cache]") {
   ForEach([](const Target& target) {
     for (const ModelShape& shape : CacheShapes()) {
@@ -88,6 +90,17 @@ TEST_CASE("a long context in a coded cache gives the same bits however it was re
   ForEach([](const Target& target) {
     CheckLongContext(target, 0, 600, DSOPT_F8_E4M3);
     CheckLongContext(target, 300, 700, DSOPT_I4);
+  });
+}
+
+TEST_CASE("long decoding over codes gives the same logits as float64", "[cpu][cache]") {
+  const ModelShape heads{"steps 128, window", 64, 40, {Block(AttentionShape{4, 1, 128, 133})}};
+  const ModelShape latents{"steps of latents", 64, 40, {Block(MlaShape{3, 0, 512, 8, 64, 8})}};
+  ForEach([&](const Target& target) {
+    for (const dsopt_dtype type : kCacheTypes) {
+      CheckLongDecode(target, heads, 300, type);
+      CheckLongDecode(target, latents, 150, type);
+    }
   });
 }
 

@@ -73,22 +73,48 @@ TEST_CASE("tensor-core kernels compute what the interface says", "[cuda]") {
   }
 }
 
+constexpr dsopt_dtype kCodedTypes[] = {DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4};
+
 TEST_CASE("a coded cache on the GPU holds the nearest codes, and attention reads what they say",
           "[cuda][cache]") {
   const ModelShape shapes[] = {
       {"coded attention 64", 256, 520, {Block(AttentionShape{8, 2, 64}), Block(MlpShape{344})}},
       {"coded attention 128, groups of 4, window", 136, 97, {Block(AttentionShape{8, 2, 128, 37})}},
       {"coded attention 128, groups of 16", 128, 130, {Block(AttentionShape{16, 1, 128})}},
+      {"coded attention 128, partial interleaved rotation",
+       128,
+       130,
+       {Block(AttentionShape{3, 1, 128, 0, false, 48, true})}},
       {"coded attention 64, one head each, biases", 192, 256, {Block(AttentionShape{3, 3, 64, 0, true})}},
+      {"coded latents 512 + 64", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}},
+      {"coded latents 512 + 64, many heads", 64, 96, {Block(MlaShape{70, 0, 512, 16, 64, 16})}},
+      {"coded latents 512 + 64, 128 heads", 64, 96, {Block(MlaShape{128, 0, 512, 8, 64, 8})}},
   };
   for (const ModelShape& shape : shapes) {
-    for (const dsopt_dtype type : {DSOPT_F8_E4M3, DSOPT_I8}) {
+    for (const dsopt_dtype type : kCodedTypes) {
       DYNAMIC_SECTION(shape.name << ", type " << type) {
         CheckCodedCache(Gpu(), shape, DSOPT_PRECISION_FAST, type);
       }
     }
   }
 }
+
+// Heads and latents of any size, and f32 arithmetic, take the kernels without tensor cores.
+TEST_CASE("codes of vectors of any size are read in f32", "[cuda][cache]") {
+  std::vector<ModelShape> shapes = CacheShapes();
+  shapes.push_back({"coded heads of 128, in f32", 64, 97, {Block(AttentionShape{4, 2, 128, 21})}});
+  shapes.push_back({"coded latents 512 + 64, in f32", 64, 96, {Block(MlaShape{3, 0, 512, 16, 64, 16})}});
+  for (const ModelShape& shape : shapes) {
+    for (const dsopt_dtype type : kCodedTypes) {
+      DYNAMIC_SECTION(shape.name << ", type " << type) {
+        CheckCodedCache(Gpu(), shape, DSOPT_PRECISION_REFERENCE, type);
+        CheckCodedCache(Gpu(), shape, DSOPT_PRECISION_FAST, type);
+      }
+    }
+  }
+}
+
+TEST_CASE("every type of cache has a plan on the GPU", "[cuda][cache]") { CheckCachePlans(Gpu()); }
 
 // Plain caches take the kernel of the GPU (wgmma or mma.sync), coded ones mma.sync.
 TEST_CASE("long prompts in chunks of any size give the same logits as float64", "[cuda][prefill]") {
@@ -101,8 +127,21 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
       {"long 64, window of two pages and one", 64, 40, {Block(AttentionShape{2, 1, 64, 129})}},
   };
   for (const ModelShape& shape : shapes) {
-    for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3}) {
+    for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I4}) {
       DYNAMIC_SECTION(shape.name << ", type " << type) { CheckLongPrefill(Gpu(), shape, type); }
+    }
+  }
+}
+
+// Steps of sequences side by side, whose keys are split over the GPU.
+TEST_CASE("long decoding over codes gives the same logits as float64", "[cuda][cache]") {
+  const ModelShape shapes[] = {
+      {"steps 128, groups of 4", 64, 40, {Block(AttentionShape{4, 1, 128})}},
+      {"steps 64, groups of 9, window", 64, 40, {Block(AttentionShape{9, 1, 64, 333})}},
+  };
+  for (const ModelShape& shape : shapes) {
+    for (const dsopt_dtype type : kCodedTypes) {
+      DYNAMIC_SECTION(shape.name << ", type " << type) { CheckLongDecode(Gpu(), shape, 1100, type); }
     }
   }
 }
@@ -110,16 +149,18 @@ TEST_CASE("long prompts in chunks of any size give the same logits as float64", 
 // Batches of few (row, head) pairs split the keys over the GPU, others do not.
 TEST_CASE("long latent attention in chunks of any size gives the same logits as float64", "[cuda][latent]") {
   const ModelShape few{"long latent, 4 heads", 64, 40, {Block(MlaShape{4, 0, 512, 8, 64, 8})}};
-  DYNAMIC_SECTION(few.name) { CheckLongPrefill(Gpu(), few, DSOPT_BF16); }
   const ModelShape twice{"two layers of 3 heads",
                          64,
                          40,
                          {Block(MlaShape{3, 40, 512, 8, 64, 8}), Block(MlaShape{3, 0, 512, 8, 64, 8})}};
-  DYNAMIC_SECTION(twice.name) { CheckLongDecode(Gpu(), twice, 700); }
   const ModelShape many{"128 heads", 64, 40, {Block(MlaShape{128, 0, 512, 8, 64, 8})}};
-  DYNAMIC_SECTION(many.name) { CheckLongDecode(Gpu(), many, 150); }
   const ModelShape longer{"2 heads", 64, 40, {Block(MlaShape{2, 0, 512, 8, 64, 8})}};
-  DYNAMIC_SECTION(longer.name) { CheckLongDecode(Gpu(), longer, 1100); }
+  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4}) {
+    DYNAMIC_SECTION(few.name << ", type " << type) { CheckLongPrefill(Gpu(), few, type); }
+    DYNAMIC_SECTION(twice.name << ", type " << type) { CheckLongDecode(Gpu(), twice, 700, type); }
+    DYNAMIC_SECTION(many.name << ", type " << type) { CheckLongDecode(Gpu(), many, 150, type); }
+    DYNAMIC_SECTION(longer.name << ", type " << type) { CheckLongDecode(Gpu(), longer, 1100, type); }
+  }
 }
 
 // What the persistent step of few rows takes, in its sizes and around them: panels and units that are not whole, query
@@ -166,11 +207,13 @@ TEST_CASE("blocks compute the same over pages in host memory", "[cuda][host_page
 TEST_CASE("where the pages of a cache lie changes no bit", "[cuda][host_pages]") {
   const ModelShape shape{
       "attention 128 and 64", 128, 97, {Block(AttentionShape{8, 2, 128}), Block(AttentionShape{4, 4, 64})}};
-  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8}) {
+  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I8, DSOPT_I4}) {
     DYNAMIC_SECTION("type " << type) { CheckHostPages(Gpu(), shape, DSOPT_PRECISION_FAST, type); }
   }
   const ModelShape latent{"latent attention", 128, 160, {Block(MlaShape{6, 48, 512, 32, 64, 40})}};
-  DYNAMIC_SECTION("latent") { CheckHostPages(Gpu(), latent, DSOPT_PRECISION_FAST, DSOPT_BF16); }
+  for (const dsopt_dtype type : {DSOPT_BF16, DSOPT_F8_E4M3, DSOPT_I4}) {
+    DYNAMIC_SECTION("latent, type " << type) { CheckHostPages(Gpu(), latent, DSOPT_PRECISION_FAST, type); }
+  }
   DYNAMIC_SECTION("f32") { CheckHostPages(Gpu(), shape, DSOPT_PRECISION_REFERENCE, DSOPT_F32); }
 }
 

@@ -42,20 +42,21 @@ __device__ __forceinline__ void LoadValues(uint32_t v, int lane, uint32_t (&x)[4
   }
 }
 
-template <int kDim>
+// kExtra: rows of o beyond the outputs that fade like them, see Int4AttentionWarp.
+template <int kDim, int kExtra = 0>
 struct AttentionWarp {
   static constexpr int kPitch = kDim * 2, kOuts = kDim / 16;
   static constexpr float kLift = 1;  // what the outputs still have to be multiplied by, see CodedAttentionWarp
   // Of heads 2 (lane % 4) and the next one: maximum (raw score), this lane's share of the sum, outputs of dimensions
   // 16 r + lane / 4 ([0], [1]) and 8 more ([2], [3]).
-  float m[2], l[2], o[kOuts][4];
+  float m[2], l[2], o[kOuts + kExtra][4];
   uint4 q[kDim / 32];  // dimensions 32 j + 8 (lane % 4) .. + 7 of head lane / 4
 
   __device__ __forceinline__ void Reset() {
     m[0] = m[1] = -INFINITY;
     l[0] = l[1] = 0;
 #pragma unroll
-    for (int i = 0; i < kOuts; ++i)
+    for (int i = 0; i < kOuts + kExtra; ++i)
 #pragma unroll
       for (int j = 0; j < 4; ++j) o[i][j] = 0;
   }
@@ -97,7 +98,7 @@ struct AttentionWarp {
         m[i] = x[i];
         l[i] *= f;
 #pragma unroll
-        for (int r = 0; r < kOuts; ++r) {
+        for (int r = 0; r < kOuts + kExtra; ++r) {
           o[r][i] *= f;
           o[r][i + 2] *= f;
         }
@@ -126,6 +127,16 @@ struct AttentionWarp {
       Mma(o[2 * h + 1], x[2], x[3], y[2], y[3], p.x, p.y);
     }
   }
+  // Makes l the sums of all lanes.
+  __device__ __forceinline__ void SumLanes() {
+#pragma unroll
+    for (int d = 4; d < 32; d *= 2)
+#pragma unroll
+      for (int x = 0; x < 2; ++x) l[x] += __shfl_xor_sync(~0u, l[x], d);
+  }
+  // The output of head 2 (lane % 4) + x, dimension DimensionOf(r, half, lane), before the division by l; after
+  // SumLanes.
+  __device__ __forceinline__ float Output(int r, int half, int x) const { return o[r][x + 2 * half]; }
   // The dimension of o[r][i] is DimensionOf(r, i / 2, lane).
   __device__ static int DimensionOf(int r, int half, int lane) { return 16 * r + lane / 4 + 8 * half; }
 };

@@ -17,6 +17,8 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
   __device__ void LoadQuery(const float* staged, const float2* rope, int lane) {
     if constexpr (S::kCache == CacheCode::kPlain)
       LoadPlainQuery(staged, rope, lane / 4, lane % 4);
+    else if constexpr (S::kCache == CacheCode::kInt4)
+      LoadInt4Query(staged, rope, lane);
     else
       LoadCodedQuery(staged, rope, lane / 4, lane % 4);
   }
@@ -54,6 +56,22 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
         }
         this->SetQuery(h, i, x);
       }
+    }
+  }
+  __device__ void LoadInt4Query(const float* staged, const float2* rope, int lane) {
+    const int g = lane / 4, half = kDim / 2;
+#pragma unroll
+    for (int j = 0; j < kDim / 32; ++j) {
+      const int d = 32 * j + 8 * (lane % 4);
+      const float *own = staged + g * kDim + d, *other = staged + g * kDim + (d < half ? d + half : d - half);
+      const float sign = d < half ? -1.0f : 1.0f;
+      float x[8] = {};
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        const float2 r = rope[d % half + e];
+        if (g < S::kG) x[e] = Rounded(own[e] * r.x + sign * other[e] * r.y);
+      }
+      this->SetQuery(j, x, lane);
     }
   }
 };
@@ -142,6 +160,40 @@ struct AttentionPhase : Consumer<S> {
     }
   }
 
+  // A head vector becomes what its codes say; they and their words are also written where `write`. Element
+  // lane + 32 i of it is x[i], so x[i] of all lanes is a group of I4.
+  __device__ static void Recode(float (&x)[S::kHeadDim / 32], bool write, uint8_t* codes, uint32_t* words,
+                                int lane) {
+    constexpr int kParts = S::kHeadDim / 32;
+    if constexpr (S::kCache == CacheCode::kInt4) {
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        uint32_t word;
+        const uint32_t code = Int4Code(x[i], &word);
+        if (write) StoreNibbles(code, 32, codes + 16 * i, lane);
+        if (write && lane == 0) words[i] = word;
+        x[i] = fmaf(static_cast<float>(code), ScaleOfWord(word), LowestOfWord(word));
+      }
+    } else {
+      float largest = 0;
+      bool finite = true;
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        largest = fmaxf(largest, fabsf(x[i]));
+        finite &= fabsf(x[i]) < INFINITY;
+      }
+      float inverse;
+      const float scale = ScaleOf<S::kCache>(WarpMax(largest), __all_sync(~0u, finite), &inverse);
+#pragma unroll
+      for (int i = 0; i < kParts; ++i) {
+        const uint8_t code = CodeOf<S::kCache>(x[i], inverse);
+        if (write) codes[lane + 32 * i] = code;
+        x[i] = CodeValue<S::kCache>(code, 0) * scale;
+      }
+      if (write && lane == 0) *words = __float_as_uint(scale);
+    }
+  }
+
   // Where the cache holds codes. What takes part in this step is what the codes say, as in every
   // later one.
   __device__ void CurrentCodes(const DenseLayer& weights, int head, int position) const {
@@ -155,25 +207,10 @@ struct AttentionPhase : Consumer<S> {
     RotatedHead<false>(token, x);
 #pragma unroll 1
     for (int part = 0;; ++part) {  // k, of warp 0 also v
-      float largest = 0;
-      bool finite = true;
-#pragma unroll
-      for (int i = 0; i < kParts; ++i) {
-        largest = fmaxf(largest, fabsf(x[i]));
-        finite &= fabsf(x[i]) < INFINITY;
-      }
-      float inverse;
-      const float scale = ScaleOf<S::kCache>(WarpMax(largest), __all_sync(~0u, finite), &inverse);
       const int vector = (part * S::kKvHeads + head) * kPageTokens + position % kPageTokens;
-      uint8_t* codes = reinterpret_cast<uint8_t*>(page) + static_cast<size_t>(vector) * S::kHeadDim;
-#pragma unroll
-      for (int i = 0; i < kParts; ++i) {
-        const uint8_t code = CodeOf<S::kCache>(x[i], inverse);
-        if (warp == 0) codes[lane + 32 * i] = code;
-        x[i] = CodeValue<S::kCache>(code, 0) * scale;
-      }
-      if (warp == 0 && lane == 0)
-        reinterpret_cast<float*>(page + 2 * S::kKvHeads * S::kPageHalf)[vector] = scale;
+      uint8_t* codes = reinterpret_cast<uint8_t*>(page) + static_cast<size_t>(vector) * S::kTokenBytes;
+      char* words = page + 2 * S::kKvHeads * S::kPageHalf + static_cast<size_t>(vector) * S::kTokenWords;
+      Recode(x, warp == 0, codes, reinterpret_cast<uint32_t*>(words), lane);
       if (part == 1) break;
       float q[kParts], sum = 0;
       RotatedHead(my.floats(S::kMergeAt) + warp * S::kHeadDim, q);
@@ -219,18 +256,17 @@ struct AttentionPhase : Consumer<S> {
     const int lane = tid % 32, warp = tid / 32;
     float* merge = my.floats(S::kMergeAt);
     float2* max_sum = reinterpret_cast<float2*>(my.floats(S::kMaxSumAt));
+    state.SumLanes();
 #pragma unroll
     for (int x = 0; x < 2; ++x) {
-#pragma unroll
-      for (int d = 4; d < 32; d *= 2) state.l[x] += __shfl_xor_sync(~0u, state.l[x], d);
       const int h = lane % 4 * 2 + x;
       if (h < S::kG) {
         if (lane < 4) max_sum[warp * S::kG + h] = {state.m[x], state.l[x]};
 #pragma unroll
         for (int r = 0; r < S::kHeadDim / 16; ++r) {
           float* out = merge + (warp * S::kG + h) * S::kMergeRow;
-          out[State::DimensionOf(r, 0, lane)] = state.o[r][x] * State::kLift;
-          out[State::DimensionOf(r, 1, lane)] = state.o[r][x + 2] * State::kLift;
+          out[State::DimensionOf(r, 0, lane)] = state.Output(r, 0, x);
+          out[State::DimensionOf(r, 1, lane)] = state.Output(r, 1, x);
         }
       }
     }
@@ -347,11 +383,17 @@ struct AttentionPhase : Consumer<S> {
       if (high < kGroup) FenceAsyncProxy();
     } else {
       const uint32_t page = my.slot(slot) + static_cast<uint32_t>(S::kSlotPages == 2 ? set * S::kPageBytes : 0);
-      const uint32_t k = page + static_cast<uint32_t>(quarter * kGroup * S::kHeadDim);
-      const uint32_t scales = page + static_cast<uint32_t>(2 * S::kPageHalf + quarter * kGroup * 4);
-      state.Scores(k, scales, lane, s);
-      const uint2 p = state.Softmax(s, scales + S::kPageScales, c, low, high, lane);
-      state.Values(k + S::kPageHalf, lane, p);
+      const uint32_t k = page + static_cast<uint32_t>(quarter * kGroup * S::kTokenBytes);
+      const uint32_t words = page + static_cast<uint32_t>(2 * S::kPageHalf + quarter * kGroup * S::kTokenWords);
+      state.Scores(k, words, lane, s);
+      if constexpr (S::kCache == CacheCode::kInt4) {
+        uint2 p[GroupAttention<S>::kGroups];
+        state.Softmax(s, words + S::kPageWords, c, low, high, lane, p);
+        state.Values(k + S::kPageHalf, lane, p);
+      } else {
+        const uint2 p = state.Softmax(s, words + S::kPageWords, c, low, high, lane);
+        state.Values(k + S::kPageHalf, lane, p);
+      }
     }
   }
 

@@ -62,7 +62,7 @@ struct Producer {
   }
   // A slot takes up to kSlotPages pages of one head.
   __device__ void CodedCache(const DenseLayer& layer, int index, int position) {
-    constexpr uint32_t kCodes = S::kHeadDim, kScale = 4;  // bytes of a token
+    constexpr uint32_t kCodes = S::kTokenBytes, kWords = S::kTokenWords;
     Walk<S> walk(FirstPosition(position, layer.window), position, Walk<S>::Turn(index, my.cta, my.ctas),
                  my.ctas);
     const char* base = my.step.cache + layer.cache_offset;
@@ -80,17 +80,17 @@ struct Producer {
         walk.Next();
       }
       const uint32_t barrier = Acquire(tile < S::kSlots ? S::kCacheWindow : S::kCacheDeep);
-      BarrierExpect(barrier, all * 2 * (kCodes + kScale));
+      BarrierExpect(barrier, all * 2 * (kCodes + kWords));
 #pragma unroll
       for (int i = 0; i < S::kSlotPages; ++i) {
         if (tokens[i] == 0) continue;
-        const uint32_t to = my.slot(slot) + i * S::kPageBytes, scales = to + 2 * S::kPageHalf;
+        const uint32_t to = my.slot(slot) + i * S::kPageBytes, words = to + 2 * S::kPageHalf;
         const char* k = page[i] + head * S::kPageHalf;
-        const char* k_scales = page[i] + 2 * S::kKvHeads * S::kPageHalf + head * S::kPageScales;
+        const char* k_words = page[i] + 2 * S::kKvHeads * S::kPageHalf + head * S::kPageWords;
         BulkLoad(to, k, tokens[i] * kCodes, barrier, policy);
         BulkLoad(to + S::kPageHalf, k + S::kKvHeads * S::kPageHalf, tokens[i] * kCodes, barrier, policy);
-        BulkLoad(scales, k_scales, tokens[i] * kScale, barrier, policy);
-        BulkLoad(scales + S::kPageScales, k_scales + S::kKvHeads * S::kPageScales, tokens[i] * kScale, barrier,
+        BulkLoad(words, k_words, tokens[i] * kWords, barrier, policy);
+        BulkLoad(words + S::kPageWords, k_words + S::kKvHeads * S::kPageWords, tokens[i] * kWords, barrier,
                  policy);
       }
       Advance();

@@ -3,6 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_SHAPE_CUH_
 #define DSOPT_CUDA_PERSISTENT_SHAPE_CUH_
 
+#include "common/cache_codes.cuh"
 #include "common/convert.cuh"
 #include "common/ptx.cuh"
 #include "persistent_dense.h"
@@ -50,13 +51,15 @@ struct Shape {
   static_assert(kShared <= 227 * 1024);
 };
 
-// The same with a cache of codes: of a page, codes of K and V, then scales of K and V. A slot takes two pages
+// The same with a cache of codes: of a page, codes of K and V, then words of K and V. A slot takes two pages
 // of a head if it is large enough.
 template <typename Plain, CacheCode kCode>
 struct Coded : Plain {
   static constexpr CacheCode kCache = kCode;
-  static constexpr int kPageHalf = kPageTokens * Plain::kHeadDim, kPageScales = kPageTokens * 4;
-  static constexpr int kPageBytes = 2 * (kPageHalf + kPageScales);
+  static constexpr int kTokenBytes = CodeBytes<kCode>(Plain::kHeadDim),
+                       kTokenWords = CodeWords<kCode>(Plain::kHeadDim) * 4;  // bytes of both
+  static constexpr int kPageHalf = kPageTokens * kTokenBytes, kPageWords = kPageTokens * kTokenWords;
+  static constexpr int kPageBytes = 2 * (kPageHalf + kPageWords);
   static constexpr int kSlotPages = 2 * kPageBytes <= Plain::kSlotBytes ? 2 : 1;
   static_assert(kSlotPages * kPageBytes <= Plain::kSlotBytes);
   // Copies in flight; those of one page are half as many bytes.

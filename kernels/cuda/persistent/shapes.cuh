@@ -64,7 +64,8 @@ using Resized = Shape<S::kHidden, S::kInner, S::kHeadDim, S::kQHeads, S::kKvHead
 // The shape over a cache: of codes, two pages shall fit into a slot where that costs no slots.
 template <CacheCode kCode, typename S>
 struct OverCache {
-  static constexpr int kTwoPages = 4 * kPageTokens * (S::kHeadDim + 4);
+  static constexpr int kTwoPages =
+      4 * kPageTokens * (CodeBytes<kCode>(S::kHeadDim) + 4 * CodeWords<kCode>(S::kHeadDim));
   static constexpr bool kGrow =
       S::kSlotBytes < kTwoPages && S::kShared + S::kSlots * (kTwoPages - S::kSlotBytes) <= 227 * 1024;
   using Type = Coded<Resized<S, kGrow ? kTwoPages : S::kSlotBytes, S::kSlots>, kCode>;

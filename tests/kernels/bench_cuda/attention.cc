@@ -48,40 +48,42 @@ void DecodeAttention(uint32_t context, dsopt_dtype kv) {
   Program program(&model, DSOPT_PRECISION_FAST, kv, 1, context, 16, 1);
   program.FillCache();
   const double gross = LayerSeconds(&program, context - 1, 1), rest = LayerSeconds(&program, 63, 1);
-  const double token_bytes = static_cast<double>(CacheBytes(kv, 2 * 8 * 128, 128));
+  const double token_bytes = static_cast<double>(CacheBytes(kv, 2 * 8 * 128, model.shape));
   const double bytes = token_bytes * context, rest_bytes = token_bytes * 64;
   std::printf(
-      "attention decode  32/8 x 128, %6u tokens: layer %.2f us = %.3f TB/s gross (projections of hidden 64, "
+      "attention decode  32/8 x 128, %6u tokens, %s: layer %.2f us = %.3f TB/s gross (projections of hidden "
+      "64, "
       "rope, append "
       "in it); net %.2f us = %.3f TB/s; the rest %.2f us\n",
-      context, gross * 1e6, bytes / gross * 1e-12, (gross - rest) * 1e6,
+      context, CacheName(kv), gross * 1e6, bytes / gross * 1e-12, (gross - rest) * 1e6,
       (bytes - rest_bytes) / (gross - rest) * 1e-12, rest * 1e6);
   std::fflush(stdout);
 }
 
 // `rows` rows at once, causal; the other program sees a window of one page only.
-void PrefillAttention(uint32_t rows, uint32_t head_dim) {
+void PrefillAttention(uint32_t rows, uint32_t head_dim, dsopt_dtype kv) {
   constexpr uint32_t kLayers = 4;
   double seconds[2];
   for (int windowed = 0; windowed < 2; ++windowed) {
     Model model(AttentionShape(kLayers, windowed != 0 ? 64 : 0, head_dim));
     model.Build(kLayers);
-    Program program(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, rows, rows, 1);
+    Program program(&model, DSOPT_PRECISION_FAST, kv, 1, rows, rows, 1);
     seconds[windowed] = LayerSeconds(&program, 0, rows);
   }
   const double n = rows, flops = 2 * 2 * 32 * head_dim * (n * (n + 1) / 2),
                windowed_flops = 2 * 2 * 32 * head_dim * 64 * n;
   std::printf(
-      "attention prefill 32/8 x %u, %6u rows: layer %.3f ms = %.0f TFLOP/s gross (projections of hidden 64, "
+      "attention prefill 32/8 x %u, %6u rows, %s: layer %.3f ms = %.0f TFLOP/s gross (projections of hidden "
+      "64, "
       "rope, append "
       "in it); net of a window of 64 %.3f ms = %.0f TFLOP/s\n",
-      head_dim, rows, seconds[0] * 1e3, flops / seconds[0] * 1e-12, (seconds[0] - seconds[1]) * 1e3,
-      (flops - windowed_flops) / (seconds[0] - seconds[1]) * 1e-12);
+      head_dim, rows, CacheName(kv), seconds[0] * 1e3, flops / seconds[0] * 1e-12,
+      (seconds[0] - seconds[1]) * 1e3, (flops - windowed_flops) / (seconds[0] - seconds[1]) * 1e-12);
   std::fflush(stdout);
 }
 
 // One row, 128 heads over latents of 512 + 64; the absorbing products are per head and small.
-void LatentAttention(uint32_t context) {
+void LatentAttention(uint32_t context, dsopt_dtype kv) {
   constexpr uint32_t kLayers = 12;
   Shape s = {};
   s.name = "latent attention";
@@ -95,15 +97,15 @@ void LatentAttention(uint32_t context) {
   s.v_dim = 16;
   Model model(s);
   model.Build(kLayers);
-  Program program(&model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, context, 16, 1);
+  Program program(&model, DSOPT_PRECISION_FAST, kv, 1, context, 16, 1);
   program.FillCache();
   const double gross = LayerSeconds(&program, context - 1, 1), rest = LayerSeconds(&program, 63, 1);
-  const double bytes = 2.0 * 576 * context;
+  const double bytes = static_cast<double>(CacheBytes(kv, 576, model.shape)) * context;
   std::printf(
-      "attention latent  128 heads, 512 + 64, %6u tokens: layer %.2f us gross (projections of hidden 64, "
+      "attention latent  128 heads, 512 + 64, %6u tokens, %s: layer %.2f us gross (projections of hidden 64, "
       "absorbing "
       "products of 16, append in it); net %.2f us = %.3f TB/s of cache; the rest %.2f us\n",
-      context, gross * 1e6, (gross - rest) * 1e6, bytes / (gross - rest) * 1e-12, rest * 1e6);
+      context, CacheName(kv), gross * 1e6, (gross - rest) * 1e6, bytes / (gross - rest) * 1e-12, rest * 1e6);
   std::fflush(stdout);
 }
 

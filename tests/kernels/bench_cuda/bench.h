@@ -29,7 +29,7 @@ const std::vector<Shape>& Shapes();
 
 extern const dsopt_backend_api* g_api;
 extern dsopt_be_device* g_device;
-extern double g_read_ceiling;  // bytes per second; 0: not measured
+extern double g_read_ceiling;    // bytes per second; 0: not measured
 extern uint32_t g_host_percent;  // of the pages of every program, those in host memory
 extern uint32_t g_program_flags;  // of every program
 
@@ -103,28 +103,30 @@ struct Program {
   std::vector<float> Logits(uint32_t index);
 };
 
-// Bytes of `values` cached values of heads of `head_dim`.
-uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, uint32_t head_dim);
+// Bytes of `values` cached values of a shape: whole heads or, latent, whole positions.
+uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, const Shape& shape);
+const char* CacheName(dsopt_dtype kv);
 std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed);
 double RelativeError(const std::vector<float>& a, const std::vector<float>& b);
 double Median(std::vector<double> v);
 
 // check.cc: two layers of a shape, fast against f32; decode over a given cache, one row (persistent where there
-// is a kernel) against two rows. encodings.cc: encoded products against float64. False: wrong.
+// is a kernel) against two rows and, not too far out, against f32. encodings.cc: encoded products against
+// float64. False: wrong.
 bool Check(const Shape& shape, const Encoding& encoding = {});
 bool CheckCache(const Shape& shape, const Encoding& encoding, dsopt_dtype kv);
 bool CheckEncodings();
 // timing.cc
 void Decode(Model* model, dsopt_dtype kv, uint32_t sequences, uint32_t context, const char* what, int steps);
-void Prefill(Model* model, uint32_t total, uint32_t chunk);
+void Prefill(Model* model, dsopt_dtype kv, uint32_t total, uint32_t chunk);
 // jitter.cc
 void Jitter(Model* model);
 void Beside(Model* model);
 void Replays(Model* model);
 // attention.cc
 void DecodeAttention(uint32_t context, dsopt_dtype kv);
-void PrefillAttention(uint32_t rows, uint32_t head_dim);
-void LatentAttention(uint32_t context);
+void PrefillAttention(uint32_t rows, uint32_t head_dim, dsopt_dtype kv);
+void LatentAttention(uint32_t context, dsopt_dtype kv);
 
 }  // namespace dsopt::bench
 #endif  // DSOPT_TESTS_KERNELS_BENCH_CUDA_BENCH_H_

@@ -3,10 +3,10 @@
 // the backend table directly, so that one call on a GPU machine checks and measures together.
 //   bench_cuda_blocks [plugin=PATH] [host=PERCENT] [graphs=0] read|check|encodings|attention|check=<shape>|<shape> ...
 // A shape may be followed by :what, what of decode (default), long, longest, batch8, batch32, prefill, jitter,
-// beside, replay, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8 or int8
-// among them (behind attention, too) is the cache of decode; check=<shape>:cache=... compares decode steps over
-// such a cache, one row against two. host: so many of the pages of every program lie in host memory. graphs=0: no
-// step is replayed as a graph. Ends with 1 if a check failed.
+// beside, replay, and by @encoding: lossless12, int8, fp8, int4 (groups of 128), int4by64. :cache=bf16, fp8, int8 or
+// int4 among them (behind attention, too) is the cache of decode and prefill; check=<shape>:cache=... compares
+// decode steps over such a cache, one row against two and against f32. host: so many of the pages of every
+// program lie in host memory. graphs=0: no step is replayed as a graph. Ends with 1 if a check failed.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -56,7 +56,7 @@ void RunShape(const Shape& shape, const Encoding& encoding, dsopt_dtype kv,
     if (w == "longest") Decode(&model, kv, 1, 131072 - 64, "b1 128K", g_host_percent > 0 ? 10 : 40);
     if (w == "batch8") Decode(&model, kv, 8, 512, "b8", 60);
     if (w == "batch32") Decode(&model, kv, 32, 512, "b32", 60);
-    if (w == "prefill") Prefill(&model, 8192, 2048);
+    if (w == "prefill") Prefill(&model, kv, 8192, 2048);
     if (w == "jitter") Jitter(&model);
     if (w == "beside") Beside(&model);
     if (w == "replay") Replays(&model);
@@ -67,12 +67,11 @@ void RunShape(const Shape& shape, const Encoding& encoding, dsopt_dtype kv,
 void RunAttention(dsopt_dtype kv) {
   DecodeAttention(32768, kv);
   DecodeAttention(131072, kv);
-  if (kv != DSOPT_BF16) return;
   for (const uint32_t head_dim : {128u, 64u}) {
-    PrefillAttention(2048, head_dim);
-    PrefillAttention(16384, head_dim);
+    PrefillAttention(2048, head_dim, kv);
+    PrefillAttention(16384, head_dim, kv);
   }
-  LatentAttention(32768);
+  LatentAttention(32768, kv);
 }
 
 Encoding EncodingOf(const std::string& name) {
@@ -89,6 +88,7 @@ dsopt_dtype CacheOf(const std::string& name) {
   if (name == "bf16") return DSOPT_BF16;
   if (name == "fp8") return DSOPT_F8_E4M3;
   if (name == "int8") return DSOPT_I8;
+  if (name == "int4") return DSOPT_I4;
   std::printf("unknown cache '%s'\n", name.c_str());
   std::exit(1);
 }

@@ -7,10 +7,39 @@
 
 namespace dsopt::bench {
 
+namespace {
+
+// What a page has 64 of per layer: rows of codes, then rows of words. Attention: of each head a row of K and
+// one of V; latent: one of the latent and the rotated part.
+struct Vectors {
+  std::vector<uint32_t> parts;  // values
+  uint32_t heads;
+
+  uint64_t Values() const {
+    uint64_t sum = 0;
+    for (const uint32_t part : parts) sum += part;
+    return sum;
+  }
+};
+Vectors VectorsOf(const Shape& shape) {
+  if (shape.q_heads != 0) return {{shape.head_dim}, 2 * shape.kv_heads};
+  return {{shape.latent, shape.rope_dim}, 1};
+}
+
+// Of a vector. Without codes: of its values.
+uint64_t CodeBytes(dsopt_dtype kv, uint64_t values) {
+  return kv == DSOPT_F32 ? values * 4 : kv == DSOPT_BF16 ? values * 2 : kv == DSOPT_I4 ? values / 2 : values;
+}
+uint64_t WordBytes(dsopt_dtype kv, uint64_t values) {
+  return kv == DSOPT_F32 || kv == DSOPT_BF16 ? 0 : kv == DSOPT_I4 ? (values + 31) / 32 * 4 : 4;
+}
+
+}  // namespace
+
 Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t sequences, uint32_t tokens,
                  uint32_t rows, uint32_t logit_rows, uint32_t slice_us)
     : model(m), blocks(m->blocks), seqs(sequences), per_seq((tokens + 63) / 64), max_rows(rows), kv_dtype(kv) {
-  const auto scale = [&](uint64_t* offset) { *offset = CacheBytes(kv, *offset, m->shape.head_dim); };
+  const auto scale = [&](uint64_t* offset) { *offset = CacheBytes(kv, *offset, m->shape); };
   for (dsopt_block& b : blocks) {
     if (b.kind == DSOPT_BLOCK_ATTENTION) scale(&b.u.attention.cache_offset);
     if (b.kind == DSOPT_BLOCK_MLA) scale(&b.u.mla.cache_offset);
@@ -30,7 +59,7 @@ Program::Program(Model* m, dsopt_precision precision, dsopt_dtype kv, uint32_t s
   d.max_pages_per_seq = per_seq;
   d.page_tokens = 64;
   d.page_count = per_seq * sequences;
-  d.page_bytes = page_bytes = (CacheBytes(kv, m->cache_values, m->shape.head_dim) + 255) / 256 * 256;
+  d.page_bytes = page_bytes = (CacheBytes(kv, m->cache_values, m->shape) + 255) / 256 * 256;
   d.kv_dtype = kv;
   d.slice_us = slice_us;
   d.flags = g_program_flags;
@@ -55,44 +84,58 @@ namespace {
 
 uint32_t Next(uint32_t* x) { return *x = *x * 1664525u + 1013904223u; }
 
-// Codes and scales of a layer: values around 1, scales of 0.4 to 2 times that. nan: positions from here on hold
-// NaN scales, and whatever codes.
-void FillCodes(const dsopt_attention_block& a, bool fp8, uint32_t nan, uint32_t* x, uint8_t* layer) {
-  const size_t vectors = size_t{2} * a.kv_heads * 64, codes = vectors * a.head_dim;
-  for (size_t i = 0; i < codes; ++i) {
-    const auto code = static_cast<uint8_t>(Next(x) >> 16);
-    const bool odd = fp8 ? (code & 0x7f) == 0x7f : code == 0x80;  // not made by any vector
-    layer[i] = odd && i / a.head_dim % 64 < nan ? 1 : code;
+// Codes and words of a layer: values around 1, steps that differ by a factor of 5 (int4: of 2). nan: positions
+// from here on hold NaN words, and whatever codes.
+void FillCodes(dsopt_dtype kv, const Vectors& v, uint32_t nan, uint32_t* x, uint8_t* layer) {
+  uint64_t row_codes = 0, row_words = 0;
+  for (const uint32_t part : v.parts) {
+    row_codes += CodeBytes(kv, part);
+    row_words += WordBytes(kv, part) / 4;
   }
-  for (size_t v = 0; v < vectors; ++v) {
-    const float spread = 0.4f + static_cast<float>(Next(x) >> 16) / 40960.0f;
-    const float scale = v % 64 < nan ? spread / (fp8 ? 150.0f : 73.0f) : NAN;
-    std::memcpy(layer + codes + v * 4, &scale, 4);
+  const uint64_t codes = uint64_t{64} * v.heads * row_codes, words = uint64_t{64} * v.heads * row_words;
+  for (uint64_t i = 0; i < codes; ++i) {
+    const auto code = static_cast<uint8_t>(Next(x) >> 16);
+    const bool odd =
+        kv == DSOPT_F8_E4M3 ? (code & 0x7f) == 0x7f : kv == DSOPT_I8 && code == 0x80;  // not made by any vector
+    layer[i] = odd && i / row_codes % 64 < nan ? 1 : code;
+  }
+  for (uint64_t w = 0; w < words; ++w) {
+    const bool known = w / row_words % 64 < nan;
+    uint32_t word = 0x7e007e00u;
+    if (kv == DSOPT_I4) {
+      const uint32_t low = Next(x) >> 12, scale = Next(x) >> 12;
+      if (known) word = (0xbc00u | (low & 0x3ffu)) << 16 | 0x3000u | (scale & 0x3ffu);  // -2 .. -1, 1/8 .. 1/4
+    } else {
+      const float spread = 0.4f + static_cast<float>(Next(x) >> 16) / 40960.0f;
+      const float scale = known ? spread / (kv == DSOPT_F8_E4M3 ? 150.0f : 73.0f) : NAN;
+      std::memcpy(&word, &scale, 4);
+    }
+    std::memcpy(layer + codes + w * 4, &word, 4);
   }
 }
 
 std::vector<uint8_t> RandomPage(const Program& program, uint32_t seed, uint32_t nan) {
   std::vector<uint8_t> page(program.page_bytes);
   uint32_t x = seed;
-  if (program.kv_dtype != DSOPT_BF16) {
-    for (const dsopt_block& b : program.blocks)
-      if (b.kind == DSOPT_BLOCK_ATTENTION)
-        FillCodes(b.u.attention, program.kv_dtype == DSOPT_F8_E4M3, nan, &x,
-                  page.data() + b.u.attention.cache_offset);
-    return page;
-  }
-  for (size_t i = 0; i + 1 < page.size(); i += 2) {
+  const Vectors v = VectorsOf(program.model->shape);
+  const bool coded = program.kv_dtype != DSOPT_BF16;
+  for (size_t i = 0; i + 1 < page.size() && !coded; i += 2) {
     Next(&x);
-    const auto v =
+    const auto value =
         static_cast<uint16_t>(((x >> 31) << 15) | ((120u + ((x >> 20) & 7u)) << 7) | ((x >> 8) & 127u));
-    std::memcpy(&page[i], &v, 2);
+    std::memcpy(&page[i], &value, 2);
   }
   for (const dsopt_block& b : program.blocks) {
-    if (b.kind != DSOPT_BLOCK_ATTENTION) continue;
-    const dsopt_attention_block& a = b.u.attention;
-    for (size_t vector = 0; vector < size_t{2} * a.kv_heads * 64; ++vector)
-      if (vector % 64 >= nan)
-        std::memset(page.data() + a.cache_offset + vector * a.head_dim * 2, 0xff, size_t{2} * a.head_dim);
+    if (b.kind != DSOPT_BLOCK_ATTENTION && b.kind != DSOPT_BLOCK_MLA) continue;
+    uint8_t* layer =
+        page.data() + (b.kind == DSOPT_BLOCK_MLA ? b.u.mla.cache_offset : b.u.attention.cache_offset);
+    if (coded) {
+      FillCodes(program.kv_dtype, v, nan, &x, layer);
+      continue;
+    }
+    const uint64_t row_bytes = v.Values() * 2;
+    for (uint64_t row = 0; row < uint64_t{64} * v.heads; ++row)
+      if (row % 64 >= nan) std::memset(layer + row * row_bytes, 0xff, row_bytes);
   }
   return page;
 }
@@ -173,10 +216,15 @@ std::vector<float> Program::Logits(uint32_t index) {
   return l;
 }
 
-uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, uint32_t head_dim) {
-  if (kv == DSOPT_F32) return values * 4;
-  if (kv == DSOPT_BF16) return values * 2;
-  return values / head_dim * (head_dim + 4);
+uint64_t CacheBytes(dsopt_dtype kv, uint64_t values, const Shape& shape) {
+  const Vectors v = VectorsOf(shape);
+  uint64_t bytes = 0;
+  for (const uint32_t part : v.parts) bytes += CodeBytes(kv, part) + WordBytes(kv, part);
+  return values / v.Values() * bytes;
+}
+
+const char* CacheName(dsopt_dtype kv) {
+  return kv == DSOPT_BF16 ? "bf16" : kv == DSOPT_I8 ? "int8" : kv == DSOPT_I4 ? "int4" : "fp8";
 }
 
 std::vector<int32_t> Tokens(uint32_t count, uint32_t vocab, uint32_t seed) {

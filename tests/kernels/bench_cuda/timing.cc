@@ -37,7 +37,7 @@ void Decode(Model* model, dsopt_dtype kv, uint32_t sequences, uint32_t context, 
   }
   const double tokens_read = (context + steps / 2.0) * sequences;
   const auto cache = [&](dsopt_dtype type) {
-    return static_cast<double>(CacheBytes(type, model->cache_values, model->shape.head_dim)) / 64 * tokens_read;
+    return static_cast<double>(CacheBytes(type, model->cache_values, model->shape)) / 64 * tokens_read;
   };
   double bytes = model->step_bytes + cache(kv);
   if (sequences > 1 && model->shape.experts != 0)
@@ -45,8 +45,8 @@ void Decode(Model* model, dsopt_dtype kv, uint32_t sequences, uint32_t context, 
   Report(model->shape.name, what, bytes, model->plain_bytes + cache(DSOPT_BF16), sequences, wall, device);
 }
 
-void Prefill(Model* model, uint32_t total, uint32_t chunk) {
-  Program program(model, DSOPT_PRECISION_FAST, DSOPT_BF16, 1, total, chunk, 1);
+void Prefill(Model* model, dsopt_dtype kv, uint32_t total, uint32_t chunk) {
+  Program program(model, DSOPT_PRECISION_FAST, kv, 1, total, chunk, 1);
   for (int pass = 0; pass < 2; ++pass) {
     double seconds = 0;
     for (uint32_t at = 0; at < total; at += chunk)
