@@ -257,6 +257,8 @@ typedef struct dsopt_program_desc {
 
 /* Every batch is launched piece by piece, none as one graph that was made of an earlier one: for comparison. */
 #define DSOPT_PROGRAM_NO_REPLAY 1u
+/* One kernel for all layers wherever it works, even where kernels one by one are faster: for tests. */
+#define DSOPT_PROGRAM_FUSE_LAYERS 2u
 
 /* What a driver keeps for itself (streams, events, graphs of batches that come again) is in none of these. */
 typedef struct dsopt_program_memory {

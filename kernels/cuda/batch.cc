@@ -152,7 +152,7 @@ dsopt_status dsopt_be_program::Begin(const dsopt_batch& batch) {
   if (desc.slice_us == 0 || batch_ns_[0] <= 1000.0 * desc.slice_us) {
     if (plan.persistent.kind != PersistentKind::kNone && batch_.rows == 1 && batch_.logit_rows == 1)
       path_ = Path::kStep;
-    else if (plan.persistent.batch && batch_.single_rows && batch_.rows <= BatchMostRows(plan.persistent.batch_shape))
+    else if (batch_.single_rows && batch_.rows <= plan.persistent.batch_rows)
       path_ = Path::kLayers;
   }
   return DSOPT_OK;
@@ -185,7 +185,7 @@ dsopt_status dsopt_be_program::SubmitSlice(uint64_t deadline_ns) {
     if (error == cudaErrorCooperativeLaunchTooLarge) {  // fewer SMs for us than the device has: kernel by kernel then
       cudaGetLastError();
       plan.persistent.kind = PersistentKind::kNone;
-      plan.persistent.batch = false;
+      plan.persistent.batch_rows = 0;
       path_ = Path::kBlocks;
     } else {
       DSOPT_CUDA_RETURN_IF_ERROR(device->Check(error, "launching the persistent kernel"));

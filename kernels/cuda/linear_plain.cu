@@ -63,7 +63,8 @@ __global__ __launch_bounds__(Stream<kM>::kThreads,
   WaitForPrevious();
   if (begin >= end) return;
   constexpr int kSides = S::kBlocks / S::kPerWarp;  // warps that share a unit's columns
-  PlainConsumer<S, kImageColumns, 2, S::kPerWarp> my{p, lane, warp / kSides, warp / kSides, warp % kSides * S::kPerWarp};
+  PlainConsumer<S, kImageColumns, 2, S::kPerWarp> my{p, lane, warp / kSides, warp / kSides,
+                                                     warp % kSides * S::kPerWarp};
   ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
 #endif
 }
@@ -91,8 +92,8 @@ bool PlainFits(const Limits& limits) {
 
 bool PlainSupported(const Limits& limits, const LinearArgs& args) {
   const bool dense = args.batch == 1 && args.slot_expert == nullptr && args.norm_in == nullptr;
-  return PlainFits(limits) && args.bf16 && args.elem == Elem::kBf16 && dense && args.rows > 1 && args.rows <= 32 &&
-         args.k % kBoxColumns == 0;
+  return PlainFits(limits) && args.bf16 && args.elem == Elem::kBf16 && dense && args.rows > 1 &&
+         args.rows <= 32 && args.k % kBoxColumns == 0;
 }
 
 cudaError_t LinearPlain(const Launch& launch, const LinearArgs& args, float* partial, uint32_t* arrived) {

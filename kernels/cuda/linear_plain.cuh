@@ -1,5 +1,5 @@
-// linear_plain.cuh - few rows and bf16 weights as they are: a unit of weights as boxes of a tensor map in shared
-// memory, and its consumer. Weights are the A operand of mma.m16n8k16, activations the B operand.
+// linear_plain.cuh - few rows and bf16 weights as they are: a unit of weights as boxes of a tensor map in
+// shared memory, and its consumer. Weights are the A operand of mma.m16n8k16, activations the B operand.
 #ifndef DSOPT_CUDA_LINEAR_PLAIN_CUH_
 #define DSOPT_CUDA_LINEAR_PLAIN_CUH_
 
@@ -9,12 +9,14 @@ namespace dsopt_cuda {
 
 inline constexpr int kBoxColumns = 64, kBoxPitch = kBoxColumns * 2;
 
-// kUnitColumns: of a unit, and of a chunk of the row image; its pitch is 8 more: 16 mod 128 bytes, no conflicts.
+// kUnitColumns: of a unit, and of a chunk of the row image; its pitch is 8 more: 16 mod 128 bytes, no
+// conflicts.
 template <typename S, int kUnitColumns>
 struct PlainUnit {
   static constexpr int kBoxes = kUnitColumns / kBoxColumns, kPitch = kUnitColumns + 8;
   static constexpr int kInputsAt = S::kRows * kUnitColumns * 2;
-  static constexpr int kSlot = (kInputsAt + S::kM * kPitch * 2 + 1023) / 1024 * 1024;  // boxes are aligned to that
+  static constexpr int kSlot =
+      (kInputsAt + S::kM * kPitch * 2 + 1023) / 1024 * 1024;  // boxes are aligned to that
   static_assert(kUnitColumns != kImageColumns || kPitch == kPlainPitch);
 
   // What a launch derives from the matrix and the rows of the input image.
@@ -41,7 +43,8 @@ struct PlainConsumer {
   // One group of inputs alone would be a chain of products that wait for each other.
   static constexpr int kChains = kGroups == 1 && kPer == 1 ? 2 : 1;
   const StreamLinear& p;
-  int lane, side, half, wr;  // this warp: its boxes, its half of the sums, row blocks wr .. wr + kPer - 1 of a panel
+  int lane, side, half,
+      wr;  // this warp: its boxes, its half of the sums, row blocks wr .. wr + kPer - 1 of a panel
   float acc[kChains * kPer][kGroups][4];
 
   __device__ void Clear() { ClearSums(acc); }
@@ -79,7 +82,8 @@ struct PlainConsumer {
           }
         } else {
           const uint4 v = b[s / 2 * 2][0];
-          Mma(acc[s % kChains * kPer + r][0], a.x, a.y, a.z, a.w, s % 2 == 0 ? v.x : v.z, s % 2 == 0 ? v.y : v.w);
+          Mma(acc[s % kChains * kPer + r][0], a.x, a.y, a.z, a.w, s % 2 == 0 ? v.x : v.z,
+              s % 2 == 0 ? v.y : v.w);
         }
       }
   }

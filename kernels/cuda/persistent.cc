@@ -214,8 +214,9 @@ void PlanPersistent(const Limits& limits, const dsopt_program_desc& d, bool fast
       plan->partial_floats = DensePartialFloats(limits, plan->dense);
     }
     BatchBuffers unused;
-    plan->batch = BatchShapeOf(limits, d, model, &plan->batch_shape);
-    if (plan->batch) plan->batch_bytes = LayOutBatch(plan->batch_shape, nullptr, &unused);
+    if (BatchShapeOf(limits, d, model, &plan->batch_shape))
+      plan->batch_rows = BatchMostRows(plan->batch_shape, (d.flags & DSOPT_PROGRAM_FUSE_LAYERS) != 0);
+    if (plan->batch_rows != 0) plan->batch_bytes = LayOutBatch(plan->batch_shape, nullptr, &unused);
   } else if (d.kv_dtype == DSOPT_BF16 && LatentShapeOf(limits, d, &plan->latent)) {
     plan->kind = PersistentKind::kLatent;
     plan->layer_bytes = static_cast<uint64_t>(plan->latent.layers) * sizeof(LatentLayer);
@@ -387,7 +388,7 @@ dsopt_status dsopt_be_program::PrepareBatch() {
         CUtensorMap map;
         if (!MakePanelMap(device->limits, weight.data, weight.layout.rows, weight.layout.cols,
                           static_cast<uint32_t>(box.rows), static_cast<uint32_t>(box.columns) / 64, &map)) {
-          plan.persistent.batch = false;  // block by block, then
+          plan.persistent.batch_rows = 0;  // block by block, then
           return DSOPT_OK;
         }
         maps.push_back(map);

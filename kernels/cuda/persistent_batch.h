@@ -1,6 +1,8 @@
-// persistent_batch.h - the layers of a decode step of a dense GQA model for a few rows, one of each sequence, as one
-// persistent kernel (sm_90a): bf16 weights or encoded ones, any sizes. Embedding before it and head behind it are
-// kernels of their own. persistent_batch_<format>.cu instantiate persistent/batch_step.cuh, where the step is described.
+// persistent_batch.h - the layers of a decode step of a dense GQA model for a few rows, one of each sequence,
+// as one persistent kernel (sm_90a), for any sizes: bf16 weights, up to 16 rows also lossless12 (int8, fp8 and
+// int4 are faster kernel by kernel, with two CTAs per SM that expand codes). Embedding before it and head
+// behind it are kernels of their own. persistent_batch_<format>.cu instantiate persistent/batch_step.cuh, where
+// the step is described.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_H_
 #define DSOPT_CUDA_PERSISTENT_BATCH_H_
 
@@ -9,12 +11,12 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kBatchRows = 32;      // of any step, at most
-inline constexpr int kBatchMatrices = 4;   // of a layer, in the order in which they are used: qkv, out, gate_up, down
+inline constexpr int kBatchRows = 32;  // of any step, at most; encoded weights: kBatchEncodedRows
+inline constexpr int kBatchEncodedRows = 16;
+inline constexpr int kBatchMatrices =
+    4;  // of a layer, in the order in which they are used: qkv, out, gate_up, down
 // bf16: what one copy brings of a matrix, up to 16 rows and above; a tensor map for each.
-inline constexpr struct {
-  int rows, columns;
-} kBatchBoxes[] = {{64, 256}, {128, 128}};
+inline constexpr struct { int rows, columns; } kBatchBoxes[] = {{64, 256}, {128, 128}};
 inline constexpr int kBatchMaps = 2, kTensorMapBytes = 128;
 
 // Device pointers of one layer. A matrix's data: packed weights, or for bf16 its tensor maps on the device.
@@ -33,9 +35,9 @@ struct BatchShape {
 struct BatchStep {
   const BatchLayer* layers;  // device, [layers]
   int layer_count, rows, hidden, q_heads, kv_heads, head_dim, window;
-  int parts;                 // works of a KV head: up to kBatchHeads query heads each
-  int item_tokens;           // of the cache in a slot: 64 or 32. This and what follows: set by BatchDecode
-  int item_bytes;            // of the keys of such an item
+  int parts;        // works of a KV head: up to kBatchHeads query heads each
+  int item_tokens;  // of the cache in a slot: 64 or 32. This and what follows: set by BatchDecode
+  int item_bytes;   // of the keys of such an item
   float eps, score_scale, rope_scale;
   const float* inv_freq;     // [head_dim / 2]; pairs (i, i + head_dim / 2)
   CacheArgs cache;           // base: of the whole cache
@@ -50,21 +52,20 @@ struct BatchStep {
   uint32_t step;             // launches so far on these counters
   StreamLinear linear[kBatchMatrices];
   int slots, slot_bytes, near_copies, deep_copies;
-  uint32_t turn[5], turns;   // by which ranges of a layer's operations rotate over the CTAs; of a whole layer
+  uint32_t turn[5], turns;  // by which ranges of a layer's operations rotate over the CTAs; of a whole layer
 };
 
 inline constexpr int kBatchHeads = 4;
 bool BatchSupported(const Limits& limits, const BatchShape& shape);
+// Of a step, at most; above, single kernels are faster, for small models at any number: 0. always: wherever it
+// works.
+int BatchMostRows(const BatchShape& shape, bool always);
 uint64_t BatchCounterWords(const DenseShape& shape);
 uint64_t BatchSquares(const DenseShape& shape);  // floats
-int BatchMostRows(const BatchShape& shape);  // of a step; above, single kernels are faster
 // step: everything but what BatchDecode sets; of `linear` nothing.
 cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 cudaError_t BatchPlain(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 cudaError_t BatchLossless12(const Launch& launch, const BatchShape& shape, const BatchStep& step);
-cudaError_t BatchInt8(const Launch& launch, const BatchShape& shape, const BatchStep& step);
-cudaError_t BatchFp8(const Launch& launch, const BatchShape& shape, const BatchStep& step);
-cudaError_t BatchInt4(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 
 }  // namespace dsopt_cuda
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_H_

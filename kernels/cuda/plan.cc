@@ -291,7 +291,7 @@ dsopt_status MakePlan(const dsopt_be_device& device, const dsopt_program_desc& d
     p.persistent.partial = take(p.persistent.partial_floats * 4);
     p.persistent.marked_bytes = at - p.persistent.activations;
   }
-  if (p.persistent.batch) p.persistent.batch_buffers = take(p.persistent.batch_bytes);
+  if (p.persistent.batch_rows != 0) p.persistent.batch_buffers = take(p.persistent.batch_bytes);
   p.workspace_bytes = at;
   uint64_t all_pages = 0;
   if (__builtin_mul_overflow(uint64_t{d.page_count}, d.page_bytes, &all_pages) || all_pages > kMostBytes ||

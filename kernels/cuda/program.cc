@@ -48,7 +48,7 @@ dsopt_status dsopt_be_program::Create(const dsopt_program_desc& description) {
     LayOutBlock(device->limits, desc, blocks[i], plan.fast, At<char>(plan.branch), &buffers[i]);
   launch_ = {stream_, &device->limits};
   if (plan.persistent.kind != PersistentKind::kNone) DSOPT_CUDA_RETURN_IF_ERROR(PreparePersistent());
-  if (plan.persistent.batch) DSOPT_CUDA_RETURN_IF_ERROR(PrepareBatch());
+  if (plan.persistent.batch_rows != 0) DSOPT_CUDA_RETURN_IF_ERROR(PrepareBatch());
   return device->Check(cudaStreamSynchronize(stream_), "preparing a program");
 }
 

@@ -65,7 +65,7 @@ struct PersistentPlan {
   uint64_t layer_bytes = 0, counter_words = 0, activation_floats = 0, partial_floats = 0;  // activations: of one step
   uint64_t layers = 0, counters = 0, activations = 0, partial = 0;                         // offsets in the workspace
   uint64_t marked_bytes = 0;  // activations and partials, from `activations` on: all bits set at first
-  bool batch = false;
+  int batch_rows = 0;  // steps of at most so many rows have a kernel for all layers; 0: none
   BatchShape batch_shape{};
   uint64_t batch_buffers = 0, batch_bytes = 0;  // see BatchBuffers
 };

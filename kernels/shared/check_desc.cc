@@ -74,7 +74,7 @@ class DescCheck {
                  {"max_adjust", d_.max_adjust, 0, 1u << 28},
                  {"max_history", d_.max_history, 0, 1u << 28},
                  {"rope_count", d_.rope_count, 0, 1024},
-                 {"flags", d_.flags, 0, DSOPT_PROGRAM_NO_REPLAY}};
+                 {"flags", d_.flags, 0, DSOPT_PROGRAM_NO_REPLAY | DSOPT_PROGRAM_FUSE_LAYERS}};
     for (const auto& side : sides) {
       if (side.value < side.low || side.value > side.high) {
         return Wrong(bad, "%s is %u, %u to %u expected", side.name, side.value, side.low, side.high);

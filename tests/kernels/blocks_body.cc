@@ -381,6 +381,7 @@ void CheckManyDecode(const Target& target, const ModelShape& shape) {
   ProgramOptions options;
   options.precision = DSOPT_PRECISION_FAST;
   options.kv_dtype = DSOPT_BF16;
+  options.flags = DSOPT_PROGRAM_FUSE_LAYERS;
   options.max_seqs = kMany;
   options.max_rows = 160;
   options.max_pages_per_seq = 3;

@@ -59,7 +59,7 @@ void CheckHostileInput(const Target& target) {
   program_with("pages", [](dsopt_program_desc* d, dsopt_block*) { d->page_count = UINT32_MAX; });
   program_with("host pages", [](dsopt_program_desc* d, dsopt_block*) { d->host_pages = d->page_count + 1; });
   program_with("many host pages", [](dsopt_program_desc* d, dsopt_block*) { d->host_pages = UINT32_MAX; });
-  program_with("unknown flags", [](dsopt_program_desc* d, dsopt_block*) { d->flags = 2; });
+  program_with("unknown flags", [](dsopt_program_desc* d, dsopt_block*) { d->flags = 4; });
   program_with("all pages", [](dsopt_program_desc* d, dsopt_block*) {
     d->page_count = 1 << 30;
     d->page_bytes = uint64_t{1} << 39;

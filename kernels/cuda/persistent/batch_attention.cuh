@@ -1,5 +1,6 @@
-// batch_attention.cuh - attention in the persistent step of few rows, on the arithmetic of common/attention_warp.cuh:
-// items of the cache out of the ring, 16 tokens a warp, and the current token, which the side warp scores. As in attention_decode_ring.cu, the CTA with a work's first item merges all its parts.
+// batch_attention.cuh - attention in the persistent step of few rows, on the arithmetic of
+// common/attention_warp.cuh: items of the cache out of the ring, 16 tokens a warp, and the current token, which
+// the side warp scores. As in attention_decode_ring.cu, the CTA with a work's first item merges all its parts.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_ATTENTION_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_ATTENTION_CUH_
 
@@ -19,7 +20,9 @@ struct Operands {
     return s.qkv + (static_cast<int64_t>(row) * (s.q_heads + 2 * s.kv_heads) + head) * kDim;
   }
   __device__ const float* Key(int row, int kv_head) const { return Row(row, s.q_heads + kv_head); }
-  __device__ const float* Value(int row, int kv_head) const { return Row(row, s.q_heads + s.kv_heads + kv_head); }
+  __device__ const float* Value(int row, int kv_head) const {
+    return Row(row, s.q_heads + s.kv_heads + kv_head);
+  }
   __device__ float2 Rotation(int row, int pair) const { return __ldcg(s.rotations + row * (kDim / 2) + pair); }
 };
 
@@ -41,7 +44,7 @@ struct Attend : Operands<kDim> {
   using Operands<kDim>::s, Operands<kDim>::Row, Operands<kDim>::Rotation;
   static constexpr int kG = kBatchHeads, kHalf = kDim / 2, kRow = kMergeRow<kDim>;
   static constexpr int kV = kG * kDim / S::kConsumers;  // outputs of a thread, all of one head
-  static constexpr int kPartial = kG * (kDim + 2);  // floats: outputs, then (maximum, sum) of each head
+  static constexpr int kPartial = kG * (kDim + 2);      // floats: outputs, then (maximum, sum) of each head
   static_assert(kV == 1 || kV == 2);
   const Line& line;
   char* shared;
@@ -51,7 +54,8 @@ struct Attend : Operands<kDim> {
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int group = warp % (s.item_tokens / kGroupTokens);  // of an item, for this warp
   // Warps of a team that share an item are a set; sets take turns.
-  int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens), sets = kTeamWarps * kGroupTokens / s.item_tokens;
+  int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens),
+      sets = kTeamWarps * kGroupTokens / s.item_tokens;
   int head = tid * kV / kDim, dimension = tid * kV % kDim;  // of this thread's outputs
 
   __device__ float* Outs() const { return reinterpret_cast<float*>(shared + Shared<S>::kSumsAt); }
@@ -79,7 +83,8 @@ struct Attend : Operands<kDim> {
           high[e + i] = second[i] * turn.x + first[i] * turn.y;
         }
       }
-      q[j] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]), PackBf16(low[4], low[5]), PackBf16(low[6], low[7])};
+      q[j] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]), PackBf16(low[4], low[5]),
+              PackBf16(low[6], low[7])};
       q[j + kDim / 64] = {PackBf16(high[0], high[1]), PackBf16(high[2], high[3]), PackBf16(high[4], high[5]),
                           PackBf16(high[6], high[7])};
     }

@@ -1,6 +1,6 @@
-// batch_producer.cuh - the two lanes that fill the ring of the persistent step of few rows. Both walk through the same
-// slots: one copies weights and cached tokens, which nothing in the step changes, as soon as a slot is free; the other
-// copies inputs, once the operation that makes them has ended everywhere.
+// batch_producer.cuh - the two lanes that fill the ring of the persistent step of few rows. Both walk through
+// the same slots: one copies weights and cached tokens, which nothing in the step changes, as soon as a slot is
+// free; the other copies inputs, once the operation that makes them has ended everywhere.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_PRODUCER_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_PRODUCER_CUH_
 
@@ -22,7 +22,7 @@ struct Units {
   }
 };
 
-// F: how weights lie and are copied, see persistent_batch_plain.cu and batch_packed.cuh.
+// F: how weights lie and are copied, see persistent_batch_<format>.cu.
 template <typename F>
 struct WeightsLane {
   const BatchStep& s;
@@ -31,8 +31,8 @@ struct WeightsLane {
   int flying = 0;  // copies of slots on their way
   uint64_t policy = EvictFirst();
 
-  // Makes the next slot ours. `since`: slots since the operation began: near its beginning few copies are on their way,
-  // because what CTAs wait for then queues behind them.
+  // Makes the next slot ours. `since`: slots since the operation began: near its beginning few copies are on
+  // their way, because what CTAs wait for then queues behind them.
   __device__ void Acquire(int since) {
     const int most = since < s.slots ? s.near_copies : s.deep_copies;
     BarrierWait(ring.Empty(), ring.parity ^ 1);
@@ -64,16 +64,17 @@ struct WeightsLane {
       const Place place(line, at, row);
       const int token = line.TokenOf(s, place), line_bytes = s.head_dim * 2;
       const int tokens = (min(max(line.position[place.row] - token, 1), s.item_tokens) + 15) / 16 * 16;
-      const char* k = base + static_cast<uint64_t>(page) * s.cache.page_bytes +
-                      static_cast<int64_t>(place.work / s.parts * kPageTokens + token % kPageTokens) * line_bytes;
+      const char* k =
+          base + static_cast<uint64_t>(page) * s.cache.page_bytes +
+          static_cast<int64_t>(place.work / s.parts * kPageTokens + token % kPageTokens) * line_bytes;
       if (at + 1 < end) page = PageOf(at + 1, &row);
       Acquire(at - begin);
       const uint32_t bytes = static_cast<uint32_t>(tokens * line_bytes), barrier = ring.Weights();
       BarrierExpect(barrier, 2 * bytes);
       // Rows may share pages, and parts of a large group of heads do.
       BulkLoad(ring.Slot(), k, bytes, barrier);
-      BulkLoad(ring.Slot() + s.item_tokens * line_bytes, k + static_cast<int64_t>(s.kv_heads) * kPageTokens * line_bytes,
-               bytes, barrier);
+      BulkLoad(ring.Slot() + s.item_tokens * line_bytes,
+               k + static_cast<int64_t>(s.kv_heads) * kPageTokens * line_bytes, bytes, barrier);
       ring.Advance();
     }
   }
@@ -112,9 +113,10 @@ struct InputsLane {
     Units at(p.geometry, NumberOf(s, layer, op));
     if (at.left == 0) return;
     const int last = p.geometry.units_per_group - 1;
-    const uint32_t bytes = F::kUnitChunks * p.geometry.input_chunk, last_bytes = p.geometry.last_input_bytes;
+    const uint32_t bytes = p.geometry.input_chunk, last_bytes = p.geometry.last_input_bytes;
     const uint32_t to = p.geometry.inputs_at;
-    const char *first = static_cast<const char*>(p.args.in), *from = first + static_cast<int64_t>(at.unit) * bytes;
+    const char *first = static_cast<const char*>(p.args.in),
+               *from = first + static_cast<int64_t>(at.unit) * bytes;
     Await(layer, op);
     for (; at.left > 0; --at.left) {
       BarrierWait(ring.Empty(), ring.parity ^ 1);

@@ -1,5 +1,5 @@
-// batch_shape.cuh - the persistent step of few rows: shared memory of a CTA, its ring, which part of an operation it
-// has, and the line of cache items that attention goes through.
+// batch_shape.cuh - the persistent step of few rows: shared memory of a CTA, its ring, which part of an
+// operation it has, and the line of cache items that attention goes through.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
 
@@ -17,9 +17,9 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 // What it holds when all have.
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
-// Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's, because a
-// warp must see all phases of the barriers it waits at. Behind them a warp each for the weights and the inputs in the
-// ring, and a side warp.
+// Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's,
+// because a warp must see all phases of the barriers it waits at. Behind them a warp each for the weights and
+// the inputs in the ring, and a side warp.
 inline constexpr int kTeams = 2, kTeamWarps = 4, kConsumerWarps = kTeams * kTeamWarps;
 inline constexpr int kWeightsWarp = kConsumerWarps, kInputsWarp = kWeightsWarp + 1, kSideWarp = kInputsWarp + 1;
 template <typename Base>
@@ -37,18 +37,19 @@ inline constexpr int kMergeBytes = kConsumerWarps * kBatchHeads * (kMergeRow<128
 // S: a BatchStream.
 template <typename S>
 struct Shared {
-  static constexpr int kLinearAt = 512;                     // behind the barriers; the product under way
-  static constexpr int kScalesAt = kLinearAt + 512;         // 1 / rms of the input rows
+  static constexpr int kLinearAt = 512;              // behind the barriers; the product under way
+  static constexpr int kScalesAt = kLinearAt + 512;  // 1 / rms of the input rows
   static constexpr int kLineAt = kScalesAt + kBatchRows * 4;
   static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token, of two works
   static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
   // Sums of products and the merge area of attention take turns.
-  static constexpr int kRingAt = (kSumsAt + (kSumsBytes > kMergeBytes ? kSumsBytes : kMergeBytes) + 1023) / 1024 * 1024;
+  static constexpr int kRingAt =
+      (kSumsAt + (kSumsBytes > kMergeBytes ? kSumsBytes : kMergeBytes) + 1023) / 1024 * 1024;
   static_assert(sizeof(StreamLinear) <= 512 && kScoresAt + 2 * kBatchHeads * 4 <= kSumsAt);
 };
 
-// The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their way long
-// before the inputs exist.
+// The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their
+// way long before the inputs exist.
 struct BatchRing {
   uint32_t barriers, data;
   int slots, slot_bytes, team;
@@ -87,8 +88,8 @@ struct BatchRing {
   }
 };
 
-// An operation's input is there: all CTAs have ended what comes before it. One lane; others follow by a barrier. The
-// counter is read relaxed until then: an acquiring load would empty the L1 cache every time.
+// An operation's input is there: all CTAs have ended what comes before it. One lane; others follow by a
+// barrier. The counter is read relaxed until then: an acquiring load would empty the L1 cache every time.
 __device__ __forceinline__ bool InputReady(const BatchStep& s, int layer, int op) {
   const uint32_t count = LoadRelaxed(s.counters + (CounterOf(layer, op) - 1) * kFlagStride);
   if (static_cast<int32_t>(count - TargetOf(s.step)) < 0) return false;
@@ -105,7 +106,8 @@ __device__ __forceinline__ void MeetSide() {
 template <typename F>
 struct Image {
   int64_t chunk;  // elements
-  __device__ explicit Image(const BatchStep& s) : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
+  __device__ explicit Image(const BatchStep& s)
+      : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
   __device__ int64_t At(int row, int column) const {
     return column / F::kChunk * chunk + row * F::kPitch + column % F::kChunk;
   }
@@ -117,10 +119,11 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 }
 
 struct Place;
-// Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its query
-// heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal ranges.
+// Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its
+// query heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal
+// ranges.
 struct Line {
-  int *before, *position;  // per row: items of one work of the rows before it
+  int *before, *position;        // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
   bool whole;                    // works are not cut
 

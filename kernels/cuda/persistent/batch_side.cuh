@@ -1,6 +1,6 @@
-// batch_side.cuh - the side warp of the persistent step of few rows: what is few values and long ways to them, while the
-// consumer warps are at the ring. For products that follow a norm 1 / rms of the rows; for attention the scores of the
-// current token, which is not in the cache yet, and its way there.
+// batch_side.cuh - the side warp of the persistent step of few rows: what is few values and long ways to them,
+// while the consumer warps are at the ring. For products that follow a norm 1 / rms of the rows; for attention
+// the scores of the current token, which is not in the cache yet, and its way there.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_SIDE_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_SIDE_CUH_
 
@@ -28,8 +28,10 @@ struct CurrentToken : Operands<kDim> {
   // cache: where the layer's keys and values of page 0 lie.
   __device__ void Append(int row, int position, int kv_head, char* cache, const bf16 (&low)[kPairs],
                          const bf16 (&high)[kPairs]) const {
-    const int64_t entry = static_cast<int64_t>(__ldg(s.cache.row_seq + row)) * s.cache.page_stride + position / kPageTokens;
-    bf16* key = reinterpret_cast<bf16*>(cache + static_cast<uint64_t>(__ldg(s.cache.page_table + entry)) * s.cache.page_bytes) +
+    const int64_t entry =
+        static_cast<int64_t>(__ldg(s.cache.row_seq + row)) * s.cache.page_stride + position / kPageTokens;
+    bf16* key = reinterpret_cast<bf16*>(cache + static_cast<uint64_t>(__ldg(s.cache.page_table + entry)) *
+                                                    s.cache.page_bytes) +
                 static_cast<int64_t>(kv_head * kPageTokens + position % kPageTokens) * kDim;
     bf16* value = key + static_cast<int64_t>(s.kv_heads) * kPageTokens * kDim;
     const float* from = this->Value(row, kv_head);
@@ -55,7 +57,8 @@ struct CurrentToken : Operands<kDim> {
       float sum = 0;
 #pragma unroll
       for (int j = 0; j < kPairs; ++j)
-        sum += __bfloat162float(q_low[j]) * __bfloat162float(low[j]) + __bfloat162float(q_high[j]) * __bfloat162float(high[j]);
+        sum += __bfloat162float(q_low[j]) * __bfloat162float(low[j]) +
+               __bfloat162float(q_high[j]) * __bfloat162float(high[j]);
       sum = WarpSum(sum);
       if (lane == 0) scores[h] = sum;
     }
@@ -90,7 +93,8 @@ struct Side {
 #pragma unroll
     for (int d = 1; d < kLanes; d *= 2) sum += __shfl_xor_sync(~0u, sum, d);
     if (lane % kLanes == 0)
-      reinterpret_cast<float*>(shared + Shared<S>::kScalesAt)[row] = rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
+      reinterpret_cast<float*>(shared + Shared<S>::kScalesAt)[row] =
+          rsqrtf(sum / static_cast<float>(s.hidden) + s.eps);
     MeetSide<S>();
   }
   // Scores are written while those of the work before may still be read.

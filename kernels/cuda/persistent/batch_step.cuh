@@ -1,16 +1,17 @@
 // batch_step.cuh - all layers of a decode step for up to 32 rows as one kernel, and its launch.
 //
-// Operations of a layer: qkv | attention | out + residual | gate/up + activation | down + residual. A product is cut
-// into units of a panel of weight rows and some columns, the units into equal ranges over the CTAs (linear_stream.cuh);
-// a group that several CTAs share is finished by the one with its first unit. The producer lane (batch_producer.cuh)
-// streams weights and cached tokens through the ring without waiting for anything but a slot, so those of the next
-// operation land while the last one is handed over. Hand-over: every CTA adds 1 to the operation's counter when its
-// outputs are written; who reads them waits until all have.
-// RMSNorm takes no operation of its own: who writes x writes x times the next gain as the next product's input, and
-// the sums of squares of its panel; the next product multiplies its results by 1 / rms.
+// Operations of a layer: qkv | attention | out + residual | gate/up + activation | down + residual. A product
+// is cut into units of a panel of weight rows and some columns, the units into equal ranges over the CTAs
+// (linear_stream.cuh); a group that several CTAs share is finished by the one with its first unit. The producer
+// lane (batch_producer.cuh) streams weights and cached tokens through the ring without waiting for anything but
+// a slot, so those of the next operation land while the last one is handed over. Hand-over: every CTA adds 1 to
+// the operation's counter when its outputs are written; who reads them waits until all have. RMSNorm takes no
+// operation of its own: who writes x writes x times the next gain as the next product's input, and the sums of
+// squares of its panel; the next product multiplies its results by 1 / rms.
 //
-// bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups (L2)
-// grid    one CTA per SM x 352 threads: two teams of 4 consumer warps, a warp each for weights, inputs, side work; all
+// bytes   all weights once, the cache once (DRAM); inputs k * rows * 2 per panel, x, and sums of shared groups
+// (L2) grid    one CTA per SM x 352 threads: two teams of 4 consumer warps, a warp each for weights, inputs,
+// side work; all
 //         resident (cooperative launch)
 // bound   DRAM
 // when    sm_90a
@@ -24,8 +25,7 @@ namespace dsopt_cuda::batch {
 
 #ifdef DSOPT_CUDA_WGMMA
 
-// What becomes of the sums of a group. F: how weights and row images lie, see persistent_batch_plain.cu and
-// batch_packed.cuh.
+// What becomes of the sums of a group. F: how weights and row images lie, see persistent_batch_<format>.cu.
 template <typename F>
 struct Finish : StreamSums<typename F::S> {
   using S = typename F::S;
@@ -66,8 +66,8 @@ struct Finish : StreamSums<typename F::S> {
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
       const float by = scales[Column(j)];
-      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(s.mid) + image.At(Column(j), n() / 2)) =
-          PackBf16(GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
+      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(s.mid) + image.At(Column(j), n() / 2)) = PackBf16(
+          GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
     }
   }
   // x += y, and the next product's input. gain: of the norm that follows; null: none does.
@@ -96,9 +96,10 @@ struct Finish : StreamSums<typename F::S> {
     return reinterpret_cast<float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
   }
 
-  // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All lanes.
-  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int row, bool here,
-                                   const float4& x, const float4& gain) {
+  // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All
+  // lanes.
+  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int row,
+                                   bool here, const float4& x, const float4& gain) {
     float squares = row >= 0 && here ? x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w : 0.0f;
 #pragma unroll
     for (int d = 1; d < kQuads; d *= 2) squares += __shfl_xor_sync(~0u, squares, d);
@@ -184,9 +185,9 @@ struct Consumer {
     }
     Barrier();
     Await();
-    const float* gain = op == kOut                   ? s.layers[layer].mlp_norm
+    const float* gain = op == kOut                  ? s.layers[layer].mlp_norm
                         : layer + 1 < s.layer_count ? s.layers[layer + 1].attention_norm
-                                                     : nullptr;
+                                                    : nullptr;
     typename F::Consumer my = F::Make(p, lane, warp);
     my.SetRows(s.rows);
     my.Clear();
@@ -215,8 +216,7 @@ struct Consumer {
       else
         Barrier();
       const StreamItem item = {0, 0, s.rows, false};
-      Finish<F> finish{
-          {p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
+      Finish<F> finish{{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
       if (!owner)
         finish.Leave();
       else if (op == kQkv)
@@ -267,8 +267,8 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
   using S = typename F::S;
   extern __shared__ __align__(1024) char batch_shared[];
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots, s.slot_bytes,
-                       warp / kTeamWarps};
+  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots,
+                       s.slot_bytes, warp / kTeamWarps};
   if (threadIdx.x == 32) {
     ring.Init();
     BarrierInitFence();
@@ -295,8 +295,10 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
   const struct {
     int n, k;
     const void* in;
-  } products[kBatchMatrices] = {
-      {qkv, m.hidden, step.h}, {m.hidden, q, step.attended}, {2 * m.inner, m.hidden, step.h}, {m.hidden, m.inner, step.mid}};
+  } products[kBatchMatrices] = {{qkv, m.hidden, step.h},
+                                {m.hidden, q, step.attended},
+                                {2 * m.inner, m.hidden, step.h},
+                                {m.hidden, m.inner, step.mid}};
   const uint32_t ctas = static_cast<uint32_t>(launch.limits->sms);
   uint32_t units[kBatchMatrices], weight_bytes = 1;
   step.slot_bytes = 0;
