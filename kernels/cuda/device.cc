@@ -6,6 +6,7 @@
 
 #include "cublaslt.h"
 #include "launch.h"
+#include "persistent_batch.h"
 #include "tensor_map.h"
 
 namespace dsopt_cuda {
@@ -163,12 +164,14 @@ void dsopt_be_device::WriteReport() {
   std::snprintf(report, sizeof report,
                 "cuda:%d: compute capability %d.%d, %d multiprocessors\n"
                 "decode, batch 1, shapes of known models: %s\n"
+                "decode of up to %d sequences, dense models of layers from about 64 MB on, bf16 or lossless12: %s\n"
                 "other batches of up to %d rows: kernel by kernel, as one graph when they come again\n"
                 "linear, one row: registers straight from memory; few rows: mma.sync with weights as A%s; from %s\n"
                 "attention: split over the GPU and merged in the kernel (decode), %s tiles (prefill, latent)\n"
                 "reference precision: f32 kernels",
                 index, limits.arch / 10, limits.arch % 10, limits.sms,
-                persistent ? "one persistent kernel per token, caches of bf16, fp8 or int8" : "kernel by kernel (no sm_90a)",
+                persistent ? "one persistent kernel per token, every type of cache" : "kernel by kernel (no sm_90a)",
+                dsopt_cuda::kBatchRows, persistent && tensor_maps ? "one persistent kernel for all layers" : "kernel by kernel",
                 dsopt_cuda::kSkinnyRows,
                 tensor_maps ? ", up to 32 of them through tensor maps" : "",
                 cublas_lt == nullptr ? "65 rows on: mma.sync tiles (cublasLt not found)"

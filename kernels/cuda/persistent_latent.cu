@@ -36,7 +36,7 @@ using persistent::LatentRows;
 // hidden, heads, q rank, inner, shared, dense, experts, top k, groups, top groups, parts of outputs, copies in
 // flight near a hand-over and inside a phase
 using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 1, 2, 5>;
-using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 2, 2, 4>;
+using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 2, 2, 3>;
 using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 1, 2, 4>;
 
 using RowsV2 = LatentRows<V2>;

@@ -12,7 +12,7 @@ namespace dsopt_cuda::persistent {
 namespace row_shapes {
 
 using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4>;  // and Llama-3-8B
-using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 3, 5>;
+using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 2, 3>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4>;
 
 // Router weights pass through the ring, 2 experts a slot; the down projections of the 2 chosen experts are one
