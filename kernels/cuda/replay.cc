@@ -10,8 +10,9 @@
 //
 // When. A graph is made when a state comes for the third time: by then its kernels are loaded and it is likely
 // to stay. That costs the host in the order of a millisecond (capture, which runs nothing, and instantiation of
-// a hundred nodes; at most once per step, and whatever deadline the step has). A graph that was dropped for another one, or could not be made, waits eight times as
-// long for its next try, so that states in turns cannot make a graph in every step.
+// a hundred nodes; at most once per step, and whatever deadline the step has). A graph that was dropped for
+// another one, or could not be made, waits eight times as long for its next try, so that states in turns cannot
+// make a graph in every step.
 //
 // Not replayed: what one persistent kernel does; steps that the device does not finish within one slice, for a
 // slice must end where the time is over, a graph ends where it was cut, and behind so much device work the
