@@ -5,7 +5,7 @@
 //   batch.cc     begins, advances, cancels; pages
 //   record.cc    turns blocks into kernel launches; record_linear.cc: which kernel a product gets
 //   replay.cc    launches a batch that came before as one graph
-//   persistent.cc  what of a program goes through a persistent kernel
+//   persistent.cc  what of a program goes through a persistent kernel; record_persistent.cc: tables and launches
 #ifndef DSOPT_CUDA_PROGRAM_H_
 #define DSOPT_CUDA_PROGRAM_H_
 
@@ -193,7 +193,7 @@ struct dsopt_be_program {
 
   dsopt_status AllocateAll();
   dsopt_status UploadRopes(const dsopt_program_desc& description);
-  // persistent.cc
+  // record_persistent.cc
   dsopt_status PreparePersistent();
   dsopt_status PrepareDense();
   dsopt_status PrepareLatent();
@@ -230,7 +230,7 @@ struct dsopt_be_program {
   cudaError_t RecordMoe(const dsopt_moe_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordHead(const dsopt_head_block& block, const dsopt_cuda::BlockBuffers& b);
   cudaError_t RecordSample();
-  // persistent.cc: the whole step up to the logits, and all of it but the head
+  // record_persistent.cc: the whole step up to the logits, and all of it but the head
   cudaError_t RecordPersistent();
   cudaError_t RecordLayers();
   cudaError_t Linear(const dsopt_cuda::LinearArgs& args, void* wide);
