@@ -7,9 +7,12 @@
 namespace dsopt_cuda {
 
 bool DensePackedSupported(const DenseShape& shape) {
-  const Packing head = shape.packing == Packing::kInt4 ? Packing::kInt8 : shape.packing;
+  const bool int8_head = shape.head_packing == Packing::kInt8;
+  const bool head = shape.packing == Packing::kInt4  ? int8_head
+                    : shape.packing == Packing::kFp8 ? int8_head || shape.head_packing == Packing::kFp8
+                                                     : shape.head_packing == shape.packing;
   const bool grouped = shape.group == Int4::kGroup || shape.group == Int4By64::kGroup;
-  return shape.head_packing == head && grouped == (shape.packing == Packing::kInt4) &&
+  return head && grouped == (shape.packing == Packing::kInt4) &&
          shape.vocab % kBlockRows == 0 && persistent::MatchesAny(shape);
 }
 

@@ -104,7 +104,8 @@ cudaError_t RunFormat(const Launch& launch, const DenseShape& shape, const Dense
     case Packing::kInt8:
       return RunPackedShape<kCode, S, Int8, Int8>(launch, shape, step);
     case Packing::kFp8:
-      return RunPackedShape<kCode, S, Fp8, Fp8>(launch, shape, step);
+      return shape.head_packing == Packing::kInt8 ? RunPackedShape<kCode, S, Fp8, Int8>(launch, shape, step)
+                                                  : RunPackedShape<kCode, S, Fp8, Fp8>(launch, shape, step);
     case Packing::kInt4:
       return shape.group == Int4By64::kGroup
                  ? RunPackedShape<kCode, SInt4By64, Int4By64, Int8>(launch, shape, step)
