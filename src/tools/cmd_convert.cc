@@ -10,6 +10,7 @@
 #include "import/convert.h"
 #include "tools/calibrate.h"
 #include "tools/client.h"
+#include "tools/compensated.h"
 #include "tools/commands.h"
 #include "tools/interrupt.h"
 #include "tools/options.h"
@@ -54,7 +55,7 @@ class ProgressBar {
 
 struct Request {
   std::string input, output, compression = "zstd", dtype = "keep", weights = "keep", license, calibrate;
-  uint32_t level = 1, group = 0;
+  uint32_t level = 1, group = 0, windows = 64;
   bool offsets = false;
   bool json = false, quiet = false;
 };
@@ -173,6 +174,7 @@ int CmdConvert(const Arguments& arguments) {
   options.Flag("offsets", &request.offsets, "int4, int8: also an offset per group");
   options.Value("calibrate", "TEXT", &request.calibrate,
                 "with --weights: a text file; channels that it makes large are rounded with more care");
+  options.Value("calibrate-windows", "N", &request.windows, "windows");
   options.Value("license", "TEXT", &request.license, "licence to record (default: what the checkpoint says)");
   options.Flag("json", &request.json, "print the summary as one JSON object");
   options.Flag("quiet,q", &request.quiet, "no progress and no summary");
@@ -200,10 +202,16 @@ int CmdConvert(const Arguments& arguments) {
   convert.cancel = &InterruptGuard::flag();
   convert.progress = [&bar](uint64_t done, uint64_t total) { bar.Draw(done, total); };
   CalibrateOptions calibrate;
+  CompensatedOptions compensated;
+  CompensatedReport rounded;
   if (!request.calibrate.empty()) {
     Result<std::string> text = ReadText(request.calibrate);
     if (!text.ok()) return Fail("convert", text.status());
     calibrate.text = UnixNewlines(*text);
+    compensated = {calibrate.text, {request.windows, 512}, convert.threads, convert.cancel};
+    if (request.windows != 0) convert.coder = [&](const ModelSpec& spec, std::vector<TensorSource>* tensors) {
+      return CompensatedCoder(compensated, spec, tensors, &rounded);
+    };
     convert.calibrate = [&calibrate](const ModelSpec& spec, std::vector<TensorSource>* tensors) {
       return Calibrate(calibrate, spec, tensors);
     };
@@ -215,6 +223,7 @@ int CmdConvert(const Arguments& arguments) {
     const int code = Fail("convert", summary.status());
     return summary.status().code() == DSOPT_E_CANCELLED ? kExitInterrupted : code;
   }
+  if (rounded.rows) fprintf(stderr, "rounded %llu of %llu rows, error %.3f, %.1f s\n", (unsigned long long)rounded.rows_compensated, (unsigned long long)rounded.rows, rounded.error/(double)rounded.rows, rounded.seconds);
   const Status printed = Report(request, *summary, static_cast<double>(NowNs() - start_ns) * 1e-9);
   return printed.ok() ? kExitOk : Fail("convert", printed);
 }
