@@ -13,6 +13,7 @@ namespace dsopt {
 namespace {
 
 constexpr uint64_t kTile = 16;  // rows that read the factors together
+constexpr int kPasses = 2;      // over all columns, once each is rounded
 
 using Lanes = std::array<float, kTile>;
 
@@ -172,11 +173,16 @@ class Tile {
   }
 
   void Round(const Feedback& feedback) {
-    for (uint64_t k = 0; k < feedback.cols; ++k) {
+    const uint64_t n = feedback.cols;
+    const auto round = [&](uint64_t k, const float* factors, uint64_t count) {
       const uint64_t col = feedback.first + feedback.order[k];
-      const Lanes wanted = TileDot(&feedback.factors[k * feedback.cols], ordered_.data(), k, weights_[col]);
+      const Lanes wanted = TileDot(factors + k * n, ordered_.data(), count, weights_[col]);
       for (uint64_t r = 0; r < count_; ++r) RoundTo(wanted[r], col, r);
       ordered_[k] = off_[col];
+    };
+    for (uint64_t k = 0; k < n; ++k) round(k, feedback.factors.data(), k);
+    for (int pass = 0; pass < kPasses; ++pass) {
+      for (uint64_t k = 0; k < n; ++k) round(k, feedback.ratios.data(), n);
     }
   }
 

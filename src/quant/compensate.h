@@ -20,7 +20,7 @@ struct CompensateOptions {
 };
 
 struct CompensateResult {
-  uint64_t rows_compensated = 0;                    // the others are what EncodeRows gives
+  uint64_t rows_compensated = 0;        // the others are what EncodeRows gives
   double nearest_error = 0, error = 0;  // squared, of the products with held_out
 };
 

@@ -102,12 +102,20 @@ std::optional<Feedback> Feedback::Create(const MomentBlock& block, uint32_t thre
     if (Cholesky(n, threads, &lower)) break;
   }
   feedback.factors.resize(n * n);
-  feedback.weights.resize(n);
   for (uint64_t k = 0; k < n; ++k) {
     const uint64_t col = n - 1 - k;
-    const float root = lower[col * n + col];
-    feedback.weights[k] = root * root;
-    for (uint64_t i = 0; i < k; ++i) feedback.factors[k * n + i] = lower[(n - 1 - i) * n + col] / root;
+    for (uint64_t i = 0; i < k; ++i)
+      feedback.factors[k * n + i] = lower[(n - 1 - i) * n + col] / lower[col * n + col];
+  }
+  lower = {};
+  feedback.ratios.resize(n * n);
+  for (uint64_t k = 0; k < n; ++k) {
+    const float* row = &block.sums[feedback.order[k] * n];
+    const double own = static_cast<double>(row[feedback.order[k]]) + damp * mean;
+    for (uint64_t i = 0; i < n; ++i) {
+      if (i != k)
+        feedback.ratios[k * n + i] = static_cast<float>(static_cast<double>(row[feedback.order[i]]) / own);
+    }
   }
   return feedback;
 }

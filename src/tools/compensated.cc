@@ -60,7 +60,8 @@ class Coder : public TensorCoder, public InputListener {
 
   Status Start(const TokenizerSpec& tokenizer) {
     const uint64_t start_ns = NowNs();
-    ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, TokenWindows(options_.text, options_.windows, tokenizer));
+    ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                     TokenWindows(options_.text, options_.windows, tokenizer));
     ASSIGN_OR_RETURN(model_, FloatModel::Create(spec_, &tensors_, options_.windows.window));
     RETURN_IF_ERROR(model_->Embed(tokens));
     report_.seconds += static_cast<double>(NowNs() - start_ns) * 1e-9;
@@ -101,10 +102,8 @@ class Coder : public TensorCoder, public InputListener {
       all_tokens_ = std::move(seen);
       return {};
     }
-    const bool of_experts = wanted[0]->spec.shape.size() > 2;
-    if (of_experts && seen.rows < kTokensPerColumn * cols && all_tokens_.moments.size() == seen.moments.size() &&
-        all_tokens_.moments[0].cols == seen.moments[0].cols && names[0].find("moe.down") == std::string::npos) {
-      AddAllTokens(static_cast<float>(kTokensPerColumn * cols - seen.rows), &seen);
+    if (ReadsRouterInputs(*wanted[0]) && seen.rows < kTokensPerColumn * cols) {
+      AddAllTokens(kTokensPerColumn * cols - seen.rows, &seen);
     }
     std::vector<Feedback> feedback;
     Floats importance(cols);
@@ -124,8 +123,6 @@ class Coder : public TensorCoder, public InputListener {
   }
 
   void OnMatrix(const std::string& name, uint64_t expert, Floats* values) override {
-    static const bool plain = getenv("PLAIN_INPUTS") != nullptr;
-    if (plain) return;
     const auto found = coded_.find(name);
     if (found == coded_.end()) return;
     TensorSource* tensor = Find(name);
@@ -151,6 +148,10 @@ class Coder : public TensorCoder, public InputListener {
       if (tensor.spec.name == name) return &tensor;
     }
     return nullptr;
+  }
+
+  static bool ReadsRouterInputs(const TensorSource& tensor) {
+    return tensor.spec.shape.size() > 2 && tensor.spec.name.find("moe.down") == std::string::npos;
   }
 
   // Tensors come in the order of layers.
@@ -187,13 +188,13 @@ class Coder : public TensorCoder, public InputListener {
   }
 
   // As if `tokens` of all tokens had been seen as well.
-  void AddAllTokens(float tokens, Inputs* seen) const {
-    const float by = tokens / static_cast<float>(std::max<uint64_t>(all_tokens_.rows, 1));
+  void AddAllTokens(uint64_t tokens, Inputs* seen) const {
+    const float by = static_cast<float>(tokens) / static_cast<float>(all_tokens_.rows);
     for (size_t b = 0; b < seen->moments.size(); ++b) {
       for (size_t i = 0; i < seen->moments[b].sums.size(); ++i)
         seen->moments[b].sums[i] += by * all_tokens_.moments[b].sums[i];
     }
-    seen->rows += static_cast<uint64_t>(tokens);
+    seen->rows += tokens;
   }
 
   static Floats Sample(const Floats& inputs, uint64_t first, uint64_t last, uint64_t cols) {
@@ -209,7 +210,8 @@ class Coder : public TensorCoder, public InputListener {
   Status Encode(TensorSource* tensor, uint64_t expert, const std::vector<Feedback>& feedback,
                 const Floats& importance, const Floats& held_out) {
     const std::vector<uint64_t>& shape = tensor->spec.shape;
-    const uint64_t experts = shape.size() > 2 ? shape[0] : 1, rows = shape[shape.size() - 2], cols = shape.back();
+    const uint64_t experts = shape.size() > 2 ? shape[0] : 1, rows = shape[shape.size() - 2],
+                   cols = shape.back();
     const Coding coding = CodingOf(*tensor);
     const uint64_t groups = GroupsAcross(coding, cols);
     CodedRows& all = coded_[tensor->spec.name];
@@ -233,7 +235,6 @@ class Coder : public TensorCoder, public InputListener {
     report_.rows_compensated += result.rows_compensated;
     report_.error +=
         static_cast<double>(rows) * (result.nearest_error > 0 ? result.error / result.nearest_error : 1.0);
-    if (getenv("VERBOSE")) fprintf(stderr, "%s %llu: %llu of %llu rows, error %.3f\n", tensor->spec.name.c_str(), (unsigned long long)expert, (unsigned long long)result.rows_compensated, (unsigned long long)rows, result.error/result.nearest_error);
     return {};
   }
 
@@ -251,7 +252,7 @@ class Coder : public TensorCoder, public InputListener {
   CompensatedReport& report_;
   std::unique_ptr<FloatModel> model_;
   uint32_t next_layer_ = 0;
-  Inputs all_tokens_;  // of the router of the layer at work
+  Inputs all_tokens_;                       // of the router of the layer at work
   std::map<std::string, CodedRows> coded_;  // until they are written
   CodedRows part_;
 };

@@ -32,7 +32,7 @@ struct CompensatedReport {
 // held out. The inputs of a layer are those that the coded layers before it give. Experts that few tokens chose
 // are rounded for the inputs of all tokens as well. report, spec and tensors must outlive the result.
 //
-// memory  tokens * (hidden * 3 + the widest inputs * 3) floats, a layer's codes, and of the matrix at work its
+// memory  tokens * (hidden * 4 + the widest inputs * 2) floats, a layer's codes, and of the matrix at work its
 //         floats and 12 bytes * columns * the lesser of columns and kMostBlock
 Result<std::unique_ptr<TensorCoder>> CompensatedCoder(const CompensatedOptions& options, const ModelSpec& spec,
                                                       std::vector<TensorSource>* tensors,

@@ -17,10 +17,11 @@ namespace dsopt::tools {
 class InputListener {
  public:
   virtual ~InputListener() = default;
-  // inputs [rows, cols] are those of all matrices in `names`, full names of tensors; of experts, those of one of
-  // them. Comes before the matrices are read for their products. An expert that no token chose has no inputs.
-  virtual Status OnInputs(const std::vector<std::string>& names, uint64_t expert, const std::vector<float>& inputs,
-                          uint64_t rows) = 0;
+  // inputs [rows, cols] are those of all matrices in `names`, full names of tensors; of experts, those of one
+  // of them. Comes before the matrices are read for their products. An expert that no token chose has no
+  // inputs.
+  virtual Status OnInputs(const std::vector<std::string>& names, uint64_t expert,
+                          const std::vector<float>& inputs, uint64_t rows) = 0;
   // Another matrix to multiply with: what will take the place of `values`, rows of a tensor or of one expert.
   virtual void OnMatrix(const std::string&, uint64_t /*expert*/, std::vector<float>* /*values*/) {}
 };
