@@ -45,7 +45,8 @@ class Rounder {
         table_(Fp8Values()) {}
 
   uint8_t Code(float value, GroupScale group) const {
-    const float inverse = group.scale == 0.0f ? 0.0f : 1.0f / group.scale;
+    const float inverse = 1.0f / group.scale;
+    if (!std::isfinite(inverse)) return half_ ? 8 : 0;
     if (fp8_) return FloatToFp8(value * inverse);
     const float code = std::min(std::max(std::nearbyint((value - group.offset) * inverse), low_), high_);
     return static_cast<uint8_t>(static_cast<int>(code) + (half_ ? 8 : 0));

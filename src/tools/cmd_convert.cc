@@ -10,8 +10,8 @@
 #include "import/convert.h"
 #include "tools/calibrate.h"
 #include "tools/client.h"
-#include "tools/compensated.h"
 #include "tools/commands.h"
+#include "tools/compensated.h"
 #include "tools/interrupt.h"
 #include "tools/options.h"
 #include "tools/output.h"
@@ -55,8 +55,8 @@ class ProgressBar {
 
 struct Request {
   std::string input, output, compression = "zstd", dtype = "keep", weights = "keep", license, calibrate,
-              rounding = "compensated";
-  uint32_t level = 1, group = 0, windows = 64;
+                             rounding;
+  uint32_t level = 1, group = 0, windows = 0;
   bool offsets = false;
   bool json = false, quiet = false;
 };
@@ -93,13 +93,15 @@ std::string FormTable(const std::vector<FormSummary>& forms) {
 // What each kind of tensor got, and what that saves.
 std::string PolicyTable(const std::vector<PolicyRow>& rows) {
   double from = 0, to = 0;
-  std::string text = Format("  %-38s  %-22s  tensors  parameters       from         to     saved\n", "tensors", "become");
+  std::string text =
+      Format("  %-38s  %-22s  tensors  parameters       from         to     saved\n", "tensors", "become");
   for (const PolicyRow& row : rows) {
-    text += Format("  %-38s  %-22s  %7llu  %10llu  %9s  %9s  %9s\n", KindName(row.kind), row.to.c_str(),
-                   static_cast<unsigned long long>(row.tensors), static_cast<unsigned long long>(row.parameters),
-                   HumanBytes(static_cast<uint64_t>(row.from_bytes)).c_str(),
-                   HumanBytes(static_cast<uint64_t>(row.to_bytes)).c_str(),
-                   HumanBytes(static_cast<uint64_t>(std::max(row.from_bytes - row.to_bytes, 0.0))).c_str());
+    text +=
+        Format("  %-38s  %-22s  %7llu  %10llu  %9s  %9s  %9s\n", KindName(row.kind), row.to.c_str(),
+               static_cast<unsigned long long>(row.tensors), static_cast<unsigned long long>(row.parameters),
+               HumanBytes(static_cast<uint64_t>(row.from_bytes)).c_str(),
+               HumanBytes(static_cast<uint64_t>(row.to_bytes)).c_str(),
+               HumanBytes(static_cast<uint64_t>(std::max(row.from_bytes - row.to_bytes, 0.0))).c_str());
     from += row.from_bytes;
     to += row.to_bytes;
   }
@@ -155,11 +157,12 @@ Status Report(const Request& request, const ConvertSummary& summary, const Compe
     text += FormTable(summary.forms);
   }
   if (rounded.rows != 0) {
-    text += Format("  compensated: %llu of %llu rows; products of held-out text have %.3f of the squared error of\n"
-                   "  rounding to nearest; %.1f s\n",
-                   static_cast<unsigned long long>(rounded.rows_compensated),
-                   static_cast<unsigned long long>(rounded.rows), rounded.error / static_cast<double>(rounded.rows),
-                   rounded.seconds);
+    text += Format(
+        "  compensated: %llu of %llu rows; products of held-out text have %.3f of the squared error of\n"
+        "  rounding to nearest; %.1f s\n",
+        static_cast<unsigned long long>(rounded.rows_compensated),
+        static_cast<unsigned long long>(rounded.rows), rounded.error / static_cast<double>(rounded.rows),
+        rounded.seconds);
   }
   if (!summary.has_tokenizer) text += "no tokenizer was found: the model works on token ids only\n";
   for (const std::string& name : summary.ignored) text += "ignored tensor: " + name + "\n";
@@ -175,17 +178,20 @@ int CmdConvert(const Arguments& arguments) {
       "Converts a Hugging Face folder (config.json, safetensors, tokenizer; also GPTQ, AWQ, fp8), a GGUF file\n"
       "or a .dsopt file into one .dsopt file. What is quantised stays so, without loss where an encoding\n"
       "allows; --weights encodes it anew.");
-  options.Positional("INPUT", &request.input, "folder of the checkpoint, GGUF file (of several, the first) or .dsopt");
+  options.Positional("INPUT", &request.input,
+                     "folder of the checkpoint, GGUF file (of several, the first) or .dsopt");
   options.Positional("OUT.dsopt", &request.output, "file to write; replaced only when complete");
   options.Choice("compression", {"zstd", "none"}, &request.compression,
                  "zstd: smaller and lossless; none: can be mapped, loads fastest (default zstd)");
   options.Value("level", "N", &request.level, "zstd level, 1 to 19 (default 1)");
   options.Choice("dtype", {"keep", "bf16", "f16", "f32"}, &request.dtype,
                  "type of the matrices; keep: as they are, quantised ones encoded (default keep)");
-  options.Choice("weights", {"keep", "bf16", "lossless12", "int8", "fp8", "int4"}, &request.weights,
-                 "encoding of the matrices; int4 and fp8 keep embedding and head at 8 bits; routers, norms and biases "
-                 "stay (default keep)");
-  options.Value("group", "N", &request.group, "columns per scale: int4 32, 64 or 128 (default 64), int8 a multiple of 16");
+  options.Choice(
+      "weights", {"keep", "bf16", "lossless12", "int8", "fp8", "int4"}, &request.weights,
+      "encoding of the matrices; int4 and fp8 keep embedding and head at 8 bits; routers, norms and biases "
+      "stay (default keep)");
+  options.Value("group", "N", &request.group,
+                "columns per scale: int4 32, 64 or 128 (default 64), int8 a multiple of 16");
   options.Flag("offsets", &request.offsets, "int4, int8: also an offset per group");
   options.Value("calibrate", "TEXT", &request.calibrate,
                 "with --weights: a text file like what the model will read; weights are rounded so that "
@@ -204,8 +210,8 @@ int CmdConvert(const Arguments& arguments) {
     if (request.weights == "keep" && (request.group != 0 || request.offsets || !request.calibrate.empty())) {
       return Error(DSOPT_E_INVALID_ARGUMENT, "--group, --offsets and --calibrate need --weights");
     }
-    if (request.windows == 0) {
-      return Error(DSOPT_E_INVALID_ARGUMENT, "--calibrate-windows is 0, expected 1 or more");
+    if (request.calibrate.empty() && (request.windows != 0 || !request.rounding.empty())) {
+      return Error(DSOPT_E_INVALID_ARGUMENT, "--rounding and --calibrate-windows need --calibrate");
     }
     if (request.weights != "keep") RETURN_IF_ERROR(CheckRequest(WeightsOf(request)));
     return request.level >= 1 && request.level <= 19
@@ -233,8 +239,11 @@ int CmdConvert(const Arguments& arguments) {
     Result<std::string> text = ReadText(request.calibrate);
     if (!text.ok()) return Fail("convert", text.status());
     calibrate.text = UnixNewlines(*text);
-    compensated = {calibrate.text, {request.windows, 512}, convert.threads, convert.cancel};
-    if (request.rounding == "compensated" && HasScales(convert.weights->encoding)) {
+    compensated.text = calibrate.text;
+    if (request.windows != 0) compensated.windows.windows = request.windows;
+    compensated.threads = convert.threads;
+    compensated.cancel = convert.cancel;
+    if (request.rounding != "nearest" && HasScales(convert.weights->encoding)) {
       convert.coder = [&](const ModelSpec& spec, std::vector<TensorSource>* tensors) {
         return CompensatedCoder(compensated, spec, tensors, &rounded);
       };
