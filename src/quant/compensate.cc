@@ -12,15 +12,24 @@
 namespace dsopt {
 namespace {
 
-constexpr uint64_t kTile = 16;  // rows that read the factors together
-constexpr int kPasses = 2;      // over all columns, once each is rounded
+constexpr int kPasses = 2;  // over all columns, once each is rounded
 
-using Lanes = std::array<float, kTile>;
+// A number for each of the rows that read the factors together. In vectors of the compiler's: as an array of
+// floats the sums below do not stay in registers.
+constexpr uint64_t kTile = 32, kQuads = kTile / 4;
+struct Lanes {
+  typedef float Quad __attribute__((vector_size(16)));
+  Quad quads[kQuads] = {};
 
-// sum + row of a times b, b of kTile numbers for each of a.
-Lanes TileDot(const float* a, const Lanes* b, uint64_t count, Lanes sum) {
+  float operator[](uint64_t row) const { return quads[row / 4][row % 4]; }
+  void Set(uint64_t row, float value) { quads[row / 4][row % 4] = value; }
+};
+
+// sum + a times b.
+Lanes TileDot(const float* a, const Lanes* b, uint64_t count, const Lanes& start) {
+  Lanes sum = start;
   for (uint64_t i = 0; i < count; ++i) {
-    for (uint64_t r = 0; r < kTile; ++r) sum[r] += a[i] * b[i][r];
+    for (uint64_t q = 0; q < kQuads; ++q) sum.quads[q] += a[i] * b[i].quads[q];
   }
   return sum;
 }
@@ -120,12 +129,12 @@ class Tile {
     for (uint64_t r = 0; r < kTile; ++r) {
       for (uint64_t c = 0; c < cols_; ++c) {
         const float value = r < count_ ? values_[(first_ + r) * cols_ + c] : 0.0f;
-        weights_[c][r] = std::isfinite(value) ? value : 0.0f;
-        near_[c][r] = 0.0f;
+        weights_[c].Set(r, std::isfinite(value) ? value : 0.0f);
+        near_[c].Set(r, 0.0f);
         codes_[c][r] = 0;
         if (r >= count_) continue;
         codes_[c][r] = CodeAt(r, c);
-        near_[c][r] = weights_[c][r] - rounder_.Value(codes_[c][r], GroupAt(r, c / group_cols_));
+        near_[c].Set(r, weights_[c][r] - rounder_.Value(codes_[c][r], GroupAt(r, c / group_cols_)));
       }
     }
     off_ = near_;
@@ -170,7 +179,7 @@ class Tile {
   void RoundTo(float wanted, uint64_t col, uint64_t r) {
     const GroupScale group = groups_[col / group_cols_ * kTile + r];
     codes_[col][r] = rounder_.Code(wanted, group);
-    off_[col][r] = weights_[col][r] - rounder_.Value(codes_[col][r], group);
+    off_[col].Set(r, weights_[col][r] - rounder_.Value(codes_[col][r], group));
   }
 
   void Round(const Feedback& feedback) {
