@@ -18,6 +18,7 @@ namespace {
 Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::filesystem::path& output,
                              const ConvertOptions& options) {
   ConvertSummary summary;
+  std::unique_ptr<TensorCoder> coder;
   Calibration calibration;
   summary.architecture = spec.config.architecture;
   summary.has_tokenizer = spec.tokenizer.kind != TokenizerKind::kNone;
@@ -33,6 +34,9 @@ Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::files
       recode.calibration = &calibration;
     }
     ASSIGN_OR_RETURN(summary.policy, Recode(recode, &map.tensors));
+    if (options.coder) {
+      ASSIGN_OR_RETURN(coder, options.coder(spec, &map.tensors));
+    }
   }
   summary.forms = SummariseForms(map.tensors);
   for (const FormSummary& form : summary.forms) {
@@ -48,6 +52,7 @@ Result<ConvertSummary> Write(ModelSpec spec, CheckpointMap map, const std::files
   const CopyOptions copy = {options.cancel, options.progress};
   TensorCopier copier(writer, copy, summary.raw_bytes);
   for (TensorSource& source : map.tensors) {
+    if (coder != nullptr) RETURN_IF_ERROR(coder->Prepare(&source));
     RETURN_IF_ERROR(copier.Copy(source));
     source.pieces.clear();  // and what they have read ahead or kept
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,6 +20,15 @@
 
 namespace dsopt {
 
+// Another way to codes than row by row while they are read.
+class TensorCoder {
+ public:
+  virtual ~TensorCoder() = default;
+  // Comes for every tensor before it is written, in their order. May replace its pieces by others with as many
+  // rows, in the form that spec and scale_type say.
+  virtual Status Prepare(TensorSource* tensor) = 0;
+};
+
 struct ConvertOptions {
   WriterOptions writer;
   // Of matrices: F32, F16, BF16; DEFAULT keeps what the checkpoint has, see ChooseForms.
@@ -28,6 +38,9 @@ struct ConvertOptions {
   uint32_t threads = 1;                       // that quantise
   // With weights: gives what the inputs of matrices look like. spec is without tensors.
   std::function<Result<Calibration>(const ModelSpec& spec, std::vector<TensorSource>* tensors)> calibrate;
+  // With weights, after calibrate: spec, then without tensors, is gone when the coder is used.
+  std::function<Result<std::unique_ptr<TensorCoder>>(const ModelSpec& spec, std::vector<TensorSource>* tensors)>
+      coder;
   std::string license;                        // metadata; empty: what the checkpoint says
   const std::atomic<bool>* cancel = nullptr;  // read between buffers; set: DSOPT_E_CANCELLED
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;  // of tensor data, after each buffer

@@ -64,6 +64,7 @@ Result<std::vector<Sample>> TakeSamples(const RecodeOptions& options, const Fold
     TensorSource* tensor = Find(tensors, name);
     const std::optional<Coding> coding = ChooseCoding(options.weights, name, tensor->spec.shape);
     if (!coding || !HasScales(coding->encoding)) continue;
+    if (coding->encoding == DSOPT_ENCODING_FP8) continue;  // its steps grow with the value: larger is not finer
     for (const auto& piece : tensor->pieces) {
       Sample& sample = samples.emplace_back();
       sample.coding = *coding;

@@ -27,7 +27,7 @@ Status FoldScale(const FoldGroup& group, const std::vector<float>& scale, std::v
 
 // For every group scale = magnitude ^ a, with that a of 0, 0.1, .. 0.9 for which the coded matrices' products
 // are least off (by the squared error of weights times the mean square of their channel, over some of the
-// rows); folds it, and changes the statistics to those of the scaled inputs.
+// rows); folds it, and changes the statistics to those of the scaled inputs. fp8 matrices have no say.
 Status FoldCalibration(const RecodeOptions& options, Calibration* calibration,
                        std::vector<TensorSource>* tensors);
 

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <system_error>
-#include <thread>
 
 #include "quant/fp8.h"
 #include "quant/group_codes.h"
+#include "quant/pieces.h"
 
 namespace dsopt {
 namespace {
@@ -110,25 +109,6 @@ class BandEncoder {
   const EncodeOptions& options_;
   CodedRows* out_;
 };
-
-// work(first, last) over [0, count) in up to `threads` pieces; on this thread alone if no other can be had.
-template <typename Work>
-void InPieces(uint64_t count, uint32_t threads, const Work& work) {
-  const uint64_t pieces = std::max<uint64_t>(1, std::min<uint64_t>(threads, count));
-  std::vector<std::thread> others;
-  uint64_t done = 0;
-  for (uint64_t i = 0; i + 1 < pieces; ++i) {
-    const uint64_t first = count * i / pieces, last = count * (i + 1) / pieces;
-    try {
-      others.emplace_back(work, first, last);
-    } catch (const std::system_error&) {
-      break;
-    }
-    done = last;
-  }
-  work(done, count);
-  for (std::thread& other : others) other.join();
-}
 
 }  // namespace
 

@@ -1,5 +1,4 @@
-// calibrate.h - runs a float model over a calibration text, a layer at a time with the operators of
-// libdsopt.so, and notes what the inputs of its matrices look like. Holds one layer's weights at a time.
+// calibrate.h - runs a float model over a calibration text and notes what the inputs of its matrices look like.
 #ifndef DSOPT_TOOLS_CALIBRATE_H_
 #define DSOPT_TOOLS_CALIBRATE_H_
 
@@ -10,13 +9,13 @@
 #include "import/tensor_source.h"
 #include "quant/calibration.h"
 #include "spec/model_spec.h"
+#include "tools/float_model.h"
 
 namespace dsopt::tools {
 
 struct CalibrateOptions {
-  std::string text;       // UTF-8
-  uint32_t windows = 8;   // that are read, each on its own
-  uint32_t window = 256;  // tokens
+  std::string text;  // UTF-8
+  TextWindows windows;
 };
 
 // Statistics for every matrix of ListCanonicalTensors that may be coded. Experts of a mixture share theirs; an

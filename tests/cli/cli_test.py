@@ -71,8 +71,24 @@ class Weights(Base):
     def test_groups_and_offsets_that_make_no_sense_are_refused(self):
         for arguments, says in ((("--group", "64"), "need --weights"),
                                 (("--weights", "int4", "--group", "48"), "groups of 48"),
+                                (("--weights", "fp8", "--rounding", "nearest"), "need --calibrate"),
+                                (("--weights", "fp8", "--calibrate-windows", "3"), "need --calibrate"),
                                 (("--weights", "fp8", "--offsets"), "offsets")):
             self.fails(2, "convert", model("tiny.dsopt"), "never.dsopt", *arguments, says=(says,))
+
+    def test_calibration_rounds_with_compensation_unless_told_not_to(self):
+        with tempfile.TemporaryDirectory() as folder:
+            text, out = os.path.join(folder, "text.txt"), os.path.join(folder, "out.dsopt")
+            with open(text, "w", encoding="utf-8") as file:
+                file.write("the robot went to the kitchen and came back. " * 100)
+            common = ("convert", model("tiny.dsopt"), out, "--weights", "fp8", "--calibrate", text)
+            found = self.json(*common, "--calibrate-windows", "8")["compensated"]
+            self.assertGreater(found["rows_compensated"], 0)
+            self.assertLessEqual(found["rows_compensated"], found["rows"])
+            self.assertLess(found["error_of_nearest"], 1)
+            self.assertIn("compensated:", self.ok(*common).stdout.decode())
+            self.assertNotIn("compensated", self.json(*common, "--rounding", "nearest"))
+            self.json("run", out, "-p", "a b", "-n", "8", "--device", "cpu")
 
 
 class Help(Base):

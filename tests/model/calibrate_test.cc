@@ -128,7 +128,7 @@ TEST_CASE("calibration computes what the runtime computes", "[calibrate]") {
     tensor.pieces.push_back(std::make_unique<Identity>(vocab, hidden));
   }
   const std::string text = "the robot went to the kitchen and came back with a cup of tea";
-  const Result<Calibration> found = tools::Calibrate({text, 1, 40}, sources.spec, &sources.map.tensors);
+  const Result<Calibration> found = tools::Calibrate({text, {1, 40}}, sources.spec, &sources.map.tensors);
   INFO(std::string(found.status().message()));
   REQUIRE(found.ok());
   const LoadedFile file = Write(sources, "identity.dsopt");
@@ -174,11 +174,11 @@ TEST_CASE("where channels differ much, calibration makes int4 weights better", "
 
 TEST_CASE("calibration without a tokenizer or with too little text is refused", "[calibrate]") {
   Sources sources = OpenSources(TinyFamily::kLlama);
-  const Status little = tools::Calibrate({"short", 1, 40}, sources.spec, &sources.map.tensors).status();
+  const Status little = tools::Calibrate({"short", {1, 40}}, sources.spec, &sources.map.tensors).status();
   CHECK(little.code() == DSOPT_E_INVALID_ARGUMENT);
   CHECK_THAT(std::string(little.message()), Catch::Contains("5 tokens") && Catch::Contains("39"));
   sources.spec.tokenizer = {};
-  CHECK(tools::Calibrate({"short", 1, 2}, sources.spec, &sources.map.tensors).status().code() ==
+  CHECK(tools::Calibrate({"short", {1, 2}}, sources.spec, &sources.map.tensors).status().code() ==
         DSOPT_E_INVALID_ARGUMENT);
 }
 
