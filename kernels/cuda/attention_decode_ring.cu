@@ -5,6 +5,7 @@
 // A work is a row and up to 8 query heads of one KV head; the pages of all works are one line, cut into equal
 // ranges, one per CTA. So a CTA ends at most one work that others began, and begins at most one that others
 // end. The CTA with a work's first page merges all parts of it.
+#include "common/attention_line.cuh"
 #include "common/attention_warp.cuh"
 #include "common/convert.cuh"
 #include "common/launch.cuh"
@@ -15,7 +16,7 @@ namespace {
 
 // Consumer warps come in two sets of 4 that take turns; a warp of a set has 16 tokens of a page.
 constexpr int kWarps = 8, kConsumers = kWarps * 32, kThreads = kConsumers + 32;
-constexpr int kLineRows = 64;    // rows of one launch
+constexpr int kLineRows = 64;  // rows of one launch
 
 // kG: query heads of a work, at most.
 template <int kDim, int kG>
@@ -36,7 +37,7 @@ struct RingShape {
 struct Line {
   int *before, *table, *row, *position;  // per decode row: pages of the rows before it, its first page's place
                                          // in the page table, its row of the batch and position
-  int rows, works, total, ctas;  // works: per row; total: pages
+  int rows, works, total, ctas;          // works: per row; total: pages
   int window;
 
   __device__ int First(int i) const { return window > 0 ? max(0, position[i] + 1 - window) : 0; }
@@ -83,18 +84,6 @@ struct Line {
   }
 };
 
-// A page of the line.
-struct Place {
-  int row, work, page, pages;  // row: index of the line's; page: counted from the row's first one
-  __device__ Place(const Line& line, int at, int row_from) : row(row_from) {
-    while (at >= line.before[row + 1] * line.works) ++row;
-    pages = line.before[row + 1] - line.before[row];
-    const int rest = at - line.before[row] * line.works;
-    work = rest / pages;
-    page = rest - work * pages;
-  }
-};
-
 template <class R>
 struct Slots {
   uint32_t base;
@@ -130,11 +119,11 @@ __device__ void Produce(const AttentionArgs& a, const Line& line, int parts, int
     const Place place(line, from + lane, row);
     row = place.row;
     head = place.work / parts;
-    const int left = line.position[row] + 1 - (line.First(row) / kPageTokens + place.page) * kPageTokens;
+    const int left = line.position[row] + 1 - (line.First(row) / kPageTokens + place.item) * kPageTokens;
     groups = min(max((left + kGroupTokens - 1) / kGroupTokens, 1),
                  kPageTokens / kGroupTokens);  // 1: a row without keys
     fresh = left - a.fresh < kPageTokens;
-    id = __ldg(a.cache.page_table + line.table[row] + place.page);
+    id = __ldg(a.cache.page_table + line.table[row] + place.item);
   };
   look(at);
   for (; at < end; at += 32) {
@@ -249,12 +238,7 @@ struct Consume {
 
   // Adds what CTAs cta + 1 .. last have left.
   __device__ void Gather(int last, Merged<R::kV>& merged) const {
-    for (int i = cta + 1 + tid; i <= last; i += kConsumers) {
-      uint32_t* flag = a.arrived + i * kFlagStride;
-      while (LoadAcquire(flag) == 0) {
-      }
-      *flag = 0;  // for the next launch
-    }
+    for (int i = cta + 1 + tid; i <= last; i += kConsumers) TakeFlag(a.arrived + i * kFlagStride);
     Barrier();
     const int h = tid * R::kV / kDim;
 #pragma unroll 4
@@ -274,11 +258,11 @@ struct Consume {
     while (at < end) {
       const Place place(line, at, row);
       row = place.row;
-      const int begin = at - place.page, stop = begin + place.pages;  // the work's pages
+      const int begin = at - place.item, stop = begin + place.items;  // the work's pages
       const int kv_head = place.work / parts, head0 = kv_head * group + place.work % parts * kDecodeHeads;
       const int heads = min(kDecodeHeads, (kv_head + 1) * group - head0);
       const int batch_row = line.row[row], position = line.position[row], first = line.First(row);
-      int token = (first / kPageTokens + place.page) * kPageTokens;
+      int token = (first / kPageTokens + place.item) * kPageTokens;
       AttentionWarp<kDim> state;
       state.Reset();
       const bf16* q = static_cast<const bf16*>(a.q) +
@@ -357,11 +341,12 @@ cudaError_t StartRing(const Launch& launch, const AttentionArgs& args, int parts
 
 }  // namespace
 
-bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads, int longest) {
+bool DecodeRingSupported(const Limits& limits, CacheCode code, int rows, int q_heads, int kv_heads,
+                         int longest) {
   const int64_t works = int64_t{kv_heads} * DecodeParts(q_heads, kv_heads);
   const int64_t pages = works * (rows < kLineRows ? rows : kLineRows) * (longest / kPageTokens + 2);
-  return limits.code_arch >= 90 && limits.shared_bytes >= RingShape<128, 8>::kBytes && code == CacheCode::kPlain &&
-         pages < INT32_MAX;
+  return limits.code_arch >= 90 && limits.shared_bytes >= RingShape<128, 8>::kBytes &&
+         code == CacheCode::kPlain && pages < INT32_MAX;
 }
 
 uint64_t DecodeRingCounters(const Limits& limits) { return static_cast<uint64_t>(limits.sms) * kFlagStride; }

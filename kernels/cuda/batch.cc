@@ -48,6 +48,7 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
     run = r > 0 && b.row_seq[r] == b.row_seq[r - 1] ? run + 1 : 1;
     most_of_seq = std::max(most_of_seq, run);
   }
+  s.single_rows = most_of_seq == 1;
   s.few_rows = s.rows <= kSkinnyRows && most_of_seq <= kDecodeRows;
   uint64_t pages = (static_cast<uint64_t>(s.longest) + kPageTokens - 1) / kPageTokens;
   uint64_t adjust = b.adjust_count, history = b.history_count;
@@ -84,7 +85,6 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
   int4* tiles = reinterpret_cast<int4*>(staging_ + l.tiles);
   int4* mla_tiles = tiles + (b.rows / kPrefillRows + b.seqs);
   int* table = reinterpret_cast<int*>(staging_ + l.page_table);
-  s.single_rows = true;
   for (int first = 0; first < s.rows;) {
     const int seq = b.row_seq[first];
     int end = first;
@@ -94,7 +94,6 @@ dsopt_status dsopt_be_program::PackBatch(const dsopt_batch& b) {
     std::memcpy(own, b.page_table + static_cast<uint64_t>(seq) * b.page_table_stride, known * 4);
     std::fill(own + known, own + pages, -1);
     if (has_host_pages()) TranslatePages(own, known);
-    s.single_rows = s.single_rows && end == first + 1;
     const bool single = end - first <= kDecodeRows;
     for (int row = first; single && row < end; ++row) {
       decode_rows[s.decode_count++] = row;

@@ -214,8 +214,8 @@ __device__ __forceinline__ void ClearSums(float (&acc)[kPer][kGroups][4]) {
 }
 // To half `half` of the sums of a group; block: the warp's first one in the panel.
 template <typename S, int kPer, int kGroups>
-__device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], float* sums, int half, int block,
-                                          int lane) {
+__device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], float* sums, int half,
+                                          int block, int lane) {
 #pragma unroll
   for (int b = 0; b < kPer; ++b) {
     float* to = sums + half * S::kM * S::kSumPitch + (block + b) * kBlockRows + lane / 4;
@@ -228,8 +228,9 @@ __device__ __forceinline__ void StoreSums(const float (&acc)[kPer][kGroups][4], 
 }
 
 // The sums of a group at its end: the CTA that has its first unit adds what the others left in `partial`, in
-// order. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way together.
-// A CTA waits only for what later ones leave before they wait themselves: any two resident ones make progress.
+// order. A thread has 4 weight rows of every kStep'th input row; loads of all of them are on their way
+// together. A CTA waits only for what later ones leave before they wait themselves: any two resident ones make
+// progress.
 template <typename S>
 struct StreamSums {
   static constexpr int kM = S::kM;
@@ -258,14 +259,10 @@ struct StreamSums {
   __device__ float* Partial(int cta, int column) const {
     return p.partial + (static_cast<int64_t>(cta) * kM + column) * S::kRows + 4 * quad;
   }
-  // One thread per flag, each in a line of its own; it rearms the flag for the next launch.
+  // One thread per flag, each in a line of its own.
   __device__ void WaitForOthers() const {
-    for (int i = threadIdx.x; i < others; i += S::kConsumers) {
-      uint32_t* flag = p.arrived + (work.cta + 1 + i) * kFlagStride;
-      while (LoadAcquire(flag) == 0) {
-      }
-      *flag = 0;
-    }
+    for (int i = threadIdx.x; i < others; i += S::kConsumers)
+      TakeFlag(p.arrived + (work.cta + 1 + i) * kFlagStride);
     NamedBarrier<1>(S::kConsumers);
   }
   __device__ void Leave() const {

@@ -17,7 +17,7 @@ inline constexpr int kBatchMatrices =
     4;  // of a layer, in the order in which they are used: qkv, out, gate_up, down
 // bf16: what one copy brings of a matrix, up to 16 rows and above; a tensor map for each.
 inline constexpr struct { int rows, columns; } kBatchBoxes[] = {{64, 256}, {128, 128}};
-inline constexpr int kBatchMaps = 2, kTensorMapBytes = 128;
+inline constexpr int kBatchMaps = sizeof kBatchBoxes / sizeof *kBatchBoxes, kTensorMapBytes = 128;
 
 // Device pointers of one layer. A matrix's data: packed weights, or for bf16 its tensor maps on the device.
 struct BatchLayer {
@@ -37,7 +37,6 @@ struct BatchStep {
   int layer_count, rows, hidden, q_heads, kv_heads, head_dim, window;
   int parts;        // works of a KV head: up to kBatchHeads query heads each
   int item_tokens;  // of the cache in a slot: 64 or 32. This and what follows: set by BatchDecode
-  int item_bytes;   // of the keys of such an item
   float eps, score_scale, rope_scale;
   const float* inv_freq;     // [head_dim / 2]; pairs (i, i + head_dim / 2)
   CacheArgs cache;           // base: of the whole cache

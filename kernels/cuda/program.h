@@ -56,7 +56,7 @@ InputLayout LayOutInput(const InputCounts& counts);
 inline constexpr uint64_t kUnpackedBytes = uint64_t{64} << 20;
 
 // Steps of one row of one sequence go through one persistent kernel, where there is one for the program's shape. Steps
-// with a row of each of several sequences, and those of one row of other shapes, have one for all layers (`batch`).
+// with a row of each of several sequences, and those of one row of other shapes, have one for all layers (`batch_rows`).
 enum class PersistentKind : uint8_t { kNone, kDense, kLatent };
 struct PersistentPlan {
   PersistentKind kind = PersistentKind::kNone;

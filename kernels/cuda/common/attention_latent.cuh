@@ -11,6 +11,7 @@ namespace dsopt_cuda {
 // A tile of keys is 64 lines; a part of it is 128 columns, what one product of values takes.
 struct LatentTile {
   static constexpr int kRows = 64, kKeys = 64, kLatent = 512, kRope = 64, kParts = 4;
+  static constexpr int kRowBytes = (kLatent + kRope) * 2;
   static constexpr int kPartColumns = kLatent / kParts, kColumnBytes = kKeys * 128;
   static constexpr int kPartBytes = kPartColumns / 64 * kColumnBytes;
 };

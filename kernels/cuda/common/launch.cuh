@@ -57,5 +57,24 @@ cudaError_t StartLarge(const Launch& launch, void (*kernel)(Params...), dim3 gri
   return Start<Params...>(launch, kernel, grid, block, shared_bytes, args...);
 }
 
+// A kernel whose CTAs wait for each other: one per multiprocessor, all of them resident, or an error.
+template <typename... Params>
+cudaError_t StartCooperative(const Launch& launch, void (*kernel)(Params...), dim3 block, int shared_bytes,
+                             typename Same<Params>::type... args) {
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));
+  config.blockDim = block;
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = launch.stream;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeCooperative;
+  attribute.val.cooperative = 1;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, args...);
+}
+
 }  // namespace dsopt_cuda
 #endif  // DSOPT_CUDA_COMMON_LAUNCH_CUH_

@@ -157,6 +157,12 @@ __device__ __forceinline__ uint32_t LoadAcquire(const uint32_t* p) {
 __device__ __forceinline__ void StoreRelease(uint32_t* p, uint32_t v) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }
+// Waits until another CTA has set the flag, and clears it for the next launch.
+__device__ __forceinline__ void TakeFlag(uint32_t* flag) {
+  while (LoadAcquire(flag) == 0) {
+  }
+  *flag = 0;
+}
 __device__ __forceinline__ float4 LoadRelaxed4(const float* p) {
   float4 v;
   asm volatile("ld.relaxed.gpu.global.v4.f32 {%0,%1,%2,%3}, [%4];"

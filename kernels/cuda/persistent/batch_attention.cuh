@@ -129,12 +129,7 @@ struct Attend : Operands<kDim> {
   }
   // Adds what the CTAs up to number `last` have left.
   __device__ void Gather(int last, Merged<kV>& merged) const {
-    for (int i = number + 1 + tid; i <= last; i += S::kConsumers) {
-      uint32_t* flag = s.arrived + i * kFlagStride;
-      while (LoadAcquire(flag) == 0) {
-      }
-      *flag = 0;
-    }
+    for (int i = number + 1 + tid; i <= last; i += S::kConsumers) TakeFlag(s.arrived + i * kFlagStride);
     Barrier();
 #pragma unroll 4
     for (int i = number + 1; i <= last; ++i) {

@@ -22,6 +22,18 @@ struct Units {
   }
 };
 
+// What a lane does in each operation of the step, in their order.
+template <typename Lane>
+__device__ __forceinline__ void ForEachOperation(const BatchStep& s, Lane& my) {
+  for (int layer = 0; layer < s.layer_count; ++layer)
+    for (int op = 0; op < kOps; ++op) {
+      if (op == kAttention)
+        my.Attention(layer);
+      else
+        my.Product(layer, op);
+    }
+}
+
 // F: how weights lie and are copied, see persistent_batch_<format>.cu.
 template <typename F>
 struct WeightsLane {
@@ -56,7 +68,7 @@ struct WeightsLane {
     }
   }
   // A page's number in the table is on its way while the slot before is waited for.
-  __device__ void Cache(int layer) {
+  __device__ void Attention(int layer) {
     const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
     const char* base = s.cache.base + s.layers[layer].cache_offset;
     int row = 0, page = begin < end ? PageOf(begin, &row) : 0;
@@ -84,15 +96,7 @@ struct WeightsLane {
     return __ldg(s.cache.page_table + static_cast<int64_t>(s.cache.row_seq[place.row]) * s.cache.page_stride +
                  line.TokenOf(s, place) / kPageTokens);
   }
-  __device__ void Run() {
-    for (int layer = 0; layer < s.layer_count; ++layer)
-      for (int op = 0; op < kOps; ++op) {
-        if (op == kAttention)
-          Cache(layer);
-        else
-          Product(layer, op);
-      }
-  }
+  __device__ void Run() { ForEachOperation(s, *this); }
 };
 
 // Attention's inputs do not come through the ring: its slots are full when they are there.
@@ -142,15 +146,7 @@ struct InputsLane {
       ring.Advance();
     }
   }
-  __device__ void Run() {
-    for (int layer = 0; layer < s.layer_count; ++layer)
-      for (int op = 0; op < kOps; ++op) {
-        if (op == kAttention)
-          Attention(layer);
-        else
-          Product(layer, op);
-      }
-  }
+  __device__ void Run() { ForEachOperation(s, *this); }
 };
 
 #endif

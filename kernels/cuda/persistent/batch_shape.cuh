@@ -3,6 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_
 
+#include "common/attention_line.cuh"
 #include "common/wgmma.cuh"
 #include "linear_stream.cuh"
 #include "persistent_batch.h"
@@ -118,7 +119,6 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
   return static_cast<int>((blockIdx.x + static_cast<uint32_t>(layer) * s.turns + s.turn[op]) % gridDim.x);
 }
 
-struct Place;
 // Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its
 // query heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal
 // ranges.
@@ -166,28 +166,15 @@ struct Line {
     return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);
   }
   // The first token of an item.
-  __device__ int TokenOf(const BatchStep& s, const Place& place) const;
+  __device__ int TokenOf(const BatchStep& s, const Place& place) const {
+    return (First(s, position[place.row]) / s.item_tokens + place.item) * s.item_tokens;
+  }
   // The number of the CTA that has an item of a work that CTA `number` begins.
   __device__ int NumberWith(int item, int number) const {
     if (whole) return number;
     return static_cast<int>((static_cast<int64_t>(item + 1) * ctas - 1) / total);
   }
 };
-
-// An item of the line. row_from: it is not of an earlier row.
-struct Place {
-  int row, work, item, items;  // item: counted from the work's first one
-  __device__ Place(const Line& line, int at, int row_from) : row(row_from) {
-    while (at >= line.before[row + 1] * line.works) ++row;
-    items = line.before[row + 1] - line.before[row];
-    const int rest = at - line.before[row] * line.works;
-    work = rest / items;
-    item = rest - work * items;
-  }
-};
-__device__ __forceinline__ int Line::TokenOf(const BatchStep& s, const Place& place) const {
-  return (First(s, position[place.row]) / s.item_tokens + place.item) * s.item_tokens;
-}
 
 }  // namespace dsopt_cuda::batch
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_

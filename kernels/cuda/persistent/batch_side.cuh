@@ -10,7 +10,7 @@ namespace dsopt_cuda::batch {
 
 #ifdef DSOPT_CUDA_WGMMA
 
-template <typename S, int kDim>
+template <int kDim>
 struct CurrentToken : Operands<kDim> {
   using Operands<kDim>::s, Operands<kDim>::Row, Operands<kDim>::Rotation;
   static constexpr int kHalf = kDim / 2, kPairs = kHalf / 32;  // pairs of a lane: dimensions i and i + kHalf
@@ -112,9 +112,9 @@ struct Side {
       float* to = scores + owned++ % 2 * kBatchHeads;
       const Heads heads(s, place.work);
       if (s.head_dim == 128)
-        CurrentToken<S, 128>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
+        CurrentToken<128>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
       else
-        CurrentToken<S, 64>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
+        CurrentToken<64>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
       MeetSide<S>();
     }
   }

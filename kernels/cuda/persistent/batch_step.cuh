@@ -336,18 +336,7 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
     step.turns += all < ctas ? all : all % ctas;
   }
   const int bytes = Shared<S>::kRingAt + step.slots * step.slot_bytes;
-  RETURN_IF_CUDA_ERROR(cudaFuncSetAttribute(batch_step<F>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(ctas);
-  config.blockDim = dim3(S::kThreads);
-  config.dynamicSmemBytes = static_cast<size_t>(bytes);
-  config.stream = launch.stream;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeCooperative;  // all CTAs must be resident: they wait for each other
-  attribute.val.cooperative = 1;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, batch_step<F>, step);
+  return StartCooperative(launch, batch_step<F>, dim3(S::kThreads), bytes, step);
 }
 
 }  // namespace dsopt_cuda::batch

@@ -43,13 +43,16 @@ struct Consumer {
     }
   }
 
-  // One thread waits for the hint that `writers` CTAs have finished phase `phase`.
-  __device__ void WaitHint(int phase, int writers) {
+  // One thread waits for the hint that `writers` CTAs have finished phase `phase`. kAcquire: what they wrote is
+  // seen then, also what has no mark.
+  template <bool kAcquire = false>
+  __device__ void WaitHint(int phase, int writers) const {
     if (tid == 0) {
       const uint32_t target = (my.step.step + 1) * static_cast<uint32_t>(writers);
       const uint32_t* counter = my.step.counters + phase * 32;
       while (static_cast<int32_t>(LoadRelaxed(counter) - target) < 0) {
       }
+      if constexpr (kAcquire) __threadfence();
     }
     Barrier();
   }

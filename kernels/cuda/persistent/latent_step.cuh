@@ -3,6 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_LATENT_STEP_CUH_
 #define DSOPT_CUDA_PERSISTENT_LATENT_STEP_CUH_
 
+#include "common/launch.cuh"
 #include "persistent/latent_attention.cuh"
 #include "persistent/latent_producer.cuh"
 #include "persistent/latent_side.cuh"
@@ -240,20 +241,8 @@ bool LatentMatches(const LatentShape& s) {
 
 template <typename S, typename Products>
 cudaError_t RunLatentStep(const Launch& launch, const LatentShape& shape, const LatentStep& step) {
-  const cudaError_t error = cudaFuncSetAttribute(LatentPersistent<S, Products>,
-                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));
-  config.blockDim = dim3(S::kThreads);
-  config.dynamicSmemBytes = S::kShared;
-  config.stream = launch.stream;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeCooperative;  // all CTAs must be resident: they wait for each other
-  attribute.val.cooperative = 1;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, LatentPersistent<S, Products>, step, shape.vocab, shape.layers);
+  return StartCooperative(launch, LatentPersistent<S, Products>, dim3(S::kThreads), S::kShared, step,
+                          shape.vocab, shape.layers);
 }
 
 }  // namespace dsopt_cuda::persistent

@@ -182,14 +182,7 @@ struct LatentTiles : LatentMerge<S> {
               lane = tid % 32;
     const float* partial = TilePartial(my, my.cta, 0);
     const float4* outputs = reinterpret_cast<const float4*>(partial) + i4;
-    if (tid == 0) {
-      const uint32_t target = (my.step.step + 1) * static_cast<uint32_t>(my.ctas);
-      const uint32_t* counter = my.step.counters + (layer * kLatentPhases + kTilePhase) * 32;
-      while (static_cast<int32_t>(LoadRelaxed(counter) - target) < 0) {
-      }
-      __threadfence();
-    }
-    Barrier();
+    this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
     float4 v[kBatch], sum = {0, 0, 0, 0};
     const auto load = [&](int first) {
       const float4* from = outputs + first * (kPartialWidth / 4);

@@ -2,6 +2,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_STEP_CUH_
 #define DSOPT_CUDA_PERSISTENT_STEP_CUH_
 
+#include "common/launch.cuh"
 #include "persistent/attention.cuh"
 #include "persistent/producer.cuh"
 
@@ -77,20 +78,8 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
 
 template <typename S, typename Products>
 cudaError_t RunStep(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
-  const cudaError_t error = cudaFuncSetAttribute(DensePersistent<S, Products>,
-                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, S::kShared);
-  if (error != cudaSuccess) return error;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(launch.limits->sms));
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = S::kShared;
-  config.stream = launch.stream;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeCooperative;  // all CTAs must be resident: they wait for each other
-  attribute.val.cooperative = 1;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, DensePersistent<S, Products>, step, shape.vocab, shape.layers);
+  return StartCooperative(launch, DensePersistent<S, Products>, dim3(kThreads), S::kShared, step, shape.vocab,
+                          shape.layers);
 }
 
 }  // namespace dsopt_cuda::persistent
