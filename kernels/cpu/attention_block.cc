@@ -1,8 +1,7 @@
 // attention_block.cc - grouped-query attention as phases: projection, rotation and appending to the cache,
 // attention proper (attention.cc), output.
-#include <cmath>
-
 #include "build.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -15,7 +14,7 @@ void RunAppend(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) 
   float* q = const_cast<float*>(op.q) + row * op.q_row_floats;
   float* k = q + uint64_t{b.q_heads} * b.head_dim;
   const float* v = k + uint64_t{b.kv_heads} * b.head_dim;
-  const float scale = b.scale != 0.0f ? b.scale : 1.0f / std::sqrt(static_cast<float>(b.head_dim));
+  const float scale = dsopt_shared::ScoreScale(b.scale, b.head_dim);
   const dsopt_rope* rope = p->has_rope ? &p->desc.ropes[b.rope] : nullptr;
   const float* angles = rope != nullptr ? RopeRow(p, b.rope, row) : nullptr;
   for (uint32_t h = 0; h < b.q_heads; ++h) {

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "build.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -11,8 +12,7 @@ uint32_t PrepareEmbed(dsopt_be_program* p, const Phase&) { return Rows(p); }
 // One row. The angle is a float product and its cosine is rounded once, as in the checkpoints' own code.
 void RunEmbed(dsopt_be_program* p, const Phase& phase, uint32_t row, Scratch*) {
   const dsopt_embed_block& b = phase.block->u.embed;
-  GatherRow(b.table, static_cast<uint64_t>(p->tokens[row]), b.scale != 0.0f ? b.scale : 1.0f,
-            ResidualRow(p, row));
+  GatherRow(b.table, static_cast<uint64_t>(p->tokens[row]), dsopt_shared::ScaleOrOne(b.scale), ResidualRow(p, row));
   for (uint32_t r = 0; r < p->desc.rope_count; ++r) {
     const dsopt_rope& rope = p->desc.ropes[r];
     float* table = p->rope_table + p->rope_first[r] + uint64_t{row} * rope.dim;

@@ -2,6 +2,7 @@
 // it reads batch_ alone, and it changes nothing that a later recording reads: replay.cc depends on both.
 #include "pack.h"
 #include "program.h"
+#include "shared/defaults.h"
 
 using namespace dsopt_cuda;
 
@@ -9,10 +10,6 @@ namespace {
 
 // Up to so many slots a mixture's experts are read slot by slot; beyond, slots are sorted and share the reads.
 constexpr int kUnsortedSlots = 16;
-
-const float* VectorOf(const dsopt_be_weight* weight) {
-  return weight != nullptr ? static_cast<const float*>(weight->data) : nullptr;
-}
 
 }  // namespace
 
@@ -24,9 +21,9 @@ CacheArgs dsopt_be_program::CacheOf(uint64_t cache_offset) const {
 cudaError_t dsopt_be_program::RecordEmbed(const dsopt_embed_block& block) {
   if (block.table->elem == Elem::kPacked)
     return EmbedPacked(launch_, block.table->packed, batch_.tokens, batch_.rows,
-                       block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
+                       dsopt_shared::ScaleOrOne(block.scale), At<float>(plan.x));
   return Embed(launch_, block.table->data, block.table->elem, batch_.tokens, batch_.rows,
-               static_cast<int>(desc.hidden), block.scale == 0.0f ? 1.0f : block.scale, At<float>(plan.x));
+               static_cast<int>(desc.hidden), dsopt_shared::ScaleOrOne(block.scale), At<float>(plan.x));
 }
 
 // Attention of tiles. Of prompts where pages lie on the host every tile of 128 rows and every head would read all pages,
@@ -115,7 +112,7 @@ cudaError_t dsopt_be_program::RecordAttention(const dsopt_block& whole, const Bl
   attention.kv_heads = append.kv_heads;
   attention.q_dim = attention.v_dim = head_dim;
   attention.window = static_cast<int>(block.window);
-  attention.scale = block.scale != 0.0f ? block.scale : 1.0f / __builtin_sqrtf(static_cast<float>(head_dim));
+  attention.scale = dsopt_shared::ScoreScale(block.scale, block.head_dim);
   attention.cache = append.cache;
   attention.token_stride = head_dim;
   attention.head_stride = static_cast<int64_t>(head_dim) * kPageTokens;
@@ -258,7 +255,7 @@ cudaError_t dsopt_be_program::RecordMoe(const dsopt_moe_block& block, const Bloc
   route.groups = static_cast<int>(block.groups);
   route.top_groups = static_cast<int>(block.top_groups);
   route.renormalise = block.renormalise != 0;
-  route.route_scale = block.route_scale == 0.0f ? 1.0f : block.route_scale;
+  route.route_scale = dsopt_shared::ScaleOrOne(block.route_scale);
   route.logits = b.route_logits;
   route.slot_expert = b.slot_expert;
   route.slot_weight = b.slot_weight;

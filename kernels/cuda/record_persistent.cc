@@ -3,6 +3,7 @@
 #include "persistent_dense.h"
 #include "persistent_latent.h"
 #include "program.h"
+#include "shared/defaults.h"
 #include "tensor_map.h"
 
 using namespace dsopt_cuda;
@@ -14,7 +15,6 @@ DenseMatrix MatrixOf(const dsopt_be_weight& weight) {
   const PackedWeight& packed = weight.packed;
   return {packed.data, packed.row_scales, packed.overflow_first, packed.overflow};
 }
-const float* VectorOf(const dsopt_be_weight* weight) { return static_cast<const float*>(weight->data); }
 
 }  // namespace
 
@@ -51,7 +51,7 @@ dsopt_status dsopt_be_program::PrepareDense() {
       layer.mlp_norm = VectorOf(m.norm);
       layer.router = VectorOf(m.router);
       dense_.renormalise = m.renormalise;
-      dense_.route_scale = m.route_scale == 0.0f ? 1.0f : m.route_scale;
+      dense_.route_scale = dsopt_shared::ScaleOrOne(m.route_scale);
     } else {
       const dsopt_mlp_block& m = blocks[i + 1].u.mlp;
       layer.gate_up = MatrixOf(*m.gate_up);
@@ -73,11 +73,9 @@ dsopt_status dsopt_be_program::PrepareDense() {
   dense_.partial = At<float>(plan.persistent.partial);
   dense_.counters = At<uint32_t>(plan.persistent.counters);
   dense_.logits = At<float>(plan.logits);
-  const float embed_scale = blocks.front().u.embed.scale;
-  dense_.embed_scale = embed_scale != 0.0f ? embed_scale : 1.0f;
+  dense_.embed_scale = dsopt_shared::ScaleOrOne(blocks.front().u.embed.scale);
   dense_.rope_scale = ropes[first.rope].scale;
-  dense_.score_scale =
-      first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
+  dense_.score_scale = dsopt_shared::ScoreScale(first.scale, first.head_dim);
   dense_.norm_eps = first.norm_eps;
   return UploadLayers(layers.data(), layers.size() * sizeof(DenseLayer));
 }
@@ -129,7 +127,6 @@ dsopt_status dsopt_be_program::PrepareLatent() {
   const dsopt_moe_block& mixture = blocks[blocks.size() - 2].u.moe;
   const dsopt_be_weight& table = *blocks.front().u.embed.table;
   const dsopt_head_block& head = blocks.back().u.head;
-  const float embed_scale = blocks.front().u.embed.scale;
   latent_.layers = At<LatentLayer>(plan.persistent.layers);
   latent_.embed = table.data;
   latent_.embedded = table.elem == Elem::kPacked ? At<float>(plan.x) : nullptr;
@@ -142,14 +139,14 @@ dsopt_status dsopt_be_program::PrepareLatent() {
   latent_.partial = At<float>(plan.persistent.partial);
   latent_.counters = At<uint32_t>(plan.persistent.counters);
   latent_.logits = At<float>(plan.logits);
-  latent_.embed_scale = embed_scale != 0.0f ? embed_scale : 1.0f;
+  latent_.embed_scale = dsopt_shared::ScaleOrOne(blocks.front().u.embed.scale);
   latent_.rope_scale = ropes[first.rope].scale;
   latent_.score_scale = first.scale;
   latent_.attention_eps = first.norm_eps;
   latent_.latent_eps = first.latent_eps;
   latent_.mlp_eps = mixture.norm_eps;
   latent_.head_eps = head.norm_eps;
-  latent_.route_scale = mixture.route_scale == 0.0f ? 1.0f : mixture.route_scale;
+  latent_.route_scale = dsopt_shared::ScaleOrOne(mixture.route_scale);
   latent_.renormalise = mixture.renormalise;
   latent_.interleaved = ropes[first.rope].interleaved ? 1 : 0;
   latent_.tiled = MapLatentCache() ? 1 : 0;
@@ -199,7 +196,7 @@ dsopt_status dsopt_be_program::PrepareBatch() {
   s.window = shape.window;
   s.parts = (m.q_heads / m.kv_heads + kBatchHeads - 1) / kBatchHeads;
   s.eps = first.norm_eps;
-  s.score_scale = first.scale != 0.0f ? first.scale : 1.0f / __builtin_sqrtf(static_cast<float>(first.head_dim));
+  s.score_scale = dsopt_shared::ScoreScale(first.scale, first.head_dim);
   s.rope_scale = ropes[first.rope].scale;
   s.inv_freq = ropes[first.rope].inv_freq;
   s.x = At<float>(plan.x);

@@ -54,6 +54,11 @@ struct dsopt_be_weight {
 
 namespace dsopt_cuda {
 
+// The numbers of a VECTOR or ROUTER; null: no weight.
+inline const float* VectorOf(const dsopt_be_weight* weight) {
+  return weight != nullptr ? static_cast<const float*>(weight->data) : nullptr;
+}
+
 dsopt_status WeightBytes(dsopt_be_device* device, const dsopt_weight_desc* desc, uint64_t* bytes);
 dsopt_status WeightCreate(dsopt_be_device* device, const dsopt_weight_desc* desc, dsopt_be_weight** out);
 dsopt_status WeightWrite(dsopt_be_weight* weight, uint64_t first, uint64_t count, const void* src);

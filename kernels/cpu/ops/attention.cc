@@ -8,6 +8,7 @@
 
 #include "ops/op.h"
 #include "rows.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -265,7 +266,7 @@ Attention Describe(const OpContext& c, const dsopt_attention_args& a) {
     t.head_pitch[i] = Pitch(tensor, head_at);
     t.token_pitch[i] = Pitch(tensor, token_at);
   }
-  t.scale = a.scale != 0.0f ? a.scale : 1.0f / std::sqrt(static_cast<float>(t.head_dim));
+  t.scale = dsopt_shared::ScoreScale(a.scale, t.head_dim);
   t.unit_heads = Min(t.group, kMaxPairs);
   t.unit_rows = kMaxPairs / t.unit_heads;
   t.head_blocks = t.kv_heads * static_cast<uint32_t>(DivUp(t.group, t.unit_heads));

@@ -3,6 +3,7 @@
 
 #include "ops/op.h"
 #include "route.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cpu {
 namespace {
@@ -132,12 +133,9 @@ void Route(const OpContext& c, const dsopt_moe_args& a, const Mixture& m) {
   p.out = reinterpret_cast<uint8_t*>(m.logits);
   p.out_row_bytes = m.experts * sizeof(float);
   RunProduct(c, p, m.scratch);
-  const RouteRule rule = {static_cast<uint32_t>(m.experts),
-                          a.top_k,
-                          a.groups,
-                          a.top_groups,
-                          a.renormalise != 0,
-                          a.route_scale != 0.0f ? a.route_scale : 1.0f};
+  const RouteRule rule = {
+      static_cast<uint32_t>(m.experts),       a.top_k, a.groups, a.top_groups, a.renormalise != 0,
+      dsopt_shared::ScaleOrOne(a.route_scale)};
   ForEach(c, m.tokens, [&](uint64_t row, uint32_t) {
     RouteRow(c.k, rule, m.logits + row * m.experts, m.ids + row * a.top_k, m.weights + row * a.top_k);
   });

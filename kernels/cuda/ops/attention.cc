@@ -1,7 +1,6 @@
 // attention.cc - qkv and attention: which kernels, in which order, with what scratch.
-#include <cmath>
-
 #include "ops/product.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cuda {
 namespace {
@@ -131,7 +130,7 @@ OpAttentionArgs Describe(const dsopt_attention_args& a) {
   t.kv_heads = Extent(a.k, head);
   t.batch = static_cast<int>(a.batch);
   t.window = static_cast<int>(a.window);
-  t.scale = a.scale != 0.0f ? a.scale : 1.0f / std::sqrt(static_cast<float>(t.head_dim));
+  t.scale = dsopt_shared::ScoreScale(a.scale, static_cast<uint32_t>(t.head_dim));
   t.q_offsets = a.q_offsets;
   t.kv_lengths = a.kv_lengths;
   t.page_table = a.page_table;
@@ -221,7 +220,8 @@ dsopt_status OpAttention(OpContext* c, const dsopt_attention_args& a) {
     partial = c->arena.Take<float>(
         DecodePartialFloats(c->device->limits, t.tokens, t.q_heads, t.kv_heads, t.head_dim));
   }
-  const bool ring = DecodeRingSupported(c->device->limits, CacheCode::kPlain, t.tokens, t.q_heads, t.kv_heads, t.room);
+  const bool ring =
+      DecodeRingSupported(c->device->limits, CacheCode::kPlain, t.tokens, t.q_heads, t.kv_heads, t.room);
   c->kernel = variant == Variant::kRows    ? "attention_rows"
               : variant == Variant::kTiles ? "attention_tiles"
               : ring                       ? "attention_decode_ring"

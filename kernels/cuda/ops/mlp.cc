@@ -1,5 +1,6 @@
 // mlp.cc - rmsnorm, linear, gated MLP and mixture of experts: which kernels, in which order, with what scratch.
 #include "ops/product.h"
+#include "shared/defaults.h"
 
 namespace dsopt_cuda {
 namespace {
@@ -217,7 +218,7 @@ cudaError_t RunRouter(const OpContext& c, const dsopt_moe_args& a, const Mixture
   route.groups = static_cast<int>(a.groups);
   route.top_groups = static_cast<int>(a.top_groups);
   route.renormalise = a.renormalise != 0;
-  route.route_scale = a.route_scale == 0.0f ? 1.0f : a.route_scale;
+  route.route_scale = dsopt_shared::ScaleOrOne(a.route_scale);
   route.logits = m.logits;
   route.slot_expert = m.ids;
   route.slot_weight = m.weights;
