@@ -3,7 +3,7 @@
 // through the ring once per group. Partial results go to global memory, where the CTA of a head merges them and
 // adds the current token, whose key is not in the cache yet. Long contexts: latent_tiles.cuh.
 //
-// bytes  keys * 1152 * head groups from L2, once from DRAM; partial results 2 KiB a head and split, through L2
+// bytes  keys * 1152 * head groups from L2, once from DRAM; partial results 1 KiB a head and split, through L2
 // work   S = Q K^T and O += P V on mma.m16n8k16, 16 heads and 32 keys a block. Of a score each warp sums a
 // quarter of the
 //        576 columns, whose queries it keeps in registers; then each warp takes a few heads' softmax, and then
@@ -20,7 +20,7 @@ template <typename S>
 struct LatentAttention : LatentTiles<S> {
   using Base = LatentTiles<S>;
   using Base::Barrier, Base::NextSlot, Base::WaitHint, Base::Hint;
-  using Base::my, Base::tid, Base::slot, Base::parity, Base::kMost;
+  using Base::my, Base::tid, Base::slot, Base::parity;
 
   static constexpr int kPartSteps = kLatentWidth / 16 / kScoreParts;  // of 16 columns
   static constexpr int kOuts = kLatent / kConsumerWarps / 8;          // columns of a warp, in eights
@@ -218,12 +218,17 @@ struct LatentAttention : LatentTiles<S> {
 #pragma unroll
     for (int m = 1; m < kRowLanes; m *= 2) sum += __shfl_xor_sync(~0u, sum, m);
     const int head = range.group * kAttentionHeads;
-    if (lane % kRowLanes == 0) StoreRelaxed2(Partial(my, layer, head + row, range.split) + kLatent, peak, sum);
+    if (lane % kRowLanes == 0)
+      StoreRelaxed2(Partial(my, layer, head + row, range.split) + kPartialSums, peak, sum);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float* to = Partial(my, layer, head + lane / 4 + 8 * h, range.split) + warp * kOuts * 8 + lane % 4 * 2;
+      float* to = Partial(my, layer, head + lane / 4 + 8 * h, range.split) + warp * kOuts * 4 + lane % 4 * 4;
 #pragma unroll
-      for (int i = 0; i < kOuts; ++i) StoreRelaxed2(to + i * 8, out[i][2 * h], out[i][2 * h + 1]);
+      for (int i = 0; i < kOuts; i += 4)
+        StoreRelaxedWords4(to + i * 4, {PackBf16(out[i][2 * h], out[i][2 * h + 1]),
+                                        PackBf16(out[i + 1][2 * h], out[i + 1][2 * h + 1]),
+                                        PackBf16(out[i + 2][2 * h], out[i + 2][2 * h + 1]),
+                                        PackBf16(out[i + 3][2 * h], out[i + 3][2 * h + 1])});
     }
   }
 
@@ -240,72 +245,12 @@ struct LatentAttention : LatentTiles<S> {
     if (tid % 32 == 0) my.floats(S::kFactorsAt)[kMaxSplits] = score;
   }
 
-  // This CTA's head: the context vector out of all partial results and the current token, in place of the
-  // head's key. Marks the partial results unwritten for the layer that will use them kPartialSets layers on.
-  // Ends with a Barrier.
-  __device__ const float* MergeHead(int layer, int position) {
+  // This CTA's head: see Merge.
+  __device__ const float* MergeHead(int layer, int position) const {
     if constexpr (S::kTiled) {
       if (my.tiled(position)) return this->MergeTiles(layer);
     }
-    constexpr int kBatch = 16;
-    const int lane = tid % 32, splits = KeyRange<S>::Splits(position, my.ctas);
-    const float* factors = my.floats(S::kFactorsAt);
-    float* context = my.floats(S::kHeadKeyAt);
-    float* partial = Partial(my, layer, my.cta, 0);
-    const float mark = __uint_as_float(kUnwritten);
-    // Two columns of kBatch splits, and for warp 0 maximum and sum of splits: all are asked for at once.
-    float2 v[kBatch], e[kMost];
-    const auto poll = [&](int first, bool sums) {
-      bool again;
-      do {
-        again = false;
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i)
-          v[i] = first + i < splits
-                     ? LoadRelaxed2(partial + static_cast<size_t>(first + i) * kPartialWidth + 2 * tid)
-                     : float2{0, 0};
-        if (sums) {
-#pragma unroll
-          for (int i = 0; i < kMost; ++i) {
-            e[i] = lane + 32 * i < splits
-                       ? LoadRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent)
-                       : float2{-INFINITY, 0};
-            again |= Unwritten(e[i].x) || Unwritten(e[i].y);
-          }
-        }
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i].x) || Unwritten(v[i].y);
-      } while (again);
-    };
-    poll(0, tid < 32);
-    if (tid < 32) {
-#pragma unroll
-      for (int i = 0; i < kMost; ++i) {
-        if (lane + 32 * i < splits)
-          StoreRelaxed2(partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent, mark, mark);
-      }
-      this->PutFactors(e);
-    }
-    Barrier();
-    const float own = factors[kMaxSplits + 1];
-    const float2 token = reinterpret_cast<const float2*>(my.floats(S::kTokenAt))[tid];
-    float2 sum = {own * token.x, own * token.y};
-#pragma unroll 1
-    for (int s0 = 0; s0 < splits; s0 += kBatch) {
-      if (s0 > 0) poll(s0, false);
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (s0 + i >= splits) continue;
-        const float factor = factors[s0 + i];
-        sum.x = fmaf(v[i].x, factor, sum.x);
-        sum.y = fmaf(v[i].y, factor, sum.y);
-        StoreRelaxed2(partial + static_cast<size_t>(s0 + i) * kPartialWidth + 2 * tid, mark, mark);
-      }
-    }
-    const float inverse = factors[kMaxSplits + 2];
-    reinterpret_cast<float2*>(context)[tid] = {sum.x * inverse, sum.y * inverse};
-    Barrier();
-    return context;
+    return this->template Merge<true>(Partial(my, layer, my.cta, 0), KeyRange<S>::Splits(position, my.ctas));
   }
 };
 

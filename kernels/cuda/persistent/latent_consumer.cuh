@@ -19,6 +19,9 @@ __device__ __forceinline__ uint4 LoadRelaxedWords4(const float* p) {
   const float4 v = LoadRelaxed4(p);
   return {__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)};
 }
+__device__ __forceinline__ void StoreRelaxedWords4(float* p, uint4 v) {
+  StoreRelaxed4(p, {__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)});
+}
 __device__ __forceinline__ void StoreRelaxedWord(float* p, uint32_t v) { StoreRelaxed(p, __uint_as_float(v)); }
 __device__ __forceinline__ void Expand(uint4 v, float* a) {
   const uint32_t words[4] = {v.x, v.y, v.z, v.w};

@@ -7,7 +7,9 @@
 
 namespace dsopt_cuda::persistent {
 
-inline constexpr int kPartialWidth = kLatent + 4;  // outputs, maximum, sum
+// A partial result, in words: outputs as pairs of bf16, maximum, sum. Outputs lie in the order in which lanes have
+// them: vector 4 b + l, of 16 bytes, has columns 32 b + 2 l and + 1, and those 8, 16 and 24 further on.
+inline constexpr int kPartialSums = kLatent / 2, kPartialWidth = kPartialSums + 4;
 
 // Of groups of heads: [sets][heads][splits][kPartialWidth], unwritten until they are there.
 template <typename S>
@@ -43,7 +45,7 @@ uint64_t PartialFloats(int ctas) {
 template <typename S>
 struct LatentMerge : LatentConsumer<S> {
   using Base = LatentConsumer<S>;
-  using Base::my, Base::tid;
+  using Base::Barrier, Base::my, Base::tid;
   static constexpr int kMost = kMaxSplits / 32;  // splits of a lane
 
   __device__ float score_scale() const { return my.step.score_scale * 1.4426950408889634f; }
@@ -68,6 +70,89 @@ struct LatentMerge : LatentConsumer<S> {
       factors[kMaxSplits + 1] = own;
       factors[kMaxSplits + 2] = 1.0f / (sum + own);
     }
+  }
+
+  // The context vector of this CTA's head out of its partial results and the current token, in place of the
+  // head's key. Four sets of threads have all columns, and every fourth split. kMarked: results are awaited, and
+  // marked unwritten for the layer that will use their place next. Ends with a Barrier.
+  template <bool kMarked>
+  __device__ __forceinline__ const float* Merge(float* partial, int splits) const {
+    constexpr int kSets = 4, kSetThreads = kConsumers / kSets, kBatch = 17;
+    static_assert(kSetThreads * 8 == kLatent);
+    const int set = tid / kSetThreads, vector = tid % kSetThreads, lane = tid % 32;
+    const float mark = __uint_as_float(kUnwritten);
+    const auto result = [&](int split) { return partial + static_cast<size_t>(split) * kPartialWidth; };
+    uint4 v[kBatch];
+    float2 of[kMost];
+    // All are asked for at once.
+    const auto load = [&](int first, bool sums) {
+      bool again;
+      do {
+        again = false;
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i)
+          v[i] = first + kSets * i < splits ? LoadRelaxedWords4(result(first + kSets * i) + 4 * vector)
+                                            : make_uint4(0, 0, 0, 0);
+        if (sums) {
+#pragma unroll
+          for (int i = 0; i < kMost; ++i)
+            of[i] = lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
+                                           : float2{-INFINITY, 0};
+        }
+        if constexpr (kMarked) {
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i]);
+          if (sums) {
+#pragma unroll
+            for (int i = 0; i < kMost; ++i) again |= Unwritten(of[i].x) || Unwritten(of[i].y);
+          }
+        }
+      } while (again);
+    };
+    load(set, tid < 32);
+    if (tid < 32) {
+      if constexpr (kMarked) {
+#pragma unroll
+        for (int i = 0; i < kMost; ++i)
+          if (lane + 32 * i < splits) StoreRelaxed2(result(lane + 32 * i) + kPartialSums, mark, mark);
+      }
+      PutFactors(of);
+    }
+    Barrier();
+    const float* factors = my.floats(S::kFactorsAt);
+    float sum[kVec] = {};
+#pragma unroll 1
+    for (int first = set; first < splits; first += kSets * kBatch) {
+      if (first > set) load(first, false);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int split = first + kSets * i;
+        if (split >= splits) continue;
+        const float factor = factors[split];
+        float x[kVec];
+        Expand(v[i], x);
+#pragma unroll
+        for (int j = 0; j < kVec; ++j) sum[j] = fmaf(x[j], factor, sum[j]);
+        if constexpr (kMarked) StoreRelaxed4(result(split) + 4 * vector, {mark, mark, mark, mark});
+      }
+    }
+    float2* exchange = reinterpret_cast<float2*>(my.shared + S::kAreaAt);
+#pragma unroll
+    for (int j = 0; j < kVec / 2; ++j)
+      exchange[set * (kLatent / 2) + vector / 4 * 16 + vector % 4 + 4 * j] = {sum[2 * j], sum[2 * j + 1]};
+    Barrier();
+    const float own = factors[kMaxSplits + 1], inverse = factors[kMaxSplits + 2];
+    const float2 token = reinterpret_cast<const float2*>(my.floats(S::kTokenAt))[tid];
+    float2 all = {own * token.x, own * token.y};
+#pragma unroll
+    for (int i = 0; i < kSets; ++i) {
+      const float2 x = exchange[i * (kLatent / 2) + tid];
+      all.x += x.x, all.y += x.y;
+    }
+    float* context = my.floats(S::kHeadKeyAt);
+    reinterpret_cast<float2*>(context)[tid] = {all.x * inverse, all.y * inverse};
+    Barrier();
+    return context;
   }
 };
 

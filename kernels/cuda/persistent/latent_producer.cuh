@@ -43,6 +43,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     }
     const KeyRange<S> range(position, my.cta, my.ctas);
     const int lane = threadIdx.x % 32;
+    const uint64_t kept = S::kHeadGroups > 1 ? EvictNormal() : policy;  // for the other groups
     for (int key = range.first, tile = 0; key < range.end; key += kSlotKeys, ++tile) {
       const int count = min(kSlotKeys, range.end - key);
       const char* from = my.step.cache + layer.cache_offset +
@@ -53,7 +54,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
       __syncwarp();
       if (lane < count)
         BulkLoad(my.slot(slot) + static_cast<uint32_t>(lane * kKeyPitch), from + lane * kKeyBytes, kKeyBytes,
-                 barrier);
+                 barrier, kept);
       Advance();
     }
   }
@@ -68,7 +69,8 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     const int page_rows = static_cast<int>(my.step.page_bytes / kKeyBytes),
               layer_row = static_cast<int>(layer.cache_offset / kKeyBytes);
     const int* pages = my.step.pages + range.first;
-    const uint64_t again = EvictNormal();  // by the other heads
+    // The other tile of heads reads the same keys at about the same time. If they stayed, they would push out of L2
+    // what CTAs hand over.
     int next = __ldg(pages);
 #pragma unroll 1
     for (int i = 0; i < range.pages; ++i) {
@@ -85,14 +87,14 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
 #pragma unroll
         for (int c = 0; c < LatentTile::kPartColumns / 64; ++c)
           TensorLoad(to + c * LatentTile::kColumnBytes, &my.step.keys, part * LatentTile::kPartColumns + c * 64,
-                     row, full, again);
+                     row, full, policy);
       }
       // There is room for the next page's rope part only when this one's has been read.
       if (First() && i + 1 < range.pages) TensorPrefetch(&my.step.keys, kLatent, next * page_rows + layer_row);
       BarrierWait(my.rope_empty(), page.parity() ^ 1);
       if (First()) {
         BarrierExpect(my.rope_full(), LatentTile::kColumnBytes);
-        TensorLoad(my.at(TileMemory::kRopeKeysAt), &my.step.keys, kLatent, row, my.rope_full(), again);
+        TensorLoad(my.at(TileMemory::kRopeKeysAt), &my.step.keys, kLatent, row, my.rope_full(), policy);
       }
     }
 #pragma unroll 1

@@ -3,7 +3,7 @@
 // consumers, two more, stage the queries, add values and merge. Ring and product inputs are empty meanwhile:
 // TileMemory lies over them.
 //
-// bytes  keys * 1152 * tiles of heads from L2, once from DRAM; partial results: 2 KiB a head and split, L2
+// bytes  keys * 1152 * tiles of heads from L2, once from DRAM; partial results: 1 KiB a head and split, L2
 // bound  shared memory and tensor cores, as in attention_mla_wgmma.cu
 //
 // Pages of a step are numbered from its first layer on: page n of a CTA lies in stage n % 2, and waits for the
@@ -69,7 +69,7 @@ __device__ void ScoreTiles(const LatentCta<S>& my, int position) {
 #pragma unroll
       for (int h = 0; h < 2; ++h)
         *reinterpret_cast<float2*>(TilePartial(my, range.tile * LatentTile::kRows + row + 8 * h, range.split) +
-                                   kLatent) = {state.m[h], state.l[h]};
+                                   kPartialSums) = {state.m[h], state.l[h]};
     }
     NamedBarrier<kTileBarrier>(kTileThreads);
   }
@@ -77,30 +77,31 @@ __device__ void ScoreTiles(const LatentCta<S>& my, int position) {
 
 #endif  // DSOPT_CUDA_WGMMA
 
-// The consumers' side. Outputs of a row lie in the order of their registers: float4 i has columns 16 (i / 4) +
-// 2 (i % 4) and + 1, and the two 8 further on.
+// The consumers' side.
 template <typename S>
 struct LatentTiles : LatentMerge<S> {
   using Base = LatentMerge<S>;
   using Base::Barrier, Base::WaitHint, Base::Hint;
-  using Base::my, Base::tid, Base::kMost;
+  using Base::my, Base::tid;
 
-  // Queries of a tile's heads, bf16; all words are asked for at once.
+  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA in another order.
   __device__ __forceinline__ void StageTile(const float* query) const {
     constexpr int kVectors = kKeyBytes / 16, kMine = LatentTile::kRows * kVectors / kConsumers;
     static_assert(kMine * kConsumers == LatentTile::kRows * kVectors);
+    const int turn = my.cta % kMine;
+    const auto mine = [&](int j) { return tid + (j + turn < kMine ? j + turn : j + turn - kMine) * kConsumers; };
     uint4 v[kMine];
     bool again;
     do {
       again = false;
 #pragma unroll
-      for (int j = 0; j < kMine; ++j) v[j] = LoadRelaxedWords4(query + 4 * (tid + j * kConsumers));
+      for (int j = 0; j < kMine; ++j) v[j] = LoadRelaxedWords4(query + 4 * mine(j));
 #pragma unroll
       for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
     } while (again);
 #pragma unroll
     for (int j = 0; j < kMine; ++j) {
-      const int i = tid + j * kConsumers;
+      const int i = mine(j);
       *reinterpret_cast<uint4*>(
           my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, i / kVectors, i % kVectors)) = v[j];
     }
@@ -163,73 +164,20 @@ struct LatentTiles : LatentMerge<S> {
     const int head = range.tile * LatentTile::kRows + in_group / 32 * 16 + lane / 4;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      float4* to = reinterpret_cast<float4*>(TilePartial(my, head + 8 * h, range.split)) +
-                   half * (kLatent / 2 / 4) + lane % 4;
+      uint4* to = reinterpret_cast<uint4*>(TilePartial(my, head + 8 * h, range.split)) +
+                  half * (kLatent / 2 / kVec) + lane % 4;
 #pragma unroll
-      for (int i = 0; i < kLatent / 2 / 16; ++i) {
-        const float* x = &sums.out[i / 8][i % 8 * 8 + 2 * h];
-        to[4 * i] = {x[0], x[1], x[4], x[5]};
+      for (int b = 0; b < kLatent / 2 / 32; ++b) {
+        const float* x = &sums.out[b / 4][b % 4 * 16 + 2 * h];
+        to[4 * b] = {PackBf16(x[0], x[1]), PackBf16(x[4], x[5]), PackBf16(x[8], x[9]), PackBf16(x[12], x[13])};
       }
     }
   }
 #endif  // DSOPT_CUDA_WGMMA
 
-  // As MergeHead in latent_attention.cuh, nothing to mark. Both halves of the threads have all columns, and
-  // every other split.
   __device__ const float* MergeTiles(int layer) const {
-    constexpr int kBatch = 17;
-    const int splits = my.pages().splits, half = tid / (kConsumers / 2), i4 = tid % (kConsumers / 2),
-              lane = tid % 32;
-    const float* partial = TilePartial(my, my.cta, 0);
-    const float4* outputs = reinterpret_cast<const float4*>(partial) + i4;
     this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
-    float4 v[kBatch], sum = {0, 0, 0, 0};
-    const auto load = [&](int first) {
-      const float4* from = outputs + first * (kPartialWidth / 4);
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i)
-        v[i] = first + 2 * i < splits ? __ldcg(from + i * (2 * kPartialWidth / 4)) : float4{0, 0, 0, 0};
-    };
-    load(half);
-    if (tid < 32) {
-      float2 of[kMost];
-#pragma unroll
-      for (int i = 0; i < kMost; ++i)
-        of[i] = lane + 32 * i < splits
-                    ? __ldcg(reinterpret_cast<const float2*>(
-                          partial + static_cast<size_t>(lane + 32 * i) * kPartialWidth + kLatent))
-                    : float2{-INFINITY, 0};
-      this->PutFactors(of);
-    }
-    Barrier();
-    const float* factors = my.floats(S::kFactorsAt);
-#pragma unroll 1
-    for (int first = half; first < splits; first += 2 * kBatch) {
-      if (first > half) load(first);
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const float factor = first + 2 * i < splits ? factors[first + 2 * i] : 0.0f;
-        sum.x = fmaf(v[i].x, factor, sum.x), sum.y = fmaf(v[i].y, factor, sum.y);
-        sum.z = fmaf(v[i].z, factor, sum.z), sum.w = fmaf(v[i].w, factor, sum.w);
-      }
-    }
-    float4* exchange = reinterpret_cast<float4*>(my.shared + S::kAreaAt) + i4;
-    float* context = my.floats(S::kHeadKeyAt);
-    if (half == 1) *exchange = sum;
-    Barrier();
-    if (half == 0) {
-      const float own = factors[kMaxSplits + 1], inverse = factors[kMaxSplits + 2];
-      const float4 other = *exchange;
-      const int column = i4 / 4 * 16 + i4 % 4 * 2;
-      const float2* token = reinterpret_cast<const float2*>(my.floats(S::kTokenAt) + column);
-      float2* to = reinterpret_cast<float2*>(context + column);
-      to[0] = {fmaf(own, token[0].x, sum.x + other.x) * inverse,
-               fmaf(own, token[0].y, sum.y + other.y) * inverse};
-      to[4] = {fmaf(own, token[4].x, sum.z + other.z) * inverse,
-               fmaf(own, token[4].y, sum.w + other.w) * inverse};
-    }
-    Barrier();
-    return context;
+    return this->template Merge<false>(TilePartial(my, my.cta, 0), my.pages().splits);
   }
 };
 
