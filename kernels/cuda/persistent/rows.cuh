@@ -135,10 +135,14 @@ struct RowProducts : Mixture<S> {
     if constexpr (S::kExperts > 0 && kP == Phase::kDown) this->WeighExperts(a);
 
     const int rows = slice.count * G::kUnitRows;
+    // Loops that are not unrolled, here and below: code of one layer that is larger than the instruction cache is
+    // fetched anew in every layer. On an H200 that cost Llama-3-70B and Mixtral 3 % of a step.
+#pragma unroll 1
     for (int row0 = 0; row0 < rows; row0 += kPartRows) {
       float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
       const int n = min(kPartRows, rows - row0);
       const float residual = this->template Residual<kP>(layer, slice.first + row0 + tid, tid < n);
+#pragma unroll 1
       for (int r0 = 0; r0 < n; r0 += kBatchRows) {
         float v[kBatchRows] = {};
 #pragma unroll
