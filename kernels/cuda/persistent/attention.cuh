@@ -397,8 +397,7 @@ struct AttentionPhase : Consumer<S> {
     }
   }
 
-  __device__ void Attention(int layer, int position, int phase) {
-    const DenseLayer weights = my.step.layers[layer];
+  __device__ void Attention(const DenseLayer& weights, int layer, int position, int phase) {
     const int lane = tid % 32, warp = tid / 32, set = warp / 4, quarter = warp % 4;
     const int first = FirstPosition(position, weights.window);
     const float c = my.step.score_scale * 1.4426950408889634f;

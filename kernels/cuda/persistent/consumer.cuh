@@ -3,7 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 #define DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 
-#include "persistent/shape.cuh"
+#include "persistent/operation.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -31,6 +31,7 @@ struct Consumer {
   C my;
   int tid;
   int slot = 0, part_buffer = 0, norm_buffer = 0;
+  TableTurn turn = {};
   uint32_t parity = 0;
 
   __device__ static void Barrier() { NamedBarrier<1>(kConsumers); }
@@ -74,22 +75,16 @@ struct Consumer {
   template <int kN>
   __device__ void PollColumns(const float* src, float (&a)[kN]) const {
     const float* p = src + tid * kVec;
-#pragma unroll
-    for (int i = 0; i < kN; i += 4) {
-      const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
-      a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-    }
     bool again;
     do {
       again = false;
 #pragma unroll
       for (int i = 0; i < kN; i += 4) {
-        if (Unwritten(float4{a[i], a[i + 1], a[i + 2], a[i + 3]})) {
-          const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
-          a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-          again = true;
-        }
+        const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
+        a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
       }
+#pragma unroll
+      for (int i = 0; i < kN; ++i) again |= Unwritten(a[i]);
     } while (again);
   }
   template <int kN>
@@ -113,24 +108,24 @@ struct Consumer {
   }
 
   // This thread's columns of a product's input, gain multiplied in; squares: of the warps, before the gain.
-  template <Phase kP, int kN, typename Wait>
-  __device__ __forceinline__ const float* LoadInput(int layer, const float* gains, const float* input,
-                                                    float (&a)[kN], Wait wait) {
-    using P = PhaseOf<S, kP>;
-    float gain[P::kNorm ? kN : 4];
-    if (P::kNorm) LoadColumns(gains, gain);  // immutable: before the wait
-    wait();
-    if (kP == Phase::kQkv && layer == 0) {
+  template <bool kWide, int kN>
+  __device__ __forceinline__ const float* LoadInput(const Operation<S>& op, const DenseLayer& weights,
+                                                    float (&a)[kN]) {
+    const float* gains = kWide ? nullptr : op.gains(my, weights);
+    float gain[kWide ? 4 : kN];
+    if (!kWide && gains != nullptr) LoadColumns(gains, gain);  // immutable: before the wait
+    if (op.number > 0) WaitHint(op.number - 1, op.phase == Phase::kOut ? S::kKvHeads : my.ctas);
+    const float* input = op.input(my);
+    if (!kWide && input == nullptr)
       EmbeddingColumns(a);
-    } else {
+    else
       PollColumns(input, a);
-    }
-    if (!P::kNorm) return nullptr;
+    if (kWide || gains == nullptr) return nullptr;
     float sum[1] = {0};
 #pragma unroll
     for (int i = 0; i < kN; ++i) {
       sum[0] = fmaf(a[i], a[i], sum[0]);
-      a[i] *= gain[i % (P::kNorm ? kN : 4)];
+      a[i] *= gain[kWide ? 0 : i];
     }
     const float total = ReduceRows<1>(sum, tid % 32);
     float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
@@ -139,42 +134,15 @@ struct Consumer {
     return squares;
   }
 
-  template <Phase kP>
-  __device__ float Residual(int layer, int index, bool wanted) const {
-    if (!PhaseOf<S, kP>::kResidual || !wanted) return 0.0f;
-    if (kP == Phase::kDown) return __ldcg(my.layer_activations(layer) + S::kMiddle + index);
-    if (layer > 0) return __ldcg(my.layer_activations(layer - 1) + S::kOut + index);
-    if (my.step.embedded != nullptr) return my.step.embedded[index];
-    const bf16* row =
-        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
-    return __bfloat162float(row[index]) * my.step.embed_scale;
+  // The table of the next block's partial sums. PublishTable: this warp has written its own.
+  __device__ float* AwaitTable() const {
+    BarrierWait(my.table_empty(turn.table), turn.parity ^ 1);
+    return my.table(turn.table);
   }
-
-  // Finishes `units` outputs (at most one per lane of warp 0) from the rows' partial sums. extra(r, y): what
-  // else happens to the sum of the unit's row r.
-  template <Phase kP, typename Extra>
-  __device__ void Epilogue(const float* part, const float* squares, float* out, int units, float residual,
-                           Extra extra) {
-    using G = PhaseOf<S, kP>;
-    if (tid >= units) return;
-    float y[G::kUnitRows];
-#pragma unroll
-    for (int r = 0; r < G::kUnitRows; ++r) {
-      const float4* p = reinterpret_cast<const float4*>(part + (tid * G::kUnitRows + r) * kConsumerWarps);
-      const float4 a = p[0], b = p[1];
-      y[r] = extra(r, ((a.x + b.x) + (a.y + b.y)) + ((a.z + b.z) + (a.w + b.w)));
-    }
-    if (G::kNorm) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < kConsumerWarps; ++i) sum += squares[i];
-      const float scale = rsqrtf(sum / G::kK + my.step.norm_eps);
-#pragma unroll
-      for (int r = 0; r < G::kUnitRows; ++r) y[r] *= scale;
-    }
-    float v = y[0] + residual;
-    if (kP == Phase::kGateUp) v = GatedActivation(y[0], y[G::kUnitRows - 1], false);
-    StoreRelaxed(out + tid, v);
+  __device__ void PublishTable() {
+    __syncwarp();
+    NamedBarrierArrive(kTableBarrier + turn.table, kConsumers + 32);
+    turn.Advance();
   }
 };
 

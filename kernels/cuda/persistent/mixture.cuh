@@ -12,7 +12,7 @@ template <typename S>
 struct Mixture : AttentionPhase<S> {
   using Base = AttentionPhase<S>;
   using Base::Barrier, Base::NextSlot;
-  using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
+  using Base::my, Base::tid, Base::slot, Base::parity;
 
   // Softmax over the experts, the kTopK largest (ties: the lower id), told to the producer and kept for the
   // down projections. a: this thread's columns of the input, gain multiplied in; squares: of the warps, before
@@ -40,8 +40,7 @@ struct Mixture : AttentionPhase<S> {
       }
       NextSlot();
     }
-    float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
-    part_buffer ^= 1;
+    float* part = my.floats(S::kRouterAt);
     const float total = ReduceRows<S::kExperts>(sum, lane);
     if (lane % (32 / S::kExperts) == 0) part[lane / (32 / S::kExperts) * kConsumerWarps + warp] = total;
     Barrier();

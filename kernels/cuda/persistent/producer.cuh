@@ -3,7 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
 #define DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
 
-#include "persistent/shape.cuh"
+#include "persistent/operation.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -115,20 +115,21 @@ __device__ void StreamRouter(Producer<S>& producer, const float* router, int lay
   for (int k = 0; k < S::kTopK; ++k) producer.expert[k] = producer.my.route()->expert[k];
 }
 
-// The whole step. Weights: RowWeights or PackedWeights, with Stream<kP>(producer, matrix, layer).
-template <typename S, typename Weights>
+// The whole step. Products: RowProducts or PackedProducts, with Stream(producer, operation,
+// weights).
+template <typename S, typename Products>
 __device__ void Produce(Producer<S> producer, int position) {
   const Cta<S>& my = producer.my;
-  for (int l = 0; l < my.layers; ++l) {
-    const DenseLayer layer = my.step.layers[l];
-    Weights::template Stream<Phase::kQkv>(producer, layer.qkv, l);
-    producer.Cache(layer, l, position);
-    Weights::template Stream<Phase::kOut>(producer, layer.out, l);
-    if constexpr (S::kExperts > 0) StreamRouter(producer, layer.router, l);
-    Weights::template Stream<Phase::kGateUp>(producer, layer.gate_up, l);
-    Weights::template Stream<Phase::kDown>(producer, layer.down, l);
+  DenseLayer layer;
+#pragma unroll 1
+  for (int n = 0; n <= my.layers * kProducts; ++n) {
+    const Operation<S> op(my, n);
+    if (op.phase == Phase::kQkv) layer = my.step.layers[op.layer];
+    if (op.phase == Phase::kOut) producer.Cache(layer, op.layer, position);
+    if constexpr (S::kExperts > 0)
+      if (op.phase == Phase::kGateUp) StreamRouter(producer, layer.router, op.layer);
+    Products::Stream(producer, op, static_cast<const char*>(op.matrix(my, layer).data));
   }
-  Weights::template Stream<Phase::kHead>(producer, my.step.head, my.layers);
 }
 
 }  // namespace dsopt_cuda::persistent

@@ -11,13 +11,13 @@ namespace dsopt_cuda::persistent {
 
 inline constexpr int kBatchRows = 8;  // rows that share one cross-lane reduction
 
-template <typename S, Phase kP>
-struct RowTiles : PhaseOf<S, kP> {
-  using PhaseOf<S, kP>::kK;
-  static constexpr int kFit = S::kSlotBytes / (kK * 2);
+// Tiles of the rows of products with kColumns.
+template <typename S, int kColumns>
+struct RowTiles {
+  static constexpr int kRowBytes = kColumns * 2, kFit = S::kSlotBytes / kRowBytes;
   static constexpr int kSplit = kFit >= 1 ? 1 : 2;  // tiles per row
   static constexpr int kTileRows = kFit >= 8 ? 8 : kFit >= 4 ? 4 : kFit >= 2 ? 2 : 1;
-  static_assert(kK % (kChunk * kSplit) == 0 && kK / kSplit * 2 <= S::kSlotBytes);
+  static_assert(kColumns % (kChunk * kSplit) == 0 && kRowBytes / kSplit <= S::kSlotBytes);
 };
 
 __device__ __forceinline__ void Fma2(float2& sum, uint32_t w, float x0, float x1) {
@@ -29,66 +29,84 @@ template <typename S>
 struct RowProducts : Mixture<S> {
   using Base = Mixture<S>;
   using Base::Barrier, Base::NextSlot;
-  using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer;
+  using Base::my, Base::tid, Base::slot, Base::parity;
 
-  template <Phase kP>
-  __device__ static void Stream(Producer<S>& producer, const DenseMatrix& matrix, int layer) {
-    using G = RowTiles<S, kP>;
-    const Cta<S>& my = producer.my;
-    const Slice slice = SliceOf(my.template units<kP>(), layer, my.cta, my.ctas);
-    const char* w = static_cast<const char*>(matrix.data);
-    if constexpr (S::kExperts > 0 && (kP == Phase::kGateUp || kP == Phase::kDown)) {
-      StreamExperts<kP>(producer, w, slice);
-      return;
+  template <bool kWide>
+  using Tiles = RowTiles<S, kColumnsOf<S, kWide>>;
+
+  // This CTA's rows of a product.
+  __device__ static Slice Rows(const Cta<S>& my, const Operation<S>& op) {
+    const Slice units = SliceOf(op.units(my), op.layer, my.cta, my.ctas);
+    return {units.first * op.unit_rows(), units.count * op.unit_rows()};
+  }
+  __device__ static float Corrected(const Cta<S>&, const Operation<S>&, const DenseMatrix&, int, float y) {
+    return y;
+  }
+  __device__ static void Finished(const Operation<S>&, const DenseMatrix&) {}
+
+  // A product's weights: this CTA's rows.
+  __device__ static void Stream(Producer<S>& producer, const Operation<S>& op, const char* w) {
+    const Slice rows = Rows(producer.my, op);
+    if constexpr (S::kExperts > 0) {
+      if (op.phase == Phase::kGateUp) return StreamExpertsUp(producer, w, {rows.first / 2, rows.count / 2});
+      if (op.phase == Phase::kDown) return StreamExpertsDown(producer, w, rows);
     }
-    w += static_cast<size_t>(slice.first) * G::kUnitRows * G::kK * 2;
-    int left = slice.count * G::kUnitRows * G::kSplit;  // in rows, or in parts of rows
-    constexpr int kStep = G::kSplit > 1 ? 1 : G::kTileRows;
-    constexpr int kRowBytes = G::kK * 2 / G::kSplit;
-    for (int tile = 0; left > 0; ++tile, left -= kStep, w += kStep * kRowBytes) {
+    if (op.phase == Phase::kDown)
+      StreamRows<true>(producer, w, rows);
+    else
+      StreamRows<false>(producer, w, rows);
+  }
+  template <bool kWide>
+  __device__ static void StreamRows(Producer<S>& producer, const char* w, const Slice& rows) {
+    using G = Tiles<kWide>;
+    w += static_cast<int64_t>(rows.first) * G::kRowBytes;
+    int left = rows.count * G::kSplit;  // in rows, or in parts of rows
+    constexpr int kStep = G::kSplit > 1 ? 1 : G::kTileRows, kBytes = G::kRowBytes / G::kSplit;
+#pragma unroll 1
+    for (int tile = 0; left > 0; ++tile, left -= kStep, w += kStep * kBytes) {
       // Once tile kSlots of a phase can be issued the consumers have begun the phase: its hand-over is over.
-      Copy(producer, w, static_cast<uint32_t>(min(kStep, left) * kRowBytes),
+      Copy(producer, w, static_cast<uint32_t>(min(kStep, left) * kBytes),
            tile < S::kSlots ? S::kWindow : S::kDeep);
     }
   }
-  // Rows of the chosen experts: gate and up of one after the other; the down projections row by row, one tile
-  // an expert.
-  template <Phase kP>
-  __device__ static void StreamExperts(Producer<S>& producer, const char* w, const Slice& slice) {
-    using G = RowTiles<S, kP>;
-    constexpr int64_t kExpertBytes = (kP == Phase::kGateUp ? 2ll : 1ll) * S::kHidden * S::kInner * 2;
-    if constexpr (kP == Phase::kDown) {
-      static_assert(G::kSplit == S::kTopK);
-      for (int row = 0; row < slice.count; ++row)
+  // Down projections of the chosen experts: row by row, one tile an expert.
+  __device__ static void StreamExpertsDown(Producer<S>& producer, const char* w, const Slice& slice) {
+    constexpr int64_t kExpertBytes = 2ll * S::kHidden * S::kInner;
+    static_assert(Tiles<true>::kSplit == S::kTopK);
+#pragma unroll 1
+    for (int row = 0; row < slice.count; ++row)
 #pragma unroll
-        for (int k = 0; k < S::kTopK; ++k)
-          Copy(producer,
-               w + producer.expert[k] * kExpertBytes + static_cast<int64_t>(slice.first + row) * S::kInner * 2,
-               S::kInner * 2, row * S::kTopK < S::kSlots ? S::kWindow : S::kDeep);
-    } else {
-      constexpr int kUnits = G::kTileRows / G::kUnitRows, kUnitBytes = G::kUnitRows * G::kK * 2;
-      for (int done = 0; done < slice.count;) {
-        const int unit = slice.first + done, k = unit / S::kInner, in_expert = unit % S::kInner;
-        // Consumers take kUnits at a time from the slice's start on: a tile that two experts share comes in two
-        // copies.
-        const int count = min(kUnits, slice.count - done), mine = min(count, S::kInner - in_expert);
-        int expert = producer.expert[0], next = producer.expert[0];
+      for (int k = 0; k < S::kTopK; ++k)
+        Copy(producer,
+             w + producer.expert[k] * kExpertBytes + static_cast<int64_t>(slice.first + row) * S::kInner * 2,
+             S::kInner * 2, row * S::kTopK < S::kSlots ? S::kWindow : S::kDeep);
+  }
+  // Gate and up of one chosen expert after the other.
+  __device__ static void StreamExpertsUp(Producer<S>& producer, const char* w, const Slice& slice) {
+    constexpr int64_t kExpertBytes = 4ll * S::kHidden * S::kInner;
+    constexpr int kUnits = Tiles<false>::kTileRows / 2, kUnitBytes = 2 * S::kHidden * 2;
+#pragma unroll 1
+    for (int done = 0; done < slice.count;) {
+      const int unit = slice.first + done, k = unit / S::kInner, in_expert = unit % S::kInner;
+      // Consumers take kUnits at a time from the slice's start on: a tile that two experts share comes in two
+      // copies.
+      const int count = min(kUnits, slice.count - done), mine = min(count, S::kInner - in_expert);
+      int expert = producer.expert[0], next = producer.expert[0];
 #pragma unroll
-        for (int i = 0; i < S::kTopK; ++i) {
-          if (i == k) expert = producer.expert[i];
-          if (i == k + 1) next = producer.expert[i];
-        }
-        const uint32_t barrier = producer.Acquire(S::kDeep);
-        const uint32_t slot = producer.my.slot(producer.slot);
-        BarrierExpect(barrier, static_cast<uint32_t>(count * kUnitBytes));
-        BulkLoad(slot, w + expert * kExpertBytes + static_cast<int64_t>(in_expert) * kUnitBytes,
-                 static_cast<uint32_t>(mine * kUnitBytes), barrier, producer.policy);
-        if (mine < count)
-          BulkLoad(slot + static_cast<uint32_t>(mine * kUnitBytes), w + next * kExpertBytes,
-                   static_cast<uint32_t>((count - mine) * kUnitBytes), barrier, producer.policy);
-        producer.Advance();
-        done += count;
+      for (int i = 0; i < S::kTopK; ++i) {
+        if (i == k) expert = producer.expert[i];
+        if (i == k + 1) next = producer.expert[i];
       }
+      const uint32_t barrier = producer.Acquire(S::kDeep);
+      const uint32_t slot = producer.my.slot(producer.slot);
+      BarrierExpect(barrier, static_cast<uint32_t>(count * kUnitBytes));
+      BulkLoad(slot, w + expert * kExpertBytes + static_cast<int64_t>(in_expert) * kUnitBytes,
+               static_cast<uint32_t>(mine * kUnitBytes), barrier, producer.policy);
+      if (mine < count)
+        BulkLoad(slot + static_cast<uint32_t>(mine * kUnitBytes), w + next * kExpertBytes,
+                 static_cast<uint32_t>((count - mine) * kUnitBytes), barrier, producer.policy);
+      producer.Advance();
+      done += count;
     }
   }
   __device__ static void Copy(Producer<S>& producer, const char* from, uint32_t bytes, int window) {
@@ -120,28 +138,31 @@ struct RowProducts : Mixture<S> {
     NextSlot();
   }
 
-  // One product for this CTA's rows. phase: its own number; before: waits for the input.
-  template <Phase kP, typename Wait>
-  __device__ void Product(int layer, const DenseMatrix&, const float* gains, const float* input, float* output,
-                          Wait wait) {
-    using G = RowTiles<S, kP>;
-    constexpr int kChunks = G::kK / kChunk, kN = kChunks * kVec, kR = G::kTileRows, kPart = kChunks / G::kSplit;
+  // One product: this CTA's rows of it.
+  __device__ void Multiply(const Operation<S>& op, const DenseLayer& weights) {
+    if (op.phase == Phase::kDown)
+      MultiplyRows<true>(op, weights);
+    else
+      MultiplyRows<false>(op, weights);
+  }
+  // Loops are not unrolled: see operation.cuh.
+  template <bool kWide>
+  __device__ __forceinline__ void MultiplyRows(const Operation<S>& op, const DenseLayer& weights) {
+    using G = Tiles<kWide>;
+    constexpr int kChunks = kColumnsOf<S, kWide> / kChunk, kN = kChunks * kVec, kR = G::kTileRows,
+                  kPart = kChunks / G::kSplit;
     const int lane = tid % 32, warp = tid / 32;
-    const Slice slice = SliceOf(my.template units<kP>(), layer, my.cta, my.ctas);
-    float* out = output + slice.first;
+    const Slice rows = Rows(my, op);
     float a[kN];
-    const float* squares = this->template LoadInput<kP>(layer, gains, input, a, wait);
-    if constexpr (S::kExperts > 0 && kP == Phase::kGateUp) this->ChooseExperts(a, squares);
-    if constexpr (S::kExperts > 0 && kP == Phase::kDown) this->WeighExperts(a);
+    const float* squares = this->template LoadInput<kWide>(op, weights, a);
+    if constexpr (S::kExperts > 0 && !kWide)
+      if (op.phase == Phase::kGateUp) this->ChooseExperts(a, squares);
+    if constexpr (S::kExperts > 0 && kWide) this->WeighExperts(a);
 
-    const int rows = slice.count * G::kUnitRows;
-    // Loops that are not unrolled, here and below: code of one layer that is larger than the instruction cache is
-    // fetched anew in every layer. On an H200 that cost Llama-3-70B and Mixtral 3 % of a step.
 #pragma unroll 1
-    for (int row0 = 0; row0 < rows; row0 += kPartRows) {
-      float* part = my.floats(S::kPartAt) + part_buffer * kPartRows * kConsumerWarps;
-      const int n = min(kPartRows, rows - row0);
-      const float residual = this->template Residual<kP>(layer, slice.first + row0 + tid, tid < n);
+    for (int row0 = 0; row0 < rows.count; row0 += kPartRows) {
+      const int n = min(kPartRows, rows.count - row0);
+      float* part = this->AwaitTable();
 #pragma unroll 1
       for (int r0 = 0; r0 < n; r0 += kBatchRows) {
         float v[kBatchRows] = {};
@@ -155,10 +176,7 @@ struct RowProducts : Mixture<S> {
         const float sum = ReduceRows<kBatchRows>(v, lane);
         if (lane % (32 / kBatchRows) == 0) part[(r0 + lane / (32 / kBatchRows)) * kConsumerWarps + warp] = sum;
       }
-      Barrier();
-      this->template Epilogue<kP>(part, squares, out + row0 / G::kUnitRows, n / G::kUnitRows, residual,
-                                  [](int, float y) { return y; });
-      part_buffer ^= 1;  // the next block writes the other table, so one barrier per block is enough
+      this->PublishTable();
     }
   }
 };

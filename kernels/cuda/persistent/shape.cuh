@@ -10,9 +10,10 @@
 
 namespace dsopt_cuda::persistent {
 
-inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 64;
+inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 96;
 inline constexpr int kChunk = 2048, kVec = kChunk / kConsumers;  // columns of a chunk, and of one thread in it
-inline constexpr int kPartRows = 16;                             // rows of one epilogue
+inline constexpr int kPartRows = 16, kTables = 2;                // rows of a table of partial sums
+inline constexpr int kTableBarrier = 2, kInputsBarrier = kTableBarrier + kTables;
 inline constexpr int kGroup = 16;                                // tokens of one warp step
 inline constexpr int kPartialSets = 4;                           // layers whose partial results may coexist
 inline constexpr uint32_t kUnwritten = 0xffffffffu;              // a NaN that arithmetic never produces
@@ -31,7 +32,7 @@ struct Shape {
   static constexpr CacheCode kCache = CacheCode::kPlain;        // bf16
   static constexpr int kPageHalf = kPageTokens * kHeadDim * 2;  // K (or V) of one head in one page
   static constexpr int kSlotPages = 1;                          // in a slot
-  static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0);
+  static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0 && kQDim == kHidden);
   // Activations of one layer, f32.
   static constexpr size_t kQkv = 0, kAttention = kQkvRows, kMiddle = kAttention + kQDim,
                           kGated = kMiddle + kHidden;
@@ -42,9 +43,10 @@ struct Shape {
   static constexpr int kMergeAt = kSlots * kSlotBytes, kMergeBytes = kConsumerWarps * kG * kMergeRow * 4;
   static constexpr int kMaxSumAt = kMergeAt + (kMergeBytes > kInputs * 2 ? kMergeBytes : kInputs * 2);
   static constexpr int kPartAt = kMaxSumAt + kConsumerWarps * kG * 8;
-  static constexpr int kSquaresAt = kPartAt + 2 * kPartRows * kConsumerWarps * 4;
+  static constexpr int kRouterAt = kPartAt + kTables * kPartRows * kConsumerWarps * 4;  // sums of its rows
+  static constexpr int kSquaresAt = kRouterAt + kExperts * kConsumerWarps * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kRoutedAt = kBarriersAt + 2 * kSlots * 8;  // barrier, then the Route
+  static constexpr int kRoutedAt = kBarriersAt + (2 * kSlots + kTables) * 8;  // barrier, then the Route
   static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;
   static constexpr int kTokenAt = kRopeAt + kHeadDim / 2 * 8;  // current token: k, v (raw), scores of the group
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
@@ -70,20 +72,6 @@ struct Coded : Plain {
       kCopies * Plain::kDeep < Plain::kSlots ? kCopies * Plain::kDeep : Plain::kSlots;
 };
 
-enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
-
-template <typename S, Phase kP>
-struct PhaseOf {
-  // The chosen experts' down projections are one product: their inputs, times their weights, follow each other.
-  static constexpr int kSources = kP == Phase::kDown ? S::kTopK : 1;
-  static constexpr int kK = kP == Phase::kDown  ? S::kInner * S::kTopK
-                            : kP == Phase::kOut ? S::kQDim
-                                                : S::kHidden;
-  static constexpr int kUnitRows = kP == Phase::kGateUp ? 2 : 1;
-  static constexpr bool kNorm = kP == Phase::kQkv || kP == Phase::kGateUp || kP == Phase::kHead;
-  static constexpr bool kResidual = kP == Phase::kOut || kP == Phase::kDown;
-};
-
 // Contiguous units of a CTA. What does not divide evenly rotates over the CTAs from layer to layer.
 struct Slice {
   int first, count;
@@ -105,6 +93,18 @@ struct Route {
   float weight[kTopK];
 };
 
+// The next table, and the parity of its phase.
+struct TableTurn {
+  int table = 0;
+  uint32_t parity = 0;
+  __device__ void Advance() {
+    if (++table == kTables) {
+      table = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 template <typename S>
 struct Cta {
   char* shared;
@@ -119,6 +119,10 @@ struct Cta {
   }
   __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
   __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
+  // Partial sums of a block of rows, [kPartRows][kConsumerWarps], and that they have been read. That all warps
+  // have written them: named barrier kTableBarrier + i.
+  __device__ float* table(int i) const { return floats(S::kPartAt) + i * kPartRows * kConsumerWarps; }
+  __device__ uint32_t table_empty(int i) const { return full(2 * S::kSlots + i); }
   __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kRoutedAt); }
   __device__ Route<S::kTopK>* route() const {
     return reinterpret_cast<Route<S::kTopK>*>(shared + S::kRoutedAt + 8);
@@ -128,13 +132,6 @@ struct Cta {
   __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
   __device__ float* layer_activations(int layer) const {
     return step.activations + (step.step & 1) * step_floats(layers) + static_cast<size_t>(layer) * S::kLayer;
-  }
-  template <Phase kP>
-  __device__ int units() const {
-    return kP == Phase::kQkv      ? S::kQkvRows
-           : kP == Phase::kGateUp ? S::kInner * S::kTopK
-           : kP == Phase::kHead   ? vocab
-                                  : S::kHidden;
   }
 };
 

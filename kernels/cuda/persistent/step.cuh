@@ -4,11 +4,12 @@
 
 #include "common/launch.cuh"
 #include "persistent/attention.cuh"
+#include "persistent/epilogue.cuh"
 #include "persistent/producer.cuh"
 
 namespace dsopt_cuda::persistent {
 
-// A consumer thread's step, phase by phase.
+// A consumer thread's step: qkv | attention, out | gate and up | down of each layer, then the head.
 template <typename S, typename Products>
 __device__ void Consume(Products& products, int position) {
   const Cta<S>& my = products.my;
@@ -19,29 +20,14 @@ __device__ void Consume(Products& products, int position) {
     my.rope()[i] = {__cosf(turn) * my.step.rope_scale, __sinf(turn) * my.step.rope_scale};
   }
   products.Barrier();
-  int phase = 0;
-  for (int l = 0; l < my.layers; ++l) {
-    const DenseLayer weights = my.step.layers[l];
-    float* acts = my.layer_activations(l);
-    const float* before = l > 0 ? my.layer_activations(l - 1) + S::kOut : nullptr;
-    products.template Product<Phase::kQkv>(l, weights.qkv, weights.attention_norm, before, acts + S::kQkv, [&] {
-      if (l > 0) products.WaitHint(phase - 1, my.ctas);
-    });
-    products.Attention(l, position, phase);
-    products.template Product<Phase::kOut>(l, weights.out, nullptr, acts + S::kAttention, acts + S::kMiddle,
-                                           [&] { products.WaitHint(phase, S::kKvHeads); });
-    products.Hint(++phase);
-    products.template Product<Phase::kGateUp>(l, weights.gate_up, weights.mlp_norm, acts + S::kMiddle,
-                                              acts + S::kGated, [&] { products.WaitHint(phase, my.ctas); });
-    products.Hint(++phase);
-    products.template Product<Phase::kDown>(l, weights.down, nullptr, acts + S::kGated, acts + S::kOut,
-                                            [&] { products.WaitHint(phase, my.ctas); });
-    products.Hint(++phase);
-    ++phase;
+  DenseLayer weights;
+#pragma unroll 1
+  for (int n = 0; n <= my.layers * kProducts; ++n) {
+    const Operation<S> op(my, n);
+    if (op.phase == Phase::kQkv) weights = my.step.layers[op.layer];
+    if (op.phase == Phase::kOut) products.Attention(weights, op.layer, position, n - 1);
+    products.Multiply(op, weights);
   }
-  products.template Product<Phase::kHead>(my.layers, my.step.head, my.step.final_norm,
-                                          my.layer_activations(my.layers - 1) + S::kOut, my.step.logits,
-                                          [&] { products.WaitHint(phase - 1, my.ctas); });
 }
 
 template <typename S, typename Products>
@@ -56,12 +42,15 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
       BarrierInit(my.full(i), 1);
       BarrierInit(my.empty(i), kConsumerWarps);
     }
+    for (int i = 0; i < kTables; ++i) BarrierInit(my.table_empty(i), 1);
     if (S::kExperts > 0) BarrierInit(my.routed(), 1);
     BarrierInitFence();
   }
   __syncthreads();
   const int position = *step.position;
-  if (tid >= kConsumers + 32) {  // marks the next step's activations unwritten
+  if (tid >= kConsumers + 64) {
+    Epilogue<S, Products>{my, tid % 32}.Run();
+  } else if (tid >= kConsumers + 32) {  // marks the next step's activations unwritten
     const size_t count = Cta<S>::step_floats(layers) / 4;
     uint4* p = reinterpret_cast<uint4*>(step.activations + (~step.step & 1) * Cta<S>::step_floats(layers));
     for (size_t i = my.cta * 32 + tid % 32; i < count; i += my.ctas * 32) {
