@@ -129,6 +129,7 @@ struct Attend : Operands<kDim> {
   }
   // Adds what the CTAs up to number `last` have left.
   __device__ void Gather(int last, Merged<kV>& merged) const {
+#pragma unroll 1
     for (int i = number + 1 + tid; i <= last; i += S::kConsumers) TakeFlag(s.arrived + i * kFlagStride);
     Barrier();
 #pragma unroll 4
@@ -145,6 +146,7 @@ struct Attend : Operands<kDim> {
   // The items at .. end - 1.
   __device__ void Run(int at, int end, const Image<F>& image) {
     int row = 0, taken = 0, owned = 0;
+#pragma unroll 1
     while (at < end) {
       const Place place(line, at, row);
       row = place.row;
@@ -160,6 +162,7 @@ struct Attend : Operands<kDim> {
 #pragma unroll
       for (int j = 0; j < kV; ++j)
         value[j] = __bfloat162float(__float2bfloat16(__ldcg(this->Value(row, heads.kv_head) + dimension + j)));
+#pragma unroll 1
       for (const int here = min(stop, end); at < here; ++at, token += s.item_tokens, ring.Advance()) {
         if (!ring.Mine()) continue;
         const int low = first - token, high = position - token;

@@ -25,7 +25,9 @@ struct Units {
 // What a lane does in each operation of the step, in their order.
 template <typename Lane>
 __device__ __forceinline__ void ForEachOperation(const BatchStep& s, Lane& my) {
+#pragma unroll 1
   for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
     for (int op = 0; op < kOps; ++op) {
       if (op == kAttention)
         my.Attention(layer);
@@ -48,6 +50,7 @@ struct WeightsLane {
   __device__ void Acquire(int since) {
     const int most = since < s.slots ? s.near_copies : s.deep_copies;
     BarrierWait(ring.Empty(), ring.parity ^ 1);
+#pragma unroll 1
     for (; flying >= most; --flying, landed.Advance()) BarrierWait(landed.Weights(), landed.parity);
     ++flying;
   }
@@ -57,6 +60,7 @@ struct WeightsLane {
     if (at.left == 0) return;
     const void* matrix = s.layers[layer].matrices[MatrixOf(op)].data;
     const int per_group = g.units_per_group;
+#pragma unroll 1
     for (int since = 0; since < at.left; ++since) {
       Acquire(since);
       F::Copy(g, matrix, at.panel, at.unit, ring.Slot(), ring.Weights(), policy);
@@ -72,6 +76,7 @@ struct WeightsLane {
     const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
     const char* base = s.cache.base + s.layers[layer].cache_offset;
     int row = 0, page = begin < end ? PageOf(begin, &row) : 0;
+#pragma unroll 1
     for (int at = begin; at < end; ++at) {
       const Place place(line, at, row);
       const int token = line.TokenOf(s, place), line_bytes = s.head_dim * 2;
@@ -122,6 +127,7 @@ struct InputsLane {
     const char *first = static_cast<const char*>(p.args.in),
                *from = first + static_cast<int64_t>(at.unit) * bytes;
     Await(layer, op);
+#pragma unroll 1
     for (; at.left > 0; --at.left) {
       BarrierWait(ring.Empty(), ring.parity ^ 1);
       const uint32_t count = at.unit == last ? last_bytes : bytes;
@@ -140,6 +146,7 @@ struct InputsLane {
     int left = line.Start(number + 1) - line.Start(number);
     if (left == 0) return;
     Await(layer, kAttention);
+#pragma unroll 1
     for (; left > 0; --left) {
       BarrierWait(ring.Empty(), ring.parity ^ 1);
       BarrierArrive(ring.Inputs());

@@ -66,6 +66,7 @@ struct BatchRing {
   __device__ uint32_t Slot() const { return data + slot * slot_bytes; }
   // One thread; synchronise the CTA afterwards.
   __device__ void Init() const {
+#pragma unroll 1
     for (int i = 0; i < slots; ++i) {
       BarrierInit(barriers + 8 * i, 1);
       BarrierInit(barriers + 8 * (slots + i), 1);
@@ -153,6 +154,7 @@ struct Line {
     constexpr int kMerge = 384;  // tokens that are read while works are merged
     total = before[rows] * works;
     int longest = 0;
+#pragma unroll 1
     for (int i = 0; i < rows; ++i) longest = max(longest, before[i + 1] - before[i]);
     const int grid = static_cast<int>(gridDim.x), most = (rows * works + grid - 1) / grid;
     whole = most * longest <= total / grid + kMerge / s.item_tokens;

@@ -66,7 +66,7 @@ struct CurrentToken : Operands<kDim> {
   }
 };
 
-template <typename S>
+template <typename S, int kDim>
 struct Side {
   const BatchStep& s;
   const Line& line;
@@ -103,6 +103,7 @@ struct Side {
     char* cache = s.cache.base + s.layers[layer].cache_offset;
     float* scores = reinterpret_cast<float*>(shared + Shared<S>::kScoresAt);
     int row = 0, owned = 0;
+#pragma unroll 1
     for (int at = line.Start(number); at < end;) {
       const Place place(line, at, row);
       row = place.row;
@@ -111,14 +112,12 @@ struct Side {
       if (owned == 0) Await(layer, kAttention);
       float* to = scores + owned++ % 2 * kBatchHeads;
       const Heads heads(s, place.work);
-      if (s.head_dim == 128)
-        CurrentToken<128>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
-      else
-        CurrentToken<64>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
+      CurrentToken<kDim>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
       MeetSide<S>();
     }
   }
   __device__ void Run() const {
+#pragma unroll 1
     for (int layer = 0; layer < s.layer_count; ++layer) {
       Scales(layer, kQkv);
       Tokens(layer);

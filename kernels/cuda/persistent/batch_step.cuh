@@ -115,7 +115,7 @@ struct Finish : StreamSums<typename F::S> {
   }
 };
 
-template <typename F>
+template <typename F, int kDim>
 struct Consumer {
   using S = typename F::S;
   const BatchStep& s;
@@ -146,6 +146,7 @@ struct Consumer {
     using Sums = StreamSums<S>;
     const int panels = (s.hidden + S::kRows - 1) / S::kRows, quad = tid % Sums::kQuads;
     const float* gain = s.layers[0].attention_norm;
+#pragma unroll 1
     for (int panel = blockIdx.x; panel < panels; panel += gridDim.x) {
       const int column = panel * S::kRows + 4 * quad;
       const bool here = column < s.hidden;
@@ -160,6 +161,7 @@ struct Consumer {
       }
     }
     const int half = s.head_dim / 2;
+#pragma unroll 1
     for (int i = blockIdx.x * S::kConsumers + tid; i < s.rows * half; i += gridDim.x * S::kConsumers) {
       float sine, cosine;
       sincosf(static_cast<float>(line.position[i / half]) * s.inv_freq[i % half], &sine, &cosine);
@@ -175,6 +177,7 @@ struct Consumer {
     if (begin >= end) return;
     StreamLinear& p = *reinterpret_cast<StreamLinear*>(shared + Shared<S>::kLinearAt);
     const uint32_t* from = reinterpret_cast<const uint32_t*>(&s.linear[which]);
+#pragma unroll 1
     for (int i = tid; i < static_cast<int>(sizeof(StreamLinear) / 4); i += S::kConsumers)
       reinterpret_cast<uint32_t*>(&p)[i] = from[i];
     Barrier();
@@ -195,12 +198,14 @@ struct Consumer {
     StreamCursor at(work, begin);
     bool owner = at.unit == 0;
     int buffer = 0;
+#pragma unroll 1
     for (int64_t unit = begin; unit < end;) {
       const int count = static_cast<int>(min(end - unit, static_cast<int64_t>(work.per_group - at.unit)));
       if (at.panel * S::kBlocks + my.wr < p.geometry.blocks) {
         my.Units(ring, at.unit, count);
         my.EndGroup(0, at.panel * S::kBlocks + my.wr);
       } else {
+#pragma unroll 1
         for (int i = 0; i < count; ++i, ring.Advance()) {
           if (!ring.Mine()) continue;
           ring.WaitFull();
@@ -241,15 +246,14 @@ struct Consumer {
     const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
     if (begin >= end) return;
     Await();
-    if (s.head_dim == 128)
-      Attend<F, 128>{{s}, line, shared, ring, number}.Run(begin, end, image);
-    else
-      Attend<F, 64>{{s}, line, shared, ring, number}.Run(begin, end, image);
+    Attend<F, kDim>{{s}, line, shared, ring, number}.Run(begin, end, image);
   }
 
   __device__ void Run() {
     Start();
+#pragma unroll 1
     for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
       for (int op = 0; op < kOps; ++op) {
         if (op == kAttention)
           Attention(layer);
@@ -262,7 +266,8 @@ struct Consumer {
 
 #endif
 
-template <typename F>
+// A kernel for each head dimension: two in one would leave no room in the instruction cache.
+template <typename F, int kDim>
 __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_constant__ BatchStep s) {
 #ifdef DSOPT_CUDA_WGMMA
   using S = typename F::S;
@@ -280,9 +285,9 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
   } else if (warp == kInputsWarp) {
     if (threadIdx.x % 32 == 0) InputsLane<F>{s, line, ring}.Run();
   } else if (warp == kSideWarp) {
-    Side<S>{s, line, batch_shared}.Run();
+    Side<S, kDim>{s, line, batch_shared}.Run();
   } else {
-    Consumer<F>{s, line, batch_shared, ring}.Run();
+    Consumer<F, kDim>{s, line, batch_shared, ring}.Run();
   }
 #endif
 }
@@ -336,7 +341,8 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
     step.turns += all < ctas ? all : all % ctas;
   }
   const int bytes = Shared<S>::kRingAt + step.slots * step.slot_bytes;
-  return StartCooperative(launch, batch_step<F>, dim3(S::kThreads), bytes, step);
+  const auto kernel = m.head_dim == 128 ? batch_step<F, 128> : batch_step<F, 64>;
+  return StartCooperative(launch, kernel, dim3(S::kThreads), bytes, step);
 }
 
 }  // namespace dsopt_cuda::batch
