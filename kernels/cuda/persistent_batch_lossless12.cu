@@ -11,6 +11,7 @@ template <int kM>
 struct Lossless12Format {
   using S = BatchStream<Stream<kM>>;
   static constexpr int kPitch = kPackedPitch, kChunk = kImageColumns;
+  static constexpr bool kOverflow = true;
 
   static void SetGeometry(StreamLinear& p) { SetPackedGeometry<S, 1>(p); }
 #ifdef DSOPT_CUDA_WGMMA

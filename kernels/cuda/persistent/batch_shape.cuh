@@ -126,7 +126,8 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 struct Line {
   int *before, *position;        // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
-  bool whole;                    // works are not cut
+  int least, extra;              // parts of the line that a CTA has at least; that are left then
+  bool whole;                    // works are not cut: they are the parts, else the items
 
   __device__ static int First(const BatchStep& s, int position) {
     return s.window > 0 ? max(0, position + 1 - s.window) : 0;
@@ -158,11 +159,13 @@ struct Line {
     for (int i = 0; i < rows; ++i) longest = max(longest, before[i + 1] - before[i]);
     const int grid = static_cast<int>(gridDim.x), most = (rows * works + grid - 1) / grid;
     whole = most * longest <= total / grid + kMerge / s.item_tokens;
-    ctas = min(grid, whole ? rows * works : total);
+    const int parts = whole ? rows * works : total;
+    ctas = min(grid, parts);
+    least = parts / ctas;
+    extra = parts - least * ctas;
   }
   __device__ int Start(int number) const {
-    const int64_t parts = whole ? rows * works : total;
-    const int part = static_cast<int>(parts * min(number, ctas) / ctas);
+    const int n = min(number, ctas), part = least * n + extra * n / ctas;
     if (!whole) return part;
     const int row = part / works;
     return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);

@@ -81,8 +81,8 @@ struct Side {
   }
   __device__ void Scales(int layer, int op) const {
     const int number = NumberOf(s, layer, op);
-    const StreamWork work(s.linear[MatrixOf(op)].geometry, 1, number);
-    if (work.StartOf(number) >= work.StartOf(number + 1)) return;
+    const StreamGeometry& g = s.linear[MatrixOf(op)].geometry;
+    if (number >= g.panels * g.units_per_group) return;
     Await(layer, op);
     constexpr int kLanes = 32 / S::kM;  // of a row
     const int row = lane / kLanes, panels = (s.hidden + S::kRows - 1) / S::kRows;
@@ -118,11 +118,14 @@ struct Side {
   }
   __device__ void Run() const {
 #pragma unroll 1
-    for (int layer = 0; layer < s.layer_count; ++layer) {
-      Scales(layer, kQkv);
-      Tokens(layer);
-      Scales(layer, kGateUp);
-    }
+    for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
+      for (int op = 0; op < kOps; ++op) {
+        if (op == kAttention)
+          Tokens(layer);
+        else if (op == kQkv || op == kGateUp)
+          Scales(layer, op);
+      }
   }
 };
 

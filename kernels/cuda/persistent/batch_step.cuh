@@ -40,16 +40,29 @@ struct Finish : StreamSums<typename F::S> {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) y[j] = Column(j) < item.rows ? this->Own(Column(j)) : float4{0, 0, 0, 0};
     this->AddOthers(y);
-    if (n() < p.args.n) this->AddOverflow(y);
+    if constexpr (F::kOverflow)
+      if (n() < p.args.n) this->AddOverflow(y);
   }
   // This thread's first weight row.
   __device__ int n() const { return panel * S::kRows + 4 * quad; }
 
-  // scales: 1 / rms of the input rows.
-  __device__ void WriteQkv(const float* scales) {
-    float4 y[kPer];
+  // What `op` makes of the sums. scales: 1 / rms of the input rows; gain: of the norm that follows; null: none
+  // does.
+  __device__ void Write(int op, const float* scales, const float* gain, const Image<F>& image) {
+    const bool here = n() < p.args.n, adds = op == kOut || op == kDown;
+    float4 y[kPer], x[kPer];
+#pragma unroll
+    for (int j = 0; j < kPer; ++j)
+      x[j] = adds && here && Column(j) < item.rows ? __ldcg(X(Column(j), n())) : float4{0, 0, 0, 0};
     Collect(y);
-    if (n() >= p.args.n) return;
+    if (adds)
+      AddResidual(x, y, gain, image);
+    else if (here && op == kQkv)
+      WriteQkv(y, scales);
+    else if (here)
+      WriteGated(y, scales, image);
+  }
+  __device__ void WriteQkv(const float4 (&y)[kPer], const float* scales) const {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
@@ -59,10 +72,7 @@ struct Finish : StreamSums<typename F::S> {
     }
   }
   // Gate and up follow each other.
-  __device__ void WriteGated(const float* scales, const Image<F>& image) {
-    float4 y[kPer];
-    Collect(y);
-    if (n() >= p.args.n) return;
+  __device__ void WriteGated(const float4 (&y)[kPer], const float* scales, const Image<F>& image) const {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
@@ -71,14 +81,10 @@ struct Finish : StreamSums<typename F::S> {
           GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
     }
   }
-  // x += y, and the next product's input. gain: of the norm that follows; null: none does.
-  __device__ void AddResidual(const float* gain, const Image<F>& image) {
-    float4 y[kPer], x[kPer];
+  // x += y, and the next product's input.
+  __device__ void AddResidual(float4 (&x)[kPer], const float4 (&y)[kPer], const float* gain,
+                              const Image<F>& image) const {
     const bool here = n() < p.args.n;
-#pragma unroll
-    for (int j = 0; j < kPer; ++j)
-      x[j] = here && Column(j) < item.rows ? __ldcg(X(Column(j), n())) : float4{0, 0, 0, 0};
-    Collect(y);
 #pragma unroll
     for (int j = 0; j < kPer; ++j) x[j].x += y[j].x, x[j].y += y[j].y, x[j].z += y[j].z, x[j].w += y[j].w;
     if (here)
@@ -172,8 +178,8 @@ struct Consumer {
 
   __device__ void Product(int layer, int op) {
     const int number = NumberOf(s, layer, op), which = MatrixOf(op);
-    const StreamWork work(s.linear[which].geometry, 1, number);
-    const int64_t begin = work.StartOf(number), end = work.StartOf(number + 1);
+    const StreamWork work(s.linear[which].geometry, number);
+    const int begin = static_cast<int>(work.StartOf(number)), end = static_cast<int>(work.StartOf(number + 1));
     if (begin >= end) return;
     StreamLinear& p = *reinterpret_cast<StreamLinear*>(shared + Shared<S>::kLinearAt);
     const uint32_t* from = reinterpret_cast<const uint32_t*>(&s.linear[which]);
@@ -195,12 +201,12 @@ struct Consumer {
     typename F::Consumer my = F::Make(p, lane, warp);
     my.SetRows(s.rows);
     my.Clear();
-    StreamCursor at(work, begin);
+    Units at(work);
     bool owner = at.unit == 0;
     int buffer = 0;
 #pragma unroll 1
-    for (int64_t unit = begin; unit < end;) {
-      const int count = static_cast<int>(min(end - unit, static_cast<int64_t>(work.per_group - at.unit)));
+    for (int unit = begin; unit < end;) {
+      const int count = min(end - unit, work.per_group - at.unit);
       if (at.panel * S::kBlocks + my.wr < p.geometry.blocks) {
         my.Units(ring, at.unit, count);
         my.EndGroup(0, at.panel * S::kBlocks + my.wr);
@@ -225,12 +231,8 @@ struct Consumer {
       Finish<F> finish{{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
       if (!owner)
         finish.Leave();
-      else if (op == kQkv)
-        finish.WriteQkv(Scales());
-      else if (op == kGateUp)
-        finish.WriteGated(Scales(), image);
       else
-        finish.AddResidual(gain, image);
+        finish.Write(op, Scales(), gain, image);
       if (!owner || S::kBuffers == 1) Barrier();
       if (tid == 0 && !owner) {
         __threadfence();
@@ -238,7 +240,8 @@ struct Consumer {
       }
       buffer = (buffer + 1) % S::kBuffers;
       owner = true;
-      at.Next(work);
+      at.unit = 0;
+      ++at.panel;
     }
   }
 
