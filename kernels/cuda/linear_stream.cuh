@@ -49,10 +49,10 @@ struct StreamWork {
       : items(1), per_group(g.units_per_group), cta(number) {
     const int units = g.panels * per_group;
     ctas = min(static_cast<int>(gridDim.x), units);
-    const int part = units / max(ctas, 1);
+    const uint32_t part = static_cast<uint32_t>(units) / static_cast<uint32_t>(max(ctas, 1));
     total = units;
     base = part;
-    extra = units - part * ctas;
+    extra = units - static_cast<int>(part) * ctas;
   }
   __device__ int64_t StartOf(int other) const {
     return other >= ctas ? total : base * other + min(other, extra);

@@ -17,7 +17,7 @@ struct Units {
   __device__ explicit Units(const StreamWork& work) {
     const int begin = static_cast<int>(work.StartOf(work.cta));
     left = static_cast<int>(work.StartOf(work.cta + 1)) - begin;
-    panel = begin / work.per_group;
+    panel = static_cast<int>(static_cast<uint32_t>(begin) / static_cast<uint32_t>(work.per_group));
     unit = begin - panel * work.per_group;
   }
 };
@@ -74,7 +74,7 @@ struct WeightsLane {
   // A page's number in the table is on its way while the slot before is waited for: a round has to do with two
   // items.
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
+    const auto [begin, end] = line.RangeOf(NumberOf(s, layer, kAttention));
     const char* base = s.cache.base + s.layers[layer].cache_offset;
     if (begin >= end) return;
     const int line_bytes = s.head_dim * 2;
@@ -146,8 +146,8 @@ struct InputsLane {
     }
   }
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention);
-    int left = line.Start(number + 1) - line.Start(number);
+    const auto [begin, end] = line.RangeOf(NumberOf(s, layer, kAttention));
+    int left = end - begin;
     if (left == 0) return;
     Await(layer, kAttention);
 #pragma unroll 1

@@ -111,7 +111,8 @@ struct Image {
   __device__ explicit Image(const BatchStep& s)
       : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
   __device__ int64_t At(int row, int column) const {
-    return column / F::kChunk * chunk + row * F::kPitch + column % F::kChunk;
+    const uint32_t c = static_cast<uint32_t>(column);
+    return c / F::kChunk * chunk + row * F::kPitch + c % F::kChunk;
   }
 };
 
@@ -124,6 +125,9 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 // query heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal
 // ranges.
 struct Line {
+  struct Range {
+    int begin, end;
+  };
   int *before, *position;        // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
   int least, extra;              // parts of the line that a CTA has at least; that are left then
@@ -164,11 +168,23 @@ struct Line {
     least = parts / ctas;
     extra = parts - least * ctas;
   }
-  __device__ int Start(int number) const {
-    const int n = min(number, ctas), part = least * n + extra * n / ctas;
-    if (!whole) return part;
-    const int row = part / works;
-    return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);
+  // The items of CTA `number`: parts * number / ctas is where its parts begin.
+  __device__ Range RangeOf(int number) const {
+    if (number >= ctas) return {total, total};
+    const uint32_t over = static_cast<uint32_t>(extra * number), first = over / static_cast<uint32_t>(ctas);
+    const bool more = over - first * ctas + extra >= static_cast<uint32_t>(ctas);
+    const int begin = least * number + static_cast<int>(first), end = begin + least + (more ? 1 : 0);
+    if (!whole) return {begin, end};
+    int row = static_cast<int>(static_cast<uint32_t>(begin) / static_cast<uint32_t>(works));
+    const int from = ItemOf(row, begin);
+#pragma unroll 1
+    while (end >= (row + 1) * works && row < rows) ++row;
+    return {from, ItemOf(row, end)};
+  }
+  // The first item of work `part` of the line, which row `row` has.
+  __device__ int ItemOf(int row, int part) const {
+    const int all = before[row] * works;
+    return row < rows ? all + (part - row * works) * (before[row + 1] - before[row]) : all;
   }
   // The first token of an item.
   __device__ int TokenOf(const BatchStep& s, const Place& place) const {

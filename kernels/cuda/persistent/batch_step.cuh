@@ -93,31 +93,36 @@ struct Finish : StreamSums<typename F::S> {
         if (Column(j) < item.rows) *X(Column(j), n()) = x[j];
     if (gain == nullptr) return;
     const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + n())) : float4{0, 0, 0, 0};
-#pragma unroll
-    for (int j = 0; j < kPer; ++j) {
-      const int row = Column(j) < item.rows ? Column(j) : -1;
-      Normalise(s, image, panel, quad, row, here, x[j], by);
-    }
+    Normalise(s, image, panel, quad, first, here, x, by);
   }
   __device__ float4* X(int row, int column) const {
     return reinterpret_cast<float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
   }
 
-  // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All
-  // lanes.
-  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int row,
-                                   bool here, const float4& x, const float4& gain) {
-    float squares = row >= 0 && here ? x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w : 0.0f;
+  // A thread's values of x, four in each of the rows `first` + j kStep, as a product's input, and the squares of
+  // all of the panel. All lanes.
+  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int first,
+                                   bool here, const float4 (&x)[kPer], const float4& gain) {
+    float squares[kPer];
 #pragma unroll
-    for (int d = 1; d < kQuads; d *= 2) squares += __shfl_xor_sync(~0u, squares, d);
-    if (row < 0) return;
-    const int panels = (s.hidden + S::kRows - 1) / S::kRows;
-    if (quad == 0) s.squares[row * panels + panel] = squares;
-    if (!here) return;
-    bf16* to = static_cast<bf16*>(s.h);
-    const int column = panel * S::kRows + 4 * quad;
-    *reinterpret_cast<uint32_t*>(to + image.At(row, column)) = PackBf16(x.x * gain.x, x.y * gain.y);
-    *reinterpret_cast<uint32_t*>(to + image.At(row, column + 2)) = PackBf16(x.z * gain.z, x.w * gain.w);
+    for (int j = 0; j < kPer; ++j) {
+      const float4 v = x[j];
+      squares[j] = here && first + j * kStep < s.rows ? v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w : 0.0f;
+    }
+#pragma unroll 1
+    for (int d = 1; d < kQuads; d *= 2)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) squares[j] += __shfl_xor_sync(~0u, squares[j], d);
+    const int panels = (s.hidden + S::kRows - 1) / S::kRows, column = panel * S::kRows + 4 * quad;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int row = first + j * kStep;
+      if (row >= s.rows) continue;
+      if (quad == 0) s.squares[row * panels + panel] = squares[j];
+      if (!here) continue;
+      *reinterpret_cast<uint2*>(static_cast<bf16*>(s.h) + image.At(row, column)) = {
+          PackBf16(x[j].x * gain.x, x[j].y * gain.y), PackBf16(x[j].z * gain.z, x[j].w * gain.w)};
+    }
   }
 };
 
@@ -157,14 +162,15 @@ struct Consumer {
       const int column = panel * S::kRows + 4 * quad;
       const bool here = column < s.hidden;
       const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + column)) : float4{0, 0, 0, 0};
+      const int first = tid / Sums::kQuads;
+      float4 x[Sums::kPer] = {};
 #pragma unroll
       for (int j = 0; j < Sums::kPer; ++j) {
-        const int at = tid / Sums::kQuads + j * Sums::kStep, row = at < s.rows ? at : -1;
-        float4 x = {0, 0, 0, 0};
-        if (here && row >= 0)
-          x = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
-        Finish<F>::Normalise(s, image, panel, quad, row, here, x, by);
+        const int row = first + j * Sums::kStep;
+        if (here && row < s.rows)
+          x[j] = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
       }
+      Finish<F>::Normalise(s, image, panel, quad, first, here, x, by);
     }
     const int half = s.head_dim / 2;
 #pragma unroll 1
@@ -246,7 +252,8 @@ struct Consumer {
   }
 
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
+    const int number = NumberOf(s, layer, kAttention);
+    const auto [begin, end] = line.RangeOf(number);
     if (begin >= end) return;
     Await();
     Attend<F, kDim>{{s}, line, shared, ring, number}.Run(begin, end, image);
