@@ -41,7 +41,7 @@ struct Heads {
 template <typename F, int kDim>
 struct Attend : Operands<kDim> {
   using S = typename F::S;
-  using Operands<kDim>::s, Operands<kDim>::Row, Operands<kDim>::Rotation;
+  using Operands<kDim>::s, Operands<kDim>::Row;
   static constexpr int kG = kBatchHeads, kHalf = kDim / 2, kRow = kMergeRow<kDim>;
   static constexpr int kV = kG * kDim / S::kConsumers;  // outputs of a thread, all of one head
   static constexpr int kPartial = kG * (kDim + 2);      // floats: outputs, then (maximum, sum) of each head
@@ -63,24 +63,26 @@ struct Attend : Operands<kDim> {
   __device__ float* Scores() const { return reinterpret_cast<float*>(shared + Shared<S>::kScoresAt); }
   __device__ float* Partial(int of) const { return s.partial + static_cast<int64_t>(of) * kPartial; }
   __device__ void Barrier() const { NamedBarrier<1>(S::kConsumers); }
-  // Query head lane / 4 of the work, rotated, as the registers of the products.
+  // Query head lane / 4 of the work, rotated, as the registers of the products. What is computed for heads
+  // beyond is not used: they are the last one again.
   __device__ void LoadQueries(int row, const Heads& heads, uint4 (&q)[kDim / 32]) const {
-    const bool on = lane / 4 < heads.count;
-    const float* from = Row(row, heads.first + lane / 4) + lane % 4 * 8;
+    const float* from = Row(row, heads.first + min(lane / 4, heads.count - 1)) + lane % 4 * 8;
+    const float2* turns = s.rotations + row * kHalf + lane % 4 * 8;
 #pragma unroll
     for (int j = 0; j < kDim / 64; ++j) {
-      float low[8] = {}, high[8] = {};
+      float low[8], high[8];
 #pragma unroll
       for (int e = 0; e < 8; e += 4) {
-        if (!on) continue;
         const float4 x = __ldcg(reinterpret_cast<const float4*>(from + 32 * j + e));
         const float4 y = __ldcg(reinterpret_cast<const float4*>(from + kHalf + 32 * j + e));
         const float first[4] = {x.x, x.y, x.z, x.w}, second[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 turn = Rotation(row, 32 * j + lane % 4 * 8 + e + i);
+        for (int i = 0; i < 4; i += 2) {  // two pairs: cosine, sine of each
+          const float4 turn = __ldcg(reinterpret_cast<const float4*>(turns + 32 * j + e + i));
           low[e + i] = first[i] * turn.x - second[i] * turn.y;
           high[e + i] = second[i] * turn.x + first[i] * turn.y;
+          low[e + i + 1] = first[i + 1] * turn.z - second[i + 1] * turn.w;
+          high[e + i + 1] = second[i + 1] * turn.z + first[i + 1] * turn.w;
         }
       }
       q[j] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]), PackBf16(low[4], low[5]),

@@ -35,13 +35,15 @@ template <int kDim>
 inline constexpr int kMergeRow = kDim + 4;
 inline constexpr int kMergeBytes = kConsumerWarps * kBatchHeads * (kMergeRow<128> * 4 + 8);
 
+inline constexpr int kLineBytes = 400;  // of Line
+
 // S: a BatchStream.
 template <typename S>
 struct Shared {
   static constexpr int kLinearAt = 512;              // behind the barriers; the product under way
   static constexpr int kScalesAt = kLinearAt + 512;  // 1 / rms of the input rows
   static constexpr int kLineAt = kScalesAt + kBatchRows * 4;
-  static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token, of two works
+  static constexpr int kScoresAt = kLineAt + kLineBytes;  // of the current token, of two works
   static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
   // Sums of products and the merge area of attention take turns.
   static constexpr int kRingAt =
@@ -123,12 +125,12 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 
 // Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its
 // query heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal
-// ranges.
+// ranges. In shared memory.
 struct Line {
   struct Range {
     int begin, end;
   };
-  int *before, *position;        // per row: items of one work of the rows before it
+  int before[kBatchRows + 1], position[kBatchRows];  // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
   int least, extra;              // parts of the line that a CTA has at least; that are left then
   bool whole;                    // works are not cut: they are the parts, else the items
@@ -136,31 +138,28 @@ struct Line {
   __device__ static int First(const BatchStep& s, int position) {
     return s.window > 0 ? max(0, position + 1 - s.window) : 0;
   }
-  // All threads; synchronise the CTA afterwards.
-  __device__ Line(const BatchStep& s, int* memory)
-      : before(memory), position(memory + kBatchRows + 1), rows(s.rows), works(s.kv_heads * s.parts) {
-    if (threadIdx.x < 32) {
-      const int lane = threadIdx.x;
-      int items = 0;
-      if (lane < rows) {
-        const int at = s.cache.positions[lane], first = First(s, at) / s.item_tokens;
-        position[lane] = at;
-        items = max((at + s.item_tokens - 1) / s.item_tokens - first, 1);
-      }
-#pragma unroll
-      for (int d = 1; d < 32; d *= 2) {
-        const int other = __shfl_up_sync(~0u, items, d);
-        if (lane >= d) items += other;
-      }
-      if (lane < rows) before[lane + 1] = items;
-      if (lane == 0) before[0] = 0;
+  // One warp; synchronise the CTA afterwards.
+  __device__ void Init(const BatchStep& s, int lane) {
+    int items = 0;
+    if (lane < s.rows) {
+      const int at = s.cache.positions[lane], first = First(s, at) / s.item_tokens;
+      position[lane] = at;
+      items = max((at + s.item_tokens - 1) / s.item_tokens - first, 1);
     }
-    __syncthreads();
+    const int longest = static_cast<int>(__reduce_max_sync(~0u, static_cast<uint32_t>(items)));
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+      const int other = __shfl_up_sync(~0u, items, d);
+      if (lane >= d) items += other;
+    }
+    if (lane < s.rows) before[lane + 1] = items;
+    const int all = __shfl_sync(~0u, items, 31);
+    if (lane > 0) return;
+    before[0] = 0;
     constexpr int kMerge = 384;  // tokens that are read while works are merged
-    total = before[rows] * works;
-    int longest = 0;
-#pragma unroll 1
-    for (int i = 0; i < rows; ++i) longest = max(longest, before[i + 1] - before[i]);
+    rows = s.rows;
+    works = s.kv_heads * s.parts;
+    total = all * works;
     const int grid = static_cast<int>(gridDim.x), most = (rows * works + grid - 1) / grid;
     whole = most * longest <= total / grid + kMerge / s.item_tokens;
     const int parts = whole ? rows * works : total;
@@ -196,6 +195,7 @@ struct Line {
     return static_cast<int>((static_cast<int64_t>(item + 1) * ctas - 1) / total);
   }
 };
+static_assert(sizeof(Line) <= kLineBytes);
 
 }  // namespace dsopt_cuda::batch
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_

@@ -289,7 +289,9 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
     ring.Init();
     BarrierInitFence();
   }
-  const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
+  Line& line = *reinterpret_cast<Line*>(batch_shared + Shared<S>::kLineAt);
+  if (warp == 0) line.Init(s, threadIdx.x % 32);
+  __syncthreads();
   if (warp == kWeightsWarp) {
     if (threadIdx.x % 32 == 0) WeightsLane<F>{s, line, ring}.Run();
   } else if (warp == kInputsWarp) {
