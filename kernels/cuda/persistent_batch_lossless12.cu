@@ -28,6 +28,7 @@ struct Lossless12Format {
                        static_cast<int64_t>(panel) * S::kBlocks * g.block_bytes +
                        static_cast<int64_t>(unit) * g.unit_bytes;
     BarrierExpect(barrier, static_cast<uint32_t>(blocks) * bytes);
+#pragma unroll 1
     for (int i = 0; i < blocks; ++i)
       BulkLoad(slot + i * g.unit_bytes, from + i * g.block_bytes, bytes, barrier, policy);
   }

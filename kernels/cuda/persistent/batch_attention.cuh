@@ -17,7 +17,7 @@ struct Operands {
   const BatchStep& s;
   // Rows of the qkv product, f32.
   __device__ const float* Row(int row, int head) const {
-    return s.qkv + (static_cast<int64_t>(row) * (s.q_heads + 2 * s.kv_heads) + head) * kDim;
+    return s.qkv + (row * (s.q_heads + 2 * s.kv_heads) + head) * kDim;
   }
   __device__ const float* Key(int row, int kv_head) const { return Row(row, s.q_heads + kv_head); }
   __device__ const float* Value(int row, int kv_head) const {
@@ -156,7 +156,7 @@ struct Attend : Operands<kDim> {
       const Heads heads(s, place.work);
       const int position = line.position[row], first = Line::First(s, position);
       const bool owner = place.item == 0;
-      int token = (first / s.item_tokens + place.item) * s.item_tokens + group * kGroupTokens;  // of this warp
+      int token = Line::TokenOf(s, first, place.item) + group * kGroupTokens;  // of this warp
       AttentionWarp<kDim> state;
       state.Reset();
       LoadQueries(row, heads, state.q);

@@ -109,12 +109,11 @@ __device__ __forceinline__ void MeetSide() {
 // Where values of a row image of the step lie; F: see batch_step.cuh.
 template <typename F>
 struct Image {
-  int64_t chunk;  // elements
-  __device__ explicit Image(const BatchStep& s)
-      : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
-  __device__ int64_t At(int row, int column) const {
+  int chunk;  // elements
+  __device__ explicit Image(const BatchStep& s) : chunk((s.rows + 7) / 8 * 8 * F::kPitch) {}
+  __device__ int At(int row, int column) const {
     const uint32_t c = static_cast<uint32_t>(column);
-    return c / F::kChunk * chunk + row * F::kPitch + c % F::kChunk;
+    return static_cast<int>(c / F::kChunk) * chunk + row * F::kPitch + static_cast<int>(c % F::kChunk);
   }
 };
 
@@ -185,9 +184,12 @@ struct Line {
     const int all = before[row] * works;
     return row < rows ? all + (part - row * works) * (before[row + 1] - before[row]) : all;
   }
-  // The first token of an item.
+  // The first token of an item of a work whose first token is `first`; item_tokens is a power of two.
+  __device__ static int TokenOf(const BatchStep& s, int first, int item) {
+    return (first & -s.item_tokens) + item * s.item_tokens;
+  }
   __device__ int TokenOf(const BatchStep& s, const Place& place) const {
-    return (First(s, position[place.row]) / s.item_tokens + place.item) * s.item_tokens;
+    return TokenOf(s, First(s, position[place.row]), place.item);
   }
   // The number of the CTA that has an item of a work that CTA `number` begins.
   __device__ int NumberWith(int item, int number) const {

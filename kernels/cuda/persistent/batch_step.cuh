@@ -67,7 +67,7 @@ struct Finish : StreamSums<typename F::S> {
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
       const float by = scales[Column(j)];
-      *reinterpret_cast<float4*>(s.qkv + static_cast<int64_t>(Column(j)) * p.args.n + n()) = {
+      *reinterpret_cast<float4*>(s.qkv + Column(j) * p.args.n + n()) = {
           y[j].x * by, y[j].y * by, y[j].z * by, y[j].w * by};
     }
   }
@@ -96,7 +96,7 @@ struct Finish : StreamSums<typename F::S> {
     Normalise(s, image, panel, quad, first, here, x, by);
   }
   __device__ float4* X(int row, int column) const {
-    return reinterpret_cast<float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
+    return reinterpret_cast<float4*>(s.x + row * s.hidden + column);
   }
 
   // A thread's values of x, four in each of the rows `first` + j kStep, as a product's input, and the squares of
