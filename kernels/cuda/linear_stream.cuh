@@ -258,7 +258,6 @@ struct StreamSums {
 
   __device__ void CountOthers() {
     int64_t covered = done;
-#pragma unroll 1
     while (covered < group_end) covered = work.StartOf(work.cta + 1 + ++others);
   }
   __device__ float4 Own(int column) const {
@@ -277,11 +276,10 @@ struct StreamSums {
     NamedBarrier<1>(S::kConsumers);
   }
   __device__ void Leave() const {
-    float* to = Partial(work.cta, first);
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       const int column = first + j * kStep;
-      if (column < item.rows) *reinterpret_cast<float4*>(to + j * kStep * S::kRows) = Own(column);
+      if (column < item.rows) *reinterpret_cast<float4*>(Partial(work.cta, column)) = Own(column);
     }
   }
   // Escapes that found no place beside their codes: (exact - stand-in) times the input.
@@ -316,14 +314,13 @@ struct StreamSums {
     if (done >= group_end) return;
     CountOthers();
     WaitForOthers();
-    const float* from = Partial(work.cta + 1, first);
 #pragma unroll 2
-    for (int i = 0; i < others; ++i, from += kM * S::kRows)
+    for (int i = 0; i < others; ++i)
 #pragma unroll
       for (int j = 0; j < kPer; ++j) {
         const int column = first + j * kStep;
         if (column >= item.rows) continue;
-        const float4 v = __ldcg(reinterpret_cast<const float4*>(from + j * kStep * S::kRows));
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(Partial(work.cta + 1 + i, column)));
         y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
       }
   }

@@ -32,16 +32,37 @@ struct Finish : StreamSums<typename F::S> {
   using S = typename F::S;
   using Base = StreamSums<S>;
   using Base::kM, Base::kQuads, Base::kStep, Base::kPer;
-  using Base::p, Base::item, Base::panel, Base::quad, Base::first;
+  using Base::p, Base::work, Base::item, Base::panel, Base::quad, Base::first;
   const BatchStep& s;
 
   __device__ int Column(int j) const { return first + j * kStep; }
   __device__ void Collect(float4 (&y)[kPer]) {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) y[j] = Column(j) < item.rows ? this->Own(Column(j)) : float4{0, 0, 0, 0};
-    this->AddOthers(y);
+    AddOthers(y);
     if constexpr (F::kOverflow)
       if (n() < p.args.n) this->AddOverflow(y);
+  }
+  // As StreamSums, in less code: rows and CTAs lie at fixed distances.
+  __device__ void Leave() const {
+    float* to = this->Partial(work.cta, first);
+#pragma unroll
+    for (int j = 0; j < kPer; ++j)
+      if (Column(j) < item.rows) *reinterpret_cast<float4*>(to + j * kStep * S::kRows) = this->Own(Column(j));
+  }
+  __device__ void AddOthers(float4 (&y)[kPer]) {
+    if (this->done >= this->group_end) return;
+    this->CountOthers();
+    this->WaitForOthers();
+    const float* from = this->Partial(work.cta + 1, first);
+#pragma unroll 2
+    for (int i = 0; i < this->others; ++i, from += kM * S::kRows)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) {
+        if (Column(j) >= item.rows) continue;
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(from + j * kStep * S::kRows));
+        y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
+      }
   }
   // This thread's first weight row.
   __device__ int n() const { return panel * S::kRows + 4 * quad; }
