@@ -53,7 +53,7 @@ struct Attend : Operands<kDim> {
   float c = s.score_scale * 1.4426950408889634f;
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int group = warp % (s.item_tokens / kGroupTokens);  // of an item, for this warp
-  // Warps of a team that share an item are a set; sets take turns.
+  // Warps of a team that share an item are a set; sets, one or two, take turns.
   int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens),
       sets = kTeamWarps * kGroupTokens / s.item_tokens;
   int head = tid * kV / kDim, dimension = tid * kV % kDim;  // of this thread's outputs
@@ -169,7 +169,7 @@ struct Attend : Operands<kDim> {
         if (!ring.Mine()) continue;
         const int low = first - token, high = position - token;
         ring.WaitFull();
-        if (taken++ % sets == set && high > 0 && low < kGroupTokens) {
+        if ((taken++ & (sets - 1)) == set && high > 0 && low < kGroupTokens) {
           const uint32_t keys = ring.Slot() + group * kGroupTokens * kDim * 2,
                          values = keys + s.item_tokens * kDim * 2;
           float scores[4];

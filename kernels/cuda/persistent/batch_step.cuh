@@ -120,8 +120,8 @@ struct Finish : StreamSums<typename F::S> {
     return reinterpret_cast<float4*>(s.x + row * s.hidden + column);
   }
 
-  // A thread's values of x, four in each of the rows `first` + j kStep, as a product's input, and the squares of
-  // all of the panel. All lanes.
+  // A thread's values of x, four in each of the rows `first` + j kStep, as a product's input, and the squares
+  // of all of the panel. All lanes.
   __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int first,
                                    bool here, const float4 (&x)[kPer], const float4& gain) {
     float squares[kPer];
