@@ -44,6 +44,16 @@ struct StreamWork {
     base = total / max(ctas, 1);
     extra = static_cast<int>(total - base * ctas);
   }
+  // One item, of a matrix of fewer than 2^31 units.
+  __device__ StreamWork(const StreamGeometry& g, int number)
+      : items(1), per_group(g.units_per_group), cta(number) {
+    const int units = g.panels * per_group;
+    ctas = min(static_cast<int>(gridDim.x), units);
+    const uint32_t part = static_cast<uint32_t>(units) / static_cast<uint32_t>(max(ctas, 1));
+    total = units;
+    base = part;
+    extra = units - static_cast<int>(part) * ctas;
+  }
   __device__ int64_t StartOf(int other) const {
     return other >= ctas ? total : base * other + min(other, extra);
   }

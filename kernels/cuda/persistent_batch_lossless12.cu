@@ -11,6 +11,7 @@ template <int kM>
 struct Lossless12Format {
   using S = BatchStream<Stream<kM>>;
   static constexpr int kPitch = kPackedPitch, kChunk = kImageColumns;
+  static constexpr bool kOverflow = true;
 
   static void SetGeometry(StreamLinear& p) { SetPackedGeometry<S, 1>(p); }
 #ifdef DSOPT_CUDA_WGMMA
@@ -27,6 +28,7 @@ struct Lossless12Format {
                        static_cast<int64_t>(panel) * S::kBlocks * g.block_bytes +
                        static_cast<int64_t>(unit) * g.unit_bytes;
     BarrierExpect(barrier, static_cast<uint32_t>(blocks) * bytes);
+#pragma unroll 1
     for (int i = 0; i < blocks; ++i)
       BulkLoad(slot + i * g.unit_bytes, from + i * g.block_bytes, bytes, barrier, policy);
   }

@@ -14,6 +14,7 @@ template <int kM>
 struct PlainFormat {
   using S = BatchStream<Stream<kM>>;
   static constexpr int kChunk = kM == 32 ? 128 : kImageColumns;
+  static constexpr bool kOverflow = false;
   using Unit = PlainUnit<S, kChunk>;
   static constexpr int kPitch = Unit::kPitch, kMap = S::kRows == kBatchBoxes[0].rows ? 0 : 1;
   static_assert(S::kRows == kBatchBoxes[kMap].rows && Unit::kBoxes == kBatchBoxes[kMap].columns / kBoxColumns);

@@ -17,7 +17,7 @@ struct Operands {
   const BatchStep& s;
   // Rows of the qkv product, f32.
   __device__ const float* Row(int row, int head) const {
-    return s.qkv + (static_cast<int64_t>(row) * (s.q_heads + 2 * s.kv_heads) + head) * kDim;
+    return s.qkv + (row * (s.q_heads + 2 * s.kv_heads) + head) * kDim;
   }
   __device__ const float* Key(int row, int kv_head) const { return Row(row, s.q_heads + kv_head); }
   __device__ const float* Value(int row, int kv_head) const {
@@ -41,7 +41,7 @@ struct Heads {
 template <typename F, int kDim>
 struct Attend : Operands<kDim> {
   using S = typename F::S;
-  using Operands<kDim>::s, Operands<kDim>::Row, Operands<kDim>::Rotation;
+  using Operands<kDim>::s, Operands<kDim>::Row;
   static constexpr int kG = kBatchHeads, kHalf = kDim / 2, kRow = kMergeRow<kDim>;
   static constexpr int kV = kG * kDim / S::kConsumers;  // outputs of a thread, all of one head
   static constexpr int kPartial = kG * (kDim + 2);      // floats: outputs, then (maximum, sum) of each head
@@ -53,7 +53,7 @@ struct Attend : Operands<kDim> {
   float c = s.score_scale * 1.4426950408889634f;
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int group = warp % (s.item_tokens / kGroupTokens);  // of an item, for this warp
-  // Warps of a team that share an item are a set; sets take turns.
+  // Warps of a team that share an item are a set; sets, one or two, take turns.
   int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens),
       sets = kTeamWarps * kGroupTokens / s.item_tokens;
   int head = tid * kV / kDim, dimension = tid * kV % kDim;  // of this thread's outputs
@@ -63,24 +63,26 @@ struct Attend : Operands<kDim> {
   __device__ float* Scores() const { return reinterpret_cast<float*>(shared + Shared<S>::kScoresAt); }
   __device__ float* Partial(int of) const { return s.partial + static_cast<int64_t>(of) * kPartial; }
   __device__ void Barrier() const { NamedBarrier<1>(S::kConsumers); }
-  // Query head lane / 4 of the work, rotated, as the registers of the products.
+  // Query head lane / 4 of the work, rotated, as the registers of the products. What is computed for heads
+  // beyond is not used: they are the last one again.
   __device__ void LoadQueries(int row, const Heads& heads, uint4 (&q)[kDim / 32]) const {
-    const bool on = lane / 4 < heads.count;
-    const float* from = Row(row, heads.first + lane / 4) + lane % 4 * 8;
+    const float* from = Row(row, heads.first + min(lane / 4, heads.count - 1)) + lane % 4 * 8;
+    const float2* turns = s.rotations + row * kHalf + lane % 4 * 8;
 #pragma unroll
     for (int j = 0; j < kDim / 64; ++j) {
-      float low[8] = {}, high[8] = {};
+      float low[8], high[8];
 #pragma unroll
       for (int e = 0; e < 8; e += 4) {
-        if (!on) continue;
         const float4 x = __ldcg(reinterpret_cast<const float4*>(from + 32 * j + e));
         const float4 y = __ldcg(reinterpret_cast<const float4*>(from + kHalf + 32 * j + e));
         const float first[4] = {x.x, x.y, x.z, x.w}, second[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 turn = Rotation(row, 32 * j + lane % 4 * 8 + e + i);
+        for (int i = 0; i < 4; i += 2) {  // two pairs: cosine, sine of each
+          const float4 turn = __ldcg(reinterpret_cast<const float4*>(turns + 32 * j + e + i));
           low[e + i] = first[i] * turn.x - second[i] * turn.y;
           high[e + i] = second[i] * turn.x + first[i] * turn.y;
+          low[e + i + 1] = first[i + 1] * turn.z - second[i + 1] * turn.w;
+          high[e + i + 1] = second[i + 1] * turn.z + first[i + 1] * turn.w;
         }
       }
       q[j] = {PackBf16(low[0], low[1]), PackBf16(low[2], low[3]), PackBf16(low[4], low[5]),
@@ -129,6 +131,7 @@ struct Attend : Operands<kDim> {
   }
   // Adds what the CTAs up to number `last` have left.
   __device__ void Gather(int last, Merged<kV>& merged) const {
+#pragma unroll 1
     for (int i = number + 1 + tid; i <= last; i += S::kConsumers) TakeFlag(s.arrived + i * kFlagStride);
     Barrier();
 #pragma unroll 4
@@ -145,6 +148,7 @@ struct Attend : Operands<kDim> {
   // The items at .. end - 1.
   __device__ void Run(int at, int end, const Image<F>& image) {
     int row = 0, taken = 0, owned = 0;
+#pragma unroll 1
     while (at < end) {
       const Place place(line, at, row);
       row = place.row;
@@ -152,7 +156,7 @@ struct Attend : Operands<kDim> {
       const Heads heads(s, place.work);
       const int position = line.position[row], first = Line::First(s, position);
       const bool owner = place.item == 0;
-      int token = (first / s.item_tokens + place.item) * s.item_tokens + group * kGroupTokens;  // of this warp
+      int token = Line::TokenOf(s, first, place.item) + group * kGroupTokens;  // of this warp
       AttentionWarp<kDim> state;
       state.Reset();
       LoadQueries(row, heads, state.q);
@@ -160,11 +164,12 @@ struct Attend : Operands<kDim> {
 #pragma unroll
       for (int j = 0; j < kV; ++j)
         value[j] = __bfloat162float(__float2bfloat16(__ldcg(this->Value(row, heads.kv_head) + dimension + j)));
+#pragma unroll 1
       for (const int here = min(stop, end); at < here; ++at, token += s.item_tokens, ring.Advance()) {
         if (!ring.Mine()) continue;
         const int low = first - token, high = position - token;
         ring.WaitFull();
-        if (taken++ % sets == set && high > 0 && low < kGroupTokens) {
+        if ((taken++ & (sets - 1)) == set && high > 0 && low < kGroupTokens) {
           const uint32_t keys = ring.Slot() + group * kGroupTokens * kDim * 2,
                          values = keys + s.item_tokens * kDim * 2;
           float scores[4];

@@ -13,19 +13,21 @@ namespace dsopt_cuda::batch {
 // The units of a product that this CTA has.
 struct Units {
   int left, panel, unit;
-  __device__ Units(const StreamGeometry& g, int number) {
-    const StreamWork work(g, 1, number);
-    const int64_t begin = work.StartOf(number);
-    left = static_cast<int>(work.StartOf(number + 1) - begin);
-    panel = static_cast<int>(begin / work.per_group);
-    unit = static_cast<int>(begin % work.per_group);
+  __device__ Units(const StreamGeometry& g, int number) : Units(StreamWork(g, number)) {}
+  __device__ explicit Units(const StreamWork& work) {
+    const int begin = static_cast<int>(work.StartOf(work.cta));
+    left = static_cast<int>(work.StartOf(work.cta + 1)) - begin;
+    panel = static_cast<int>(static_cast<uint32_t>(begin) / static_cast<uint32_t>(work.per_group));
+    unit = begin - panel * work.per_group;
   }
 };
 
 // What a lane does in each operation of the step, in their order.
 template <typename Lane>
 __device__ __forceinline__ void ForEachOperation(const BatchStep& s, Lane& my) {
+#pragma unroll 1
   for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
     for (int op = 0; op < kOps; ++op) {
       if (op == kAttention)
         my.Attention(layer);
@@ -48,6 +50,7 @@ struct WeightsLane {
   __device__ void Acquire(int since) {
     const int most = since < s.slots ? s.near_copies : s.deep_copies;
     BarrierWait(ring.Empty(), ring.parity ^ 1);
+#pragma unroll 1
     for (; flying >= most; --flying, landed.Advance()) BarrierWait(landed.Weights(), landed.parity);
     ++flying;
   }
@@ -57,6 +60,7 @@ struct WeightsLane {
     if (at.left == 0) return;
     const void* matrix = s.layers[layer].matrices[MatrixOf(op)].data;
     const int per_group = g.units_per_group;
+#pragma unroll 1
     for (int since = 0; since < at.left; ++since) {
       Acquire(since);
       F::Copy(g, matrix, at.panel, at.unit, ring.Slot(), ring.Weights(), policy);
@@ -67,34 +71,39 @@ struct WeightsLane {
       }
     }
   }
-  // A page's number in the table is on its way while the slot before is waited for.
+  // A page's number in the table is on its way while the slot before is waited for: a round has to do with two
+  // items.
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
+    const auto [begin, end] = line.RangeOf(NumberOf(s, layer, kAttention));
     const char* base = s.cache.base + s.layers[layer].cache_offset;
-    int row = 0, page = begin < end ? PageOf(begin, &row) : 0;
-    for (int at = begin; at < end; ++at) {
-      const Place place(line, at, row);
-      const int token = line.TokenOf(s, place), line_bytes = s.head_dim * 2;
-      const int tokens = (min(max(line.position[place.row] - token, 1), s.item_tokens) + 15) / 16 * 16;
-      const char* k =
-          base + static_cast<uint64_t>(page) * s.cache.page_bytes +
-          static_cast<int64_t>(place.work / s.parts * kPageTokens + token % kPageTokens) * line_bytes;
-      if (at + 1 < end) page = PageOf(at + 1, &row);
-      Acquire(at - begin);
-      const uint32_t bytes = static_cast<uint32_t>(tokens * line_bytes), barrier = ring.Weights();
-      BarrierExpect(barrier, 2 * bytes);
+    if (begin >= end) return;
+    const int line_bytes = s.head_dim * 2;
+    int row = 0, page = 0, in_page = 0;
+    uint32_t bytes = 0;
+#pragma unroll 1
+    for (int at = begin; at <= end; ++at) {
+      const char* k = base + static_cast<uint64_t>(page) * s.cache.page_bytes + in_page;
+      const uint32_t count = bytes;
+      if (at < end) {
+        const Place place(line, at, row);
+        row = place.row;
+        const int token = line.TokenOf(s, place);
+        page = __ldg(s.cache.page_table + static_cast<int64_t>(s.cache.row_seq[row]) * s.cache.page_stride +
+                     token / kPageTokens);
+        in_page = (place.work / s.parts * kPageTokens + token % kPageTokens) * line_bytes;
+        bytes = static_cast<uint32_t>(
+            (min(max(line.position[row] - token, 1), s.item_tokens) + 15) / 16 * 16 * line_bytes);
+      }
+      if (at == begin) continue;
+      Acquire(at - 1 - begin);
+      const uint32_t barrier = ring.Weights();
+      BarrierExpect(barrier, 2 * count);
       // Rows may share pages, and parts of a large group of heads do.
-      BulkLoad(ring.Slot(), k, bytes, barrier);
+      BulkLoad(ring.Slot(), k, count, barrier);
       BulkLoad(ring.Slot() + s.item_tokens * line_bytes,
-               k + static_cast<int64_t>(s.kv_heads) * kPageTokens * line_bytes, bytes, barrier);
+               k + static_cast<int64_t>(s.kv_heads) * kPageTokens * line_bytes, count, barrier);
       ring.Advance();
     }
-  }
-  __device__ int PageOf(int at, int* row) const {
-    const Place place(line, at, *row);
-    *row = place.row;
-    return __ldg(s.cache.page_table + static_cast<int64_t>(s.cache.row_seq[place.row]) * s.cache.page_stride +
-                 line.TokenOf(s, place) / kPageTokens);
   }
   __device__ void Run() { ForEachOperation(s, *this); }
 };
@@ -122,6 +131,7 @@ struct InputsLane {
     const char *first = static_cast<const char*>(p.args.in),
                *from = first + static_cast<int64_t>(at.unit) * bytes;
     Await(layer, op);
+#pragma unroll 1
     for (; at.left > 0; --at.left) {
       BarrierWait(ring.Empty(), ring.parity ^ 1);
       const uint32_t count = at.unit == last ? last_bytes : bytes;
@@ -136,10 +146,11 @@ struct InputsLane {
     }
   }
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention);
-    int left = line.Start(number + 1) - line.Start(number);
+    const auto [begin, end] = line.RangeOf(NumberOf(s, layer, kAttention));
+    int left = end - begin;
     if (left == 0) return;
     Await(layer, kAttention);
+#pragma unroll 1
     for (; left > 0; --left) {
       BarrierWait(ring.Empty(), ring.parity ^ 1);
       BarrierArrive(ring.Inputs());

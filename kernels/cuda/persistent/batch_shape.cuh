@@ -35,13 +35,15 @@ template <int kDim>
 inline constexpr int kMergeRow = kDim + 4;
 inline constexpr int kMergeBytes = kConsumerWarps * kBatchHeads * (kMergeRow<128> * 4 + 8);
 
+inline constexpr int kLineBytes = 400;  // of Line
+
 // S: a BatchStream.
 template <typename S>
 struct Shared {
   static constexpr int kLinearAt = 512;              // behind the barriers; the product under way
   static constexpr int kScalesAt = kLinearAt + 512;  // 1 / rms of the input rows
   static constexpr int kLineAt = kScalesAt + kBatchRows * 4;
-  static constexpr int kScoresAt = kLineAt + (3 * kBatchRows + 4) * 4;  // of the current token, of two works
+  static constexpr int kScoresAt = kLineAt + kLineBytes;  // of the current token, of two works
   static constexpr int kSumsAt = 2048, kSumsBytes = S::kBuffers * S::kFloats * 4;
   // Sums of products and the merge area of attention take turns.
   static constexpr int kRingAt =
@@ -66,6 +68,7 @@ struct BatchRing {
   __device__ uint32_t Slot() const { return data + slot * slot_bytes; }
   // One thread; synchronise the CTA afterwards.
   __device__ void Init() const {
+#pragma unroll 1
     for (int i = 0; i < slots; ++i) {
       BarrierInit(barriers + 8 * i, 1);
       BarrierInit(barriers + 8 * (slots + i), 1);
@@ -106,11 +109,11 @@ __device__ __forceinline__ void MeetSide() {
 // Where values of a row image of the step lie; F: see batch_step.cuh.
 template <typename F>
 struct Image {
-  int64_t chunk;  // elements
-  __device__ explicit Image(const BatchStep& s)
-      : chunk(static_cast<int64_t>((s.rows + 7) / 8 * 8) * F::kPitch) {}
-  __device__ int64_t At(int row, int column) const {
-    return column / F::kChunk * chunk + row * F::kPitch + column % F::kChunk;
+  int chunk;  // elements
+  __device__ explicit Image(const BatchStep& s) : chunk((s.rows + 7) / 8 * 8 * F::kPitch) {}
+  __device__ int At(int row, int column) const {
+    const uint32_t c = static_cast<uint32_t>(column);
+    return static_cast<int>(c / F::kChunk) * chunk + row * F::kPitch + static_cast<int>(c % F::kChunk);
   }
 };
 
@@ -121,53 +124,72 @@ __device__ __forceinline__ int NumberOf(const BatchStep& s, int layer, int op) {
 
 // Items of the cache, in shared memory: item_tokens tokens of a row and one of its works (KV head, part of its
 // query heads). The row's own token is not in the cache yet. All rows' items are one line, cut into equal
-// ranges.
+// ranges. In shared memory.
 struct Line {
-  int *before, *position;        // per row: items of one work of the rows before it
+  struct Range {
+    int begin, end;
+  };
+  int before[kBatchRows + 1], position[kBatchRows];  // per row: items of one work of the rows before it
   int rows, works, total, ctas;  // works: of a row; ctas: that have a part of the line
-  bool whole;                    // works are not cut
+  int least, extra;              // parts of the line that a CTA has at least; that are left then
+  bool whole;                    // works are not cut: they are the parts, else the items
 
   __device__ static int First(const BatchStep& s, int position) {
     return s.window > 0 ? max(0, position + 1 - s.window) : 0;
   }
-  // All threads; synchronise the CTA afterwards.
-  __device__ Line(const BatchStep& s, int* memory)
-      : before(memory), position(memory + kBatchRows + 1), rows(s.rows), works(s.kv_heads * s.parts) {
-    if (threadIdx.x < 32) {
-      const int lane = threadIdx.x;
-      int items = 0;
-      if (lane < rows) {
-        const int at = s.cache.positions[lane], first = First(s, at) / s.item_tokens;
-        position[lane] = at;
-        items = max((at + s.item_tokens - 1) / s.item_tokens - first, 1);
-      }
-#pragma unroll
-      for (int d = 1; d < 32; d *= 2) {
-        const int other = __shfl_up_sync(~0u, items, d);
-        if (lane >= d) items += other;
-      }
-      if (lane < rows) before[lane + 1] = items;
-      if (lane == 0) before[0] = 0;
+  // One warp; synchronise the CTA afterwards.
+  __device__ void Init(const BatchStep& s, int lane) {
+    int items = 0;
+    if (lane < s.rows) {
+      const int at = s.cache.positions[lane], first = First(s, at) / s.item_tokens;
+      position[lane] = at;
+      items = max((at + s.item_tokens - 1) / s.item_tokens - first, 1);
     }
-    __syncthreads();
+    const int longest = static_cast<int>(__reduce_max_sync(~0u, static_cast<uint32_t>(items)));
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+      const int other = __shfl_up_sync(~0u, items, d);
+      if (lane >= d) items += other;
+    }
+    if (lane < s.rows) before[lane + 1] = items;
+    const int all = __shfl_sync(~0u, items, 31);
+    if (lane > 0) return;
+    before[0] = 0;
     constexpr int kMerge = 384;  // tokens that are read while works are merged
-    total = before[rows] * works;
-    int longest = 0;
-    for (int i = 0; i < rows; ++i) longest = max(longest, before[i + 1] - before[i]);
+    rows = s.rows;
+    works = s.kv_heads * s.parts;
+    total = all * works;
     const int grid = static_cast<int>(gridDim.x), most = (rows * works + grid - 1) / grid;
     whole = most * longest <= total / grid + kMerge / s.item_tokens;
-    ctas = min(grid, whole ? rows * works : total);
+    const int parts = whole ? rows * works : total;
+    ctas = min(grid, parts);
+    least = parts / ctas;
+    extra = parts - least * ctas;
   }
-  __device__ int Start(int number) const {
-    const int64_t parts = whole ? rows * works : total;
-    const int part = static_cast<int>(parts * min(number, ctas) / ctas);
-    if (!whole) return part;
-    const int row = part / works;
-    return before[row] * works + (row < rows ? part % works * (before[row + 1] - before[row]) : 0);
+  // The items of CTA `number`: parts * number / ctas is where its parts begin.
+  __device__ Range RangeOf(int number) const {
+    if (number >= ctas) return {total, total};
+    const uint32_t over = static_cast<uint32_t>(extra * number), first = over / static_cast<uint32_t>(ctas);
+    const bool more = over - first * ctas + extra >= static_cast<uint32_t>(ctas);
+    const int begin = least * number + static_cast<int>(first), end = begin + least + (more ? 1 : 0);
+    if (!whole) return {begin, end};
+    int row = static_cast<int>(static_cast<uint32_t>(begin) / static_cast<uint32_t>(works));
+    const int from = ItemOf(row, begin);
+#pragma unroll 1
+    while (end >= (row + 1) * works && row < rows) ++row;
+    return {from, ItemOf(row, end)};
   }
-  // The first token of an item.
+  // The first item of work `part` of the line, which row `row` has.
+  __device__ int ItemOf(int row, int part) const {
+    const int all = before[row] * works;
+    return row < rows ? all + (part - row * works) * (before[row + 1] - before[row]) : all;
+  }
+  // The first token of an item of a work whose first token is `first`; item_tokens is a power of two.
+  __device__ static int TokenOf(const BatchStep& s, int first, int item) {
+    return (first & -s.item_tokens) + item * s.item_tokens;
+  }
   __device__ int TokenOf(const BatchStep& s, const Place& place) const {
-    return (First(s, position[place.row]) / s.item_tokens + place.item) * s.item_tokens;
+    return TokenOf(s, First(s, position[place.row]), place.item);
   }
   // The number of the CTA that has an item of a work that CTA `number` begins.
   __device__ int NumberWith(int item, int number) const {
@@ -175,6 +197,7 @@ struct Line {
     return static_cast<int>((static_cast<int64_t>(item + 1) * ctas - 1) / total);
   }
 };
+static_assert(sizeof(Line) <= kLineBytes);
 
 }  // namespace dsopt_cuda::batch
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_SHAPE_CUH_

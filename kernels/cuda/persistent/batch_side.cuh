@@ -50,23 +50,30 @@ struct CurrentToken : Operands<kDim> {
     for (int j = 0; j < kPairs; ++j) turn[j] = Rotation(row, lane + 32 * j);
     bf16 low[kPairs], high[kPairs];
     Rotate(turn, this->Key(row, heads.kv_head), lane, low, high);
+    const float* queries = Row(row, heads.first);
+    float sum[kBatchHeads] = {};
 #pragma unroll
     for (int h = 0; h < kBatchHeads; ++h) {
       bf16 q_low[kPairs], q_high[kPairs];
-      Rotate(turn, Row(row, heads.first + min(h, heads.count - 1)), lane, q_low, q_high);
-      float sum = 0;
+      Rotate(turn, queries + min(h, heads.count - 1) * kDim, lane, q_low, q_high);
 #pragma unroll
       for (int j = 0; j < kPairs; ++j)
-        sum += __bfloat162float(q_low[j]) * __bfloat162float(low[j]) +
-               __bfloat162float(q_high[j]) * __bfloat162float(high[j]);
-      sum = WarpSum(sum);
-      if (lane == 0) scores[h] = sum;
+        sum[h] += __bfloat162float(q_low[j]) * __bfloat162float(low[j]) +
+                  __bfloat162float(q_high[j]) * __bfloat162float(high[j]);
     }
+    // As WarpSum, of all heads side by side.
+#pragma unroll 1
+    for (int m = 16; m > 0; m /= 2)
+#pragma unroll
+      for (int h = 0; h < kBatchHeads; ++h) sum[h] += __shfl_xor_sync(~0u, sum[h], m);
+    if (lane == 0)
+#pragma unroll
+      for (int h = 0; h < kBatchHeads; ++h) scores[h] = sum[h];
     if (heads.append) Append(row, position, heads.kv_head, cache, low, high);
   }
 };
 
-template <typename S>
+template <typename S, int kDim>
 struct Side {
   const BatchStep& s;
   const Line& line;
@@ -81,8 +88,8 @@ struct Side {
   }
   __device__ void Scales(int layer, int op) const {
     const int number = NumberOf(s, layer, op);
-    const StreamWork work(s.linear[MatrixOf(op)].geometry, 1, number);
-    if (work.StartOf(number) >= work.StartOf(number + 1)) return;
+    const StreamGeometry& g = s.linear[MatrixOf(op)].geometry;
+    if (number >= g.panels * g.units_per_group) return;
     Await(layer, op);
     constexpr int kLanes = 32 / S::kM;  // of a row
     const int row = lane / kLanes, panels = (s.hidden + S::kRows - 1) / S::kRows;
@@ -99,11 +106,12 @@ struct Side {
   }
   // Scores are written while those of the work before may still be read.
   __device__ void Tokens(int layer) const {
-    const int number = NumberOf(s, layer, kAttention), end = line.Start(number + 1);
+    const auto [begin, end] = line.RangeOf(NumberOf(s, layer, kAttention));
     char* cache = s.cache.base + s.layers[layer].cache_offset;
     float* scores = reinterpret_cast<float*>(shared + Shared<S>::kScoresAt);
     int row = 0, owned = 0;
-    for (int at = line.Start(number); at < end;) {
+#pragma unroll 1
+    for (int at = begin; at < end;) {
       const Place place(line, at, row);
       row = place.row;
       at += place.items - place.item;
@@ -111,19 +119,20 @@ struct Side {
       if (owned == 0) Await(layer, kAttention);
       float* to = scores + owned++ % 2 * kBatchHeads;
       const Heads heads(s, place.work);
-      if (s.head_dim == 128)
-        CurrentToken<128>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
-      else
-        CurrentToken<64>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
+      CurrentToken<kDim>{{s}, lane}.Run(row, line.position[row], heads, cache, to);
       MeetSide<S>();
     }
   }
   __device__ void Run() const {
-    for (int layer = 0; layer < s.layer_count; ++layer) {
-      Scales(layer, kQkv);
-      Tokens(layer);
-      Scales(layer, kGateUp);
-    }
+#pragma unroll 1
+    for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
+      for (int op = 0; op < kOps; ++op) {
+        if (op == kAttention)
+          Tokens(layer);
+        else if (op == kQkv || op == kGateUp)
+          Scales(layer, op);
+      }
   }
 };
 

@@ -32,37 +32,68 @@ struct Finish : StreamSums<typename F::S> {
   using S = typename F::S;
   using Base = StreamSums<S>;
   using Base::kM, Base::kQuads, Base::kStep, Base::kPer;
-  using Base::p, Base::item, Base::panel, Base::quad, Base::first;
+  using Base::p, Base::work, Base::item, Base::panel, Base::quad, Base::first;
   const BatchStep& s;
 
   __device__ int Column(int j) const { return first + j * kStep; }
   __device__ void Collect(float4 (&y)[kPer]) {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) y[j] = Column(j) < item.rows ? this->Own(Column(j)) : float4{0, 0, 0, 0};
-    this->AddOthers(y);
-    if (n() < p.args.n) this->AddOverflow(y);
+    AddOthers(y);
+    if constexpr (F::kOverflow)
+      if (n() < p.args.n) this->AddOverflow(y);
+  }
+  // As StreamSums, in less code: rows and CTAs lie at fixed distances.
+  __device__ void Leave() const {
+    float* to = this->Partial(work.cta, first);
+#pragma unroll
+    for (int j = 0; j < kPer; ++j)
+      if (Column(j) < item.rows) *reinterpret_cast<float4*>(to + j * kStep * S::kRows) = this->Own(Column(j));
+  }
+  __device__ void AddOthers(float4 (&y)[kPer]) {
+    if (this->done >= this->group_end) return;
+    this->CountOthers();
+    this->WaitForOthers();
+    const float* from = this->Partial(work.cta + 1, first);
+#pragma unroll 2
+    for (int i = 0; i < this->others; ++i, from += kM * S::kRows)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) {
+        if (Column(j) >= item.rows) continue;
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(from + j * kStep * S::kRows));
+        y[j].x += v.x, y[j].y += v.y, y[j].z += v.z, y[j].w += v.w;
+      }
   }
   // This thread's first weight row.
   __device__ int n() const { return panel * S::kRows + 4 * quad; }
 
-  // scales: 1 / rms of the input rows.
-  __device__ void WriteQkv(const float* scales) {
-    float4 y[kPer];
+  // What `op` makes of the sums. scales: 1 / rms of the input rows; gain: of the norm that follows; null: none
+  // does.
+  __device__ void Write(int op, const float* scales, const float* gain, const Image<F>& image) {
+    const bool here = n() < p.args.n, adds = op == kOut || op == kDown;
+    float4 y[kPer], x[kPer];
+#pragma unroll
+    for (int j = 0; j < kPer; ++j)
+      x[j] = adds && here && Column(j) < item.rows ? __ldcg(X(Column(j), n())) : float4{0, 0, 0, 0};
     Collect(y);
-    if (n() >= p.args.n) return;
+    if (adds)
+      AddResidual(x, y, gain, image);
+    else if (here && op == kQkv)
+      WriteQkv(y, scales);
+    else if (here)
+      WriteGated(y, scales, image);
+  }
+  __device__ void WriteQkv(const float4 (&y)[kPer], const float* scales) const {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
       const float by = scales[Column(j)];
-      *reinterpret_cast<float4*>(s.qkv + static_cast<int64_t>(Column(j)) * p.args.n + n()) = {
+      *reinterpret_cast<float4*>(s.qkv + Column(j) * p.args.n + n()) = {
           y[j].x * by, y[j].y * by, y[j].z * by, y[j].w * by};
     }
   }
   // Gate and up follow each other.
-  __device__ void WriteGated(const float* scales, const Image<F>& image) {
-    float4 y[kPer];
-    Collect(y);
-    if (n() >= p.args.n) return;
+  __device__ void WriteGated(const float4 (&y)[kPer], const float* scales, const Image<F>& image) const {
 #pragma unroll
     for (int j = 0; j < kPer; ++j) {
       if (Column(j) >= item.rows) continue;
@@ -71,14 +102,10 @@ struct Finish : StreamSums<typename F::S> {
           GatedActivation(y[j].x * by, y[j].y * by, false), GatedActivation(y[j].z * by, y[j].w * by, false));
     }
   }
-  // x += y, and the next product's input. gain: of the norm that follows; null: none does.
-  __device__ void AddResidual(const float* gain, const Image<F>& image) {
-    float4 y[kPer], x[kPer];
+  // x += y, and the next product's input.
+  __device__ void AddResidual(float4 (&x)[kPer], const float4 (&y)[kPer], const float* gain,
+                              const Image<F>& image) const {
     const bool here = n() < p.args.n;
-#pragma unroll
-    for (int j = 0; j < kPer; ++j)
-      x[j] = here && Column(j) < item.rows ? __ldcg(X(Column(j), n())) : float4{0, 0, 0, 0};
-    Collect(y);
 #pragma unroll
     for (int j = 0; j < kPer; ++j) x[j].x += y[j].x, x[j].y += y[j].y, x[j].z += y[j].z, x[j].w += y[j].w;
     if (here)
@@ -87,35 +114,40 @@ struct Finish : StreamSums<typename F::S> {
         if (Column(j) < item.rows) *X(Column(j), n()) = x[j];
     if (gain == nullptr) return;
     const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + n())) : float4{0, 0, 0, 0};
-#pragma unroll
-    for (int j = 0; j < kPer; ++j) {
-      const int row = Column(j) < item.rows ? Column(j) : -1;
-      Normalise(s, image, panel, quad, row, here, x[j], by);
-    }
+    Normalise(s, image, panel, quad, first, here, x, by);
   }
   __device__ float4* X(int row, int column) const {
-    return reinterpret_cast<float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
+    return reinterpret_cast<float4*>(s.x + row * s.hidden + column);
   }
 
-  // Four values of x in row `row` (-1: none) as a product's input, and the squares of all of the panel. All
-  // lanes.
-  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int row,
-                                   bool here, const float4& x, const float4& gain) {
-    float squares = row >= 0 && here ? x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w : 0.0f;
+  // A thread's values of x, four in each of the rows `first` + j kStep, as a product's input, and the squares
+  // of all of the panel. All lanes.
+  __device__ static void Normalise(const BatchStep& s, const Image<F>& image, int panel, int quad, int first,
+                                   bool here, const float4 (&x)[kPer], const float4& gain) {
+    float squares[kPer];
 #pragma unroll
-    for (int d = 1; d < kQuads; d *= 2) squares += __shfl_xor_sync(~0u, squares, d);
-    if (row < 0) return;
-    const int panels = (s.hidden + S::kRows - 1) / S::kRows;
-    if (quad == 0) s.squares[row * panels + panel] = squares;
-    if (!here) return;
-    bf16* to = static_cast<bf16*>(s.h);
-    const int column = panel * S::kRows + 4 * quad;
-    *reinterpret_cast<uint32_t*>(to + image.At(row, column)) = PackBf16(x.x * gain.x, x.y * gain.y);
-    *reinterpret_cast<uint32_t*>(to + image.At(row, column + 2)) = PackBf16(x.z * gain.z, x.w * gain.w);
+    for (int j = 0; j < kPer; ++j) {
+      const float4 v = x[j];
+      squares[j] = here && first + j * kStep < s.rows ? v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w : 0.0f;
+    }
+#pragma unroll 1
+    for (int d = 1; d < kQuads; d *= 2)
+#pragma unroll
+      for (int j = 0; j < kPer; ++j) squares[j] += __shfl_xor_sync(~0u, squares[j], d);
+    const int panels = (s.hidden + S::kRows - 1) / S::kRows, column = panel * S::kRows + 4 * quad;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) {
+      const int row = first + j * kStep;
+      if (row >= s.rows) continue;
+      if (quad == 0) s.squares[row * panels + panel] = squares[j];
+      if (!here) continue;
+      *reinterpret_cast<uint2*>(static_cast<bf16*>(s.h) + image.At(row, column)) = {
+          PackBf16(x[j].x * gain.x, x[j].y * gain.y), PackBf16(x[j].z * gain.z, x[j].w * gain.w)};
+    }
   }
 };
 
-template <typename F>
+template <typename F, int kDim>
 struct Consumer {
   using S = typename F::S;
   const BatchStep& s;
@@ -146,20 +178,23 @@ struct Consumer {
     using Sums = StreamSums<S>;
     const int panels = (s.hidden + S::kRows - 1) / S::kRows, quad = tid % Sums::kQuads;
     const float* gain = s.layers[0].attention_norm;
+#pragma unroll 1
     for (int panel = blockIdx.x; panel < panels; panel += gridDim.x) {
       const int column = panel * S::kRows + 4 * quad;
       const bool here = column < s.hidden;
       const float4 by = here ? __ldg(reinterpret_cast<const float4*>(gain + column)) : float4{0, 0, 0, 0};
+      const int first = tid / Sums::kQuads;
+      float4 x[Sums::kPer] = {};
 #pragma unroll
       for (int j = 0; j < Sums::kPer; ++j) {
-        const int at = tid / Sums::kQuads + j * Sums::kStep, row = at < s.rows ? at : -1;
-        float4 x = {0, 0, 0, 0};
-        if (here && row >= 0)
-          x = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
-        Finish<F>::Normalise(s, image, panel, quad, row, here, x, by);
+        const int row = first + j * Sums::kStep;
+        if (here && row < s.rows)
+          x[j] = *reinterpret_cast<const float4*>(s.x + static_cast<int64_t>(row) * s.hidden + column);
       }
+      Finish<F>::Normalise(s, image, panel, quad, first, here, x, by);
     }
     const int half = s.head_dim / 2;
+#pragma unroll 1
     for (int i = blockIdx.x * S::kConsumers + tid; i < s.rows * half; i += gridDim.x * S::kConsumers) {
       float sine, cosine;
       sincosf(static_cast<float>(line.position[i / half]) * s.inv_freq[i % half], &sine, &cosine);
@@ -170,11 +205,12 @@ struct Consumer {
 
   __device__ void Product(int layer, int op) {
     const int number = NumberOf(s, layer, op), which = MatrixOf(op);
-    const StreamWork work(s.linear[which].geometry, 1, number);
-    const int64_t begin = work.StartOf(number), end = work.StartOf(number + 1);
+    const StreamWork work(s.linear[which].geometry, number);
+    const int begin = static_cast<int>(work.StartOf(number)), end = static_cast<int>(work.StartOf(number + 1));
     if (begin >= end) return;
     StreamLinear& p = *reinterpret_cast<StreamLinear*>(shared + Shared<S>::kLinearAt);
     const uint32_t* from = reinterpret_cast<const uint32_t*>(&s.linear[which]);
+#pragma unroll 1
     for (int i = tid; i < static_cast<int>(sizeof(StreamLinear) / 4); i += S::kConsumers)
       reinterpret_cast<uint32_t*>(&p)[i] = from[i];
     Barrier();
@@ -192,15 +228,17 @@ struct Consumer {
     typename F::Consumer my = F::Make(p, lane, warp);
     my.SetRows(s.rows);
     my.Clear();
-    StreamCursor at(work, begin);
+    Units at(work);
     bool owner = at.unit == 0;
     int buffer = 0;
-    for (int64_t unit = begin; unit < end;) {
-      const int count = static_cast<int>(min(end - unit, static_cast<int64_t>(work.per_group - at.unit)));
+#pragma unroll 1
+    for (int unit = begin; unit < end;) {
+      const int count = min(end - unit, work.per_group - at.unit);
       if (at.panel * S::kBlocks + my.wr < p.geometry.blocks) {
         my.Units(ring, at.unit, count);
         my.EndGroup(0, at.panel * S::kBlocks + my.wr);
       } else {
+#pragma unroll 1
         for (int i = 0; i < count; ++i, ring.Advance()) {
           if (!ring.Mine()) continue;
           ring.WaitFull();
@@ -220,12 +258,8 @@ struct Consumer {
       Finish<F> finish{{p, work, item, table, at.panel, unit, unit + (work.per_group - 1 - at.unit)}, s};
       if (!owner)
         finish.Leave();
-      else if (op == kQkv)
-        finish.WriteQkv(Scales());
-      else if (op == kGateUp)
-        finish.WriteGated(Scales(), image);
       else
-        finish.AddResidual(gain, image);
+        finish.Write(op, Scales(), gain, image);
       if (!owner || S::kBuffers == 1) Barrier();
       if (tid == 0 && !owner) {
         __threadfence();
@@ -233,23 +267,24 @@ struct Consumer {
       }
       buffer = (buffer + 1) % S::kBuffers;
       owner = true;
-      at.Next(work);
+      at.unit = 0;
+      ++at.panel;
     }
   }
 
   __device__ void Attention(int layer) {
-    const int number = NumberOf(s, layer, kAttention), begin = line.Start(number), end = line.Start(number + 1);
+    const int number = NumberOf(s, layer, kAttention);
+    const auto [begin, end] = line.RangeOf(number);
     if (begin >= end) return;
     Await();
-    if (s.head_dim == 128)
-      Attend<F, 128>{{s}, line, shared, ring, number}.Run(begin, end, image);
-    else
-      Attend<F, 64>{{s}, line, shared, ring, number}.Run(begin, end, image);
+    Attend<F, kDim>{{s}, line, shared, ring, number}.Run(begin, end, image);
   }
 
   __device__ void Run() {
     Start();
+#pragma unroll 1
     for (int layer = 0; layer < s.layer_count; ++layer)
+#pragma unroll 1
       for (int op = 0; op < kOps; ++op) {
         if (op == kAttention)
           Attention(layer);
@@ -262,7 +297,8 @@ struct Consumer {
 
 #endif
 
-template <typename F>
+// A kernel for each head dimension: two in one would leave no room in the instruction cache.
+template <typename F, int kDim>
 __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_constant__ BatchStep s) {
 #ifdef DSOPT_CUDA_WGMMA
   using S = typename F::S;
@@ -274,15 +310,17 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
     ring.Init();
     BarrierInitFence();
   }
-  const Line line(s, reinterpret_cast<int*>(batch_shared + Shared<S>::kLineAt));
+  Line& line = *reinterpret_cast<Line*>(batch_shared + Shared<S>::kLineAt);
+  if (warp == 0) line.Init(s, threadIdx.x % 32);
+  __syncthreads();
   if (warp == kWeightsWarp) {
     if (threadIdx.x % 32 == 0) WeightsLane<F>{s, line, ring}.Run();
   } else if (warp == kInputsWarp) {
     if (threadIdx.x % 32 == 0) InputsLane<F>{s, line, ring}.Run();
   } else if (warp == kSideWarp) {
-    Side<S>{s, line, batch_shared}.Run();
+    Side<S, kDim>{s, line, batch_shared}.Run();
   } else {
-    Consumer<F>{s, line, batch_shared, ring}.Run();
+    Consumer<F, kDim>{s, line, batch_shared, ring}.Run();
   }
 #endif
 }
@@ -336,7 +374,8 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
     step.turns += all < ctas ? all : all % ctas;
   }
   const int bytes = Shared<S>::kRingAt + step.slots * step.slot_bytes;
-  return StartCooperative(launch, batch_step<F>, dim3(S::kThreads), bytes, step);
+  const auto kernel = m.head_dim == 128 ? batch_step<F, 128> : batch_step<F, 64>;
+  return StartCooperative(launch, kernel, dim3(S::kThreads), bytes, step);
 }
 
 }  // namespace dsopt_cuda::batch
