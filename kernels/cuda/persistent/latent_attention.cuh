@@ -55,6 +55,7 @@ struct LatentAttention : LatentTiles<S> {
   // is not zero.
   __device__ void ClearKeys(int at_slot, int count) const {
     constexpr int kVectors = kKeyBytes / 16;
+#pragma unroll 1
     for (int i = tid; i < (kSlotKeys - count) * kVectors; i += kConsumers)
       *reinterpret_cast<uint4*>(my.shared + at_slot * S::kSlotBytes + (count + i / kVectors) * kKeyPitch +
                                 i % kVectors * 16) = make_uint4(0, 0, 0, 0);

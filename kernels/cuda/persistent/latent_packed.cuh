@@ -37,6 +37,7 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
 
   template <typename P>
   __device__ static void CopyPieces(LatentProducer<S>& producer, const char* from, int pieces, int& tile) {
+#pragma unroll 1
     for (int i = 0; i < pieces; ++i, ++tile, from += P::kBytes)
       producer.Copy(from, P::kBytes, tile < S::kSlots ? S::kWindow : S::kDeep);
   }
@@ -55,6 +56,7 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     const Slice slice = SliceOf(rows / kBlockRows, layer, producer.my.cta, producer.my.ctas);
     if constexpr (kP == LatentPart::kExpertsUp) {
       constexpr int kExpertBlocks = 2 * S::kInner / kBlockRows;
+#pragma unroll 1
       for (int block = slice.first; block < slice.first + slice.count; ++block) {
         const int at = producer.Expert(block / kExpertBlocks) * kExpertBlocks + block % kExpertBlocks;
         CopyPieces<P>(producer, from + static_cast<int64_t>(at) * P::kPieces * P::kBytes, P::kPieces, tile);
@@ -82,8 +84,10 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     const char *experts = static_cast<const char*>(layer.expert_down.data),
                *shared = static_cast<const char*>(layer.shared_down.data);
     int tile = 0;
+#pragma unroll 1
     for (int unit = slice.first; unit < slice.first + slice.count; ++unit) {
       const int block = unit / 2, half = unit % 2;
+#pragma unroll 1
       for (int k = half * kHalfTopK; k < (half + 1) * kHalfTopK; ++k) {
         const int64_t at = static_cast<int64_t>(producer.Expert(k)) * (S::kHidden / kBlockRows) + block;
         CopyPieces<P>(producer, experts + at * P::kPieces * P::kBytes, P::kPieces, tile);

@@ -26,6 +26,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
   // `bytes` in slots of at most `step`. The first slots of a phase may meet a hand-over; once kSlots of them
   // could be issued, the consumers have begun the phase.
   __device__ void CopyAll(const char* from, int bytes, int step) {
+#pragma unroll 1
     for (int tile = 0; bytes > 0; ++tile, bytes -= step, from += step)
       Copy(from, min(step, bytes), tile < S::kSlots ? S::kWindow : S::kDeep);
   }
@@ -44,6 +45,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     const KeyRange<S> range(position, my.cta, my.ctas);
     const int lane = threadIdx.x % 32;
     const uint64_t kept = S::kHeadGroups > 1 ? EvictNormal() : policy;  // for the other groups
+#pragma unroll 1
     for (int key = range.first, tile = 0; key < range.end; key += kSlotKeys, ++tile) {
       const int count = min(kSlotKeys, range.end - key);
       const char* from = my.step.cache + layer.cache_offset +
@@ -107,6 +109,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
   }
   // Router rows of this CTA: see LatentRouter.
   __device__ void RouterRows(const float* router) {
+#pragma unroll 1
     for (int expert = my.cta; expert < S::kExperts; expert += my.ctas)
       Copy(router + static_cast<size_t>(expert) * S::kHidden, S::kHidden * 4, S::kWindow);
   }

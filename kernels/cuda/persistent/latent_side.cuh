@@ -142,6 +142,7 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
   char* page = my.step.cache + weights.cache_offset +
                static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
   uint32_t* row = reinterpret_cast<uint32_t*>(page + position % kPageTokens * kKeyBytes);
+#pragma unroll 1
   for (int i = lane; i < kLatentWidth / 2; i += 32) row[i] = PackBf16(token[2 * i], token[2 * i + 1]);
 }
 
@@ -153,6 +154,7 @@ __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
                                       (~my.step.step & 1) * LatentCta<S>::step_floats(my.layers));
   const float2 turn = RopeTurn(my.step, position, lane);
   const auto mark = [&](size_t from, size_t to) {
+#pragma unroll 1
     for (size_t i = from + static_cast<size_t>(my.cta) * 32 + lane; i < to;
          i += static_cast<size_t>(my.ctas) * 32)
       p[i] = make_uint4(kUnwritten, kUnwritten, kUnwritten, kUnwritten);

@@ -110,6 +110,7 @@ struct LatentTiles : LatentMerge<S> {
   // anything, NaNs too, and zero times NaN is not zero.
   __device__ void ClearPage(int stage, int half, int count) const {
     constexpr int kChunks = LatentTile::kLatent / 2 / 8;  // of 16 bytes, of a key
+#pragma unroll 1
     for (int i = tid % kWarpgroup; i < (LatentTile::kKeys - count) * kChunks; i += kWarpgroup)
       *reinterpret_cast<uint4*>(
           my.shared + WgmmaAt<LatentTile::kKeys>(TileMemory::kKeysAt + stage * TileMemory::kStageBytes,
