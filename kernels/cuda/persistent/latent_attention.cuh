@@ -248,10 +248,16 @@ struct LatentAttention : LatentTiles<S> {
 
   // This CTA's head: see Merge.
   __device__ const float* MergeHead(int layer, int position) const {
+    float* partial = Partial(my, layer, my.cta, 0);
+    int splits = KeyRange<S>::Splits(position, my.ctas);
     if constexpr (S::kTiled) {
-      if (my.tiled(position)) return this->MergeTiles(layer);
+      if (my.tiled(position)) {
+        this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
+        partial = TilePartial(my, my.cta, 0);
+        splits = my.pages().splits;
+      }
     }
-    return this->template Merge<true>(Partial(my, layer, my.cta, 0), KeyRange<S>::Splits(position, my.ctas));
+    return this->Merge(partial, splits, !my.tiled(position));
   }
 };
 

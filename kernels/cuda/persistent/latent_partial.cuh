@@ -73,20 +73,26 @@ struct LatentMerge : LatentConsumer<S> {
   }
 
   // The context vector of this CTA's head out of its partial results and the current token, in place of the
-  // head's key. Four sets of threads have all columns, and every fourth split. kMarked: results are awaited, and
+  // head's key. Four sets of threads have all columns, and every fourth split. marked: results are awaited, and
   // marked unwritten for the layer that will use their place next. Ends with a Barrier.
-  template <bool kMarked>
-  __device__ __forceinline__ const float* Merge(float* partial, int splits) const {
+  __device__ __forceinline__ const float* Merge(float* partial, int splits, bool marked) const {
     constexpr int kSets = 4, kSetThreads = kConsumers / kSets, kBatch = 17;
     static_assert(kSetThreads * 8 == kLatent);
     const int set = tid / kSetThreads, vector = tid % kSetThreads, lane = tid % 32;
     const float mark = __uint_as_float(kUnwritten);
     const auto result = [&](int split) { return partial + static_cast<size_t>(split) * kPartialWidth; };
-    uint4 v[kBatch];
-    float2 of[kMost];
-    // All are asked for at once.
-    const auto load = [&](int first, bool sums) {
+    const float* factors = my.floats(S::kFactorsAt);
+    float sum[kVec] = {};
+    int first = set;
+    // One turn at least, and the barrier in the first one.
+#pragma unroll 1
+    do {
+      const bool sums = first < kSets && tid < 32;
+      uint4 v[kBatch];
+      float2 of[kMost];
       bool again;
+      // All are asked for at once.
+#pragma unroll 1
       do {
         again = false;
 #pragma unroll
@@ -99,7 +105,7 @@ struct LatentMerge : LatentConsumer<S> {
             of[i] = lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
                                            : float2{-INFINITY, 0};
         }
-        if constexpr (kMarked) {
+        if (marked) {
 #pragma unroll
           for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i]);
           if (sums) {
@@ -108,22 +114,14 @@ struct LatentMerge : LatentConsumer<S> {
           }
         }
       } while (again);
-    };
-    load(set, tid < 32);
-    if (tid < 32) {
-      if constexpr (kMarked) {
+      if (sums) {
 #pragma unroll
         for (int i = 0; i < kMost; ++i)
-          if (lane + 32 * i < splits) StoreRelaxed2(result(lane + 32 * i) + kPartialSums, mark, mark);
+          if (marked && lane + 32 * i < splits)
+            StoreRelaxed2(result(lane + 32 * i) + kPartialSums, mark, mark);
+        PutFactors(of);
       }
-      PutFactors(of);
-    }
-    Barrier();
-    const float* factors = my.floats(S::kFactorsAt);
-    float sum[kVec] = {};
-#pragma unroll 1
-    for (int first = set; first < splits; first += kSets * kBatch) {
-      if (first > set) load(first, false);
+      if (first < kSets) Barrier();
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int split = first + kSets * i;
@@ -133,9 +131,10 @@ struct LatentMerge : LatentConsumer<S> {
         Expand(v[i], x);
 #pragma unroll
         for (int j = 0; j < kVec; ++j) sum[j] = fmaf(x[j], factor, sum[j]);
-        if constexpr (kMarked) StoreRelaxed4(result(split) + 4 * vector, {mark, mark, mark, mark});
+        if (marked) StoreRelaxed4(result(split) + 4 * vector, {mark, mark, mark, mark});
       }
-    }
+      first += kSets * kBatch;
+    } while (first < splits);
     float2* exchange = reinterpret_cast<float2*>(my.shared + S::kAreaAt);
 #pragma unroll
     for (int j = 0; j < kVec / 2; ++j)

@@ -84,27 +84,30 @@ struct LatentTiles : LatentMerge<S> {
   using Base::Barrier, Base::WaitHint, Base::Hint;
   using Base::my, Base::tid;
 
-  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA in another order.
+  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA in another order. A thread
+  // has a chunk of 16 bytes of every line of 128, of two heads.
   __device__ __forceinline__ void StageTile(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16, kMine = LatentTile::kRows * kVectors / kConsumers;
-    static_assert(kMine * kConsumers == LatentTile::kRows * kVectors);
-    const int turn = my.cta % kMine;
-    const auto mine = [&](int j) { return tid + (j + turn < kMine ? j + turn : j + turn - kMine) * kConsumers; };
+    constexpr int kLines = kKeyBytes / 128, kHeads = kConsumers / 8, kMine = LatentTile::kRows / kHeads * kLines;
+    static_assert(kHeads * 2 == LatentTile::kRows && kHeads % 8 == 0 && kLines * 128 == kKeyBytes);
+    const int turn = my.cta % kMine, head = tid / 8, chunk = tid % 8;
+    const auto mine = [&](int j) { return j + turn < kMine ? j + turn : j + turn - kMine; };
+    const float* from = query + head * (kLatentWidth / 2) + chunk * 4;
     uint4 v[kMine];
     bool again;
+#pragma unroll 1
     do {
       again = false;
 #pragma unroll
-      for (int j = 0; j < kMine; ++j) v[j] = LoadRelaxedWords4(query + 4 * mine(j));
+      for (int j = 0; j < kMine; ++j)
+        v[j] = LoadRelaxedWords4(from + mine(j) / kLines * (kHeads * kLatentWidth / 2) + mine(j) % kLines * 32);
 #pragma unroll
       for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
     } while (again);
+    char* to = my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, head, chunk);
 #pragma unroll
-    for (int j = 0; j < kMine; ++j) {
-      const int i = mine(j);
-      *reinterpret_cast<uint4*>(
-          my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, i / kVectors, i % kVectors)) = v[j];
-    }
+    for (int j = 0; j < kMine; ++j)
+      *reinterpret_cast<uint4*>(to + mine(j) / kLines * (kHeads * 128) +
+                                mine(j) % kLines * (LatentTile::kRows * 128)) = v[j];
   }
   // Zeroes this half's columns of the latents from key `count` on: what lies behind the last key may be
   // anything, NaNs too, and zero times NaN is not zero.
@@ -175,11 +178,6 @@ struct LatentTiles : LatentMerge<S> {
     }
   }
 #endif  // DSOPT_CUDA_WGMMA
-
-  __device__ const float* MergeTiles(int layer) const {
-    this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
-    return this->template Merge<false>(TilePartial(my, my.cta, 0), my.pages().splits);
-  }
 };
 
 }  // namespace dsopt_cuda::persistent
