@@ -21,6 +21,11 @@ struct LatentConsume {
   __device__ int all() const { return at.my.ctas; }
   __device__ static constexpr int phase_of(int layer, int step) { return layer * kLatentPhases + step; }
 
+  // What follows from a thread's and a CTA's number is cheap to compute, registers to keep it all are not.
+  __device__ __forceinline__ void Forget() {
+    asm volatile("" : "+r"(at.tid), "+r"(at.my.cta), "+r"(at.my.ctas), "+r"(position));
+  }
+
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
   __device__ __forceinline__ float NormedInput(int layer, bool middle, const float* gains, float eps,
                                                float (&a)[kHiddenValues]) {
@@ -142,8 +147,7 @@ struct LatentConsume {
     // layer's code should fit into the instruction cache.
 #pragma unroll 1
     for (int half = 0;; ++half) {
-      // Addresses that follow from the thread's number are cheap, registers to keep them all are not.
-      if constexpr (S::kTiled) asm volatile("" : "+r"(at.tid));
+      Forget();
       const int l = half / 2;
       const bool middle = half % 2 != 0;
       const LatentLayer& weights = at.my.step.layers[l];
@@ -151,10 +155,14 @@ struct LatentConsume {
       Begin(l, middle, weights, acts);
       if (l == at.my.layers) break;
       if (!middle) {
+        Forget();
         Query(l, weights, acts);
+        Forget();
         at.Attend(l, position, acts + S::kQuery, phase_of(l, 1));
+        Forget();
         Values(l, acts);
       }
+      Forget();
       End(l, middle, weights, acts);
     }
   }
