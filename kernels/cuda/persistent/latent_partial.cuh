@@ -99,19 +99,15 @@ struct LatentMerge : LatentConsumer<S> {
         for (int i = 0; i < kBatch; ++i)
           v[i] = first + kSets * i < splits ? LoadRelaxedWords4(result(first + kSets * i) + 4 * vector)
                                             : make_uint4(0, 0, 0, 0);
-        if (sums) {
 #pragma unroll
-          for (int i = 0; i < kMost; ++i)
-            of[i] = lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
-                                           : float2{-INFINITY, 0};
-        }
+        for (int i = 0; i < kMost; ++i)
+          of[i] = sums && lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
+                                                 : float2{-INFINITY, 0};
         if (marked) {
 #pragma unroll
           for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i]);
-          if (sums) {
 #pragma unroll
-            for (int i = 0; i < kMost; ++i) again |= Unwritten(of[i].x) || Unwritten(of[i].y);
-          }
+          for (int i = 0; i < kMost; ++i) again |= Unwritten(of[i].x) || Unwritten(of[i].y);
         }
       } while (again);
       if (sums) {

@@ -178,7 +178,7 @@ struct LatentRows : LatentAttention<S> {
     constexpr int kMost = kValues > kDense ? kValues > kShared ? kValues : kShared
                           : kDense > kShared ? kDense
                                              : kShared;
-    float a[kMost * kVec];
+    float a[kMost * kVec] = {};  // all of it, or it would be alive from one layer to the next
     if (part == LatentPart::kOut) {
       TakeInput<Values>(from, a);
     } else if (part == LatentPart::kDenseDown) {

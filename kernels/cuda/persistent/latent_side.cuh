@@ -149,7 +149,8 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
 template <typename S>
 __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
   const int lane = threadIdx.x % 32;
-  const size_t count = LatentCta<S>::step_floats(my.layers) / 4;
+  constexpr size_t kLayerQuads = S::kLayer / 4;
+  static_assert(kLayerQuads * 4 == S::kLayer);
   uint4* p = reinterpret_cast<uint4*>(my.step.activations +
                                       (~my.step.step & 1) * LatentCta<S>::step_floats(my.layers));
   const float2 turn = RopeTurn(my.step, position, lane);
@@ -161,7 +162,7 @@ __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
   };
   for (int l = 0; l < my.layers; ++l) {
     if (my.has_head() || my.appends()) MakeTokenKey(my, l, position, turn);
-    mark(count / my.layers * l, l + 1 < my.layers ? count / my.layers * (l + 1) : count);
+    mark(kLayerQuads * l, kLayerQuads * (l + 1));
     if (my.step.layers[l].router == nullptr) continue;
     AwaitPhase(my, l * kLatentPhases + 2, S::kHeads);  // nothing to look for before
     ChooseExperts<S>(my, my.layer_activations(l) + S::kRouting);
