@@ -48,29 +48,28 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
 
   __device__ static PartPlan PlanOf(const LatentCta<S>& my, LatentPart part, const LatentLayer& layer, int l) {
     const bool mixture = part != LatentPart::kHead && layer.router != nullptr;
+    const bool halves =
+        part == LatentPart::kOut || part == LatentPart::kMixtureDown || part == LatentPart::kDenseDown;
     const int blocks = RowsOf<S>(part, mixture, my.vocab) / kBlockRows;
+    const Slice slice = SliceOf(halves ? 2 * blocks : blocks, l, my.cta, my.ctas);
     switch (part) {
       case LatentPart::kQUp:
         return {layer.q_up.data, kHeadQuery / kBlockRows * kBlockBytes<Query>, Query::kBytes, {my.cta, 1}};
       case LatentPart::kOut:
-        return {layer.out.data, kBlockBytes<Values> / 2, Values::kBytes, SliceOf(2 * blocks, l, my.cta, my.ctas)};
+        return {layer.out.data, kBlockBytes<Values> / 2, Values::kBytes, slice};
       case LatentPart::kDenseDown:
-        return {layer.shared_down.data, kBlockBytes<Dense> / 2, Dense::kBytes,
-                SliceOf(2 * blocks, l, my.cta, my.ctas)};
-      case LatentPart::kMixtureDown: {
-        const Slice slice = SliceOf(2 * blocks, l, my.cta, my.ctas);
-        return {layer.expert_down.data, kBlockBytes<Expert>, Expert::kBytes, slice, slice.count * (kHalfTopK + 1)};
-      }
+        return {layer.shared_down.data, kBlockBytes<Dense> / 2, Dense::kBytes, slice};
+      case LatentPart::kMixtureDown:
+        return {layer.expert_down.data, kBlockBytes<Expert>, Expert::kBytes, slice,
+                slice.count * (kHalfTopK + 1)};
       case LatentPart::kHead:
-        return {my.step.head.data, kBlockBytes<Head>, Head::kBytes, SliceOf(blocks, l, my.cta, my.ctas)};
-      default: {
-        const Slice slice = SliceOf(blocks, l, my.cta, my.ctas);
-        const bool experts = part == LatentPart::kExpertsUp;
-        const DenseMatrix& matrix = part == LatentPart::kDown ? layer.down
-                                    : experts                 ? layer.expert_gate_up
-                                                              : layer.shared_gate_up;
-        return {matrix.data, kBlockBytes<Hidden>, Hidden::kBytes, slice, experts ? slice.count : 1};
-      }
+        return {my.step.head.data, kBlockBytes<Head>, Head::kBytes, slice};
+      case LatentPart::kDown:
+        return {layer.down.data, kBlockBytes<Hidden>, Hidden::kBytes, slice};
+      case LatentPart::kExpertsUp:
+        return {layer.expert_gate_up.data, kBlockBytes<Hidden>, Hidden::kBytes, slice, slice.count};
+      default:
+        return {layer.shared_gate_up.data, kBlockBytes<Hidden>, Hidden::kBytes, slice};
     }
   }
   // Gate and up of an expert: a block. Down of a mixture: half a block, that is half of the experts, then half of

@@ -84,30 +84,35 @@ struct LatentTiles : LatentMerge<S> {
   using Base::Barrier, Base::WaitHint, Base::Hint;
   using Base::my, Base::tid;
 
-  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA in another order. A thread
-  // has a chunk of 16 bytes of every line of 128, of two heads.
+  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA from another line of 128 bytes
+  // on. A thread has a chunk of 16 bytes of every line of two heads.
   __device__ __forceinline__ void StageTile(const float* query) const {
-    constexpr int kLines = kKeyBytes / 128, kHeads = kConsumers / 8, kMine = LatentTile::kRows / kHeads * kLines;
+    constexpr int kLines = kKeyBytes / 128, kHeads = kConsumers / 8, kLineBytes = LatentTile::kRows * 128;
     static_assert(kHeads * 2 == LatentTile::kRows && kHeads % 8 == 0 && kLines * 128 == kKeyBytes);
-    const int turn = my.cta % kMine, head = tid / 8, chunk = tid % 8;
-    const auto mine = [&](int j) { return j + turn < kMine ? j + turn : j + turn - kMine; };
-    const float* from = query + head * (kLatentWidth / 2) + chunk * 4;
-    uint4 v[kMine];
+    const int turn = my.cta % kLines, head = tid / 8, chunk = tid % 8;
+    const char* from = reinterpret_cast<const char*>(query) + head * kKeyBytes + chunk * 16 + turn * 128;
+    char* to = my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, head, chunk) + turn * kLineBytes;
+    const auto back = [&](int line) { return line + turn < kLines ? 0 : kLines; };
+    uint4 v[2 * kLines];
     bool again;
 #pragma unroll 1
     do {
       again = false;
 #pragma unroll
-      for (int j = 0; j < kMine; ++j)
-        v[j] = LoadRelaxedWords4(from + mine(j) / kLines * (kHeads * kLatentWidth / 2) + mine(j) % kLines * 32);
+      for (int i = 0; i < kLines; ++i) {
+        const float* p = reinterpret_cast<const float*>(from - back(i) * 128 + i * 128);
+        v[2 * i] = LoadRelaxedWords4(p);
+        v[2 * i + 1] = LoadRelaxedWords4(p + kHeads * kKeyBytes / 4);
+      }
 #pragma unroll
-      for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
+      for (int i = 0; i < 2 * kLines; ++i) again |= Unwritten(v[i]);
     } while (again);
-    char* to = my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, head, chunk);
 #pragma unroll
-    for (int j = 0; j < kMine; ++j)
-      *reinterpret_cast<uint4*>(to + mine(j) / kLines * (kHeads * 128) +
-                                mine(j) % kLines * (LatentTile::kRows * 128)) = v[j];
+    for (int i = 0; i < kLines; ++i) {
+      uint4* p = reinterpret_cast<uint4*>(to - back(i) * kLineBytes + i * kLineBytes);
+      p[0] = v[2 * i];
+      p[kHeads * 8] = v[2 * i + 1];
+    }
   }
   // Zeroes this half's columns of the latents from key `count` on: what lies behind the last key may be
   // anything, NaNs too, and zero times NaN is not zero.
