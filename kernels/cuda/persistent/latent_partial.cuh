@@ -79,8 +79,9 @@ struct LatentMerge : LatentConsumer<S> {
     constexpr int kSets = 4, kSetThreads = kConsumers / kSets, kBatch = 17;
     static_assert(kSetThreads * 8 == kLatent);
     const int set = tid / kSetThreads, vector = tid % kSetThreads, lane = tid % 32;
-    const float mark = __uint_as_float(kUnwritten);
-    const auto result = [&](int split) { return partial + static_cast<size_t>(split) * kPartialWidth; };
+    float4 mark = {__uint_as_float(kUnwritten), __uint_as_float(kUnwritten), __uint_as_float(kUnwritten),
+                   __uint_as_float(kUnwritten)};
+    asm("" : "+f"(mark.x), "+f"(mark.y), "+f"(mark.z), "+f"(mark.w));  // once, not before every store
     const float* factors = my.floats(S::kFactorsAt);
     float sum[kVec] = {};
     int first = set;
@@ -88,6 +89,9 @@ struct LatentMerge : LatentConsumer<S> {
 #pragma unroll 1
     do {
       const bool sums = first < kSets && tid < 32;
+      const int n = (splits - first + kSets - 1) / kSets;  // of this set, from here on
+      float *mine = partial + first * kPartialWidth + 4 * vector,
+            *pairs = partial + lane * kPartialWidth + kPartialSums;
       uint4 v[kBatch];
       float2 of[kMost];
       bool again;
@@ -97,11 +101,10 @@ struct LatentMerge : LatentConsumer<S> {
         again = false;
 #pragma unroll
         for (int i = 0; i < kBatch; ++i)
-          v[i] = first + kSets * i < splits ? LoadRelaxedWords4(result(first + kSets * i) + 4 * vector)
-                                            : make_uint4(0, 0, 0, 0);
+          v[i] = i < n ? LoadRelaxedWords4(mine + i * (kSets * kPartialWidth)) : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int i = 0; i < kMost; ++i)
-          of[i] = sums && lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
+          of[i] = sums && lane + 32 * i < splits ? LoadRelaxed2(pairs + i * (32 * kPartialWidth))
                                                  : float2{-INFINITY, 0};
         if (marked) {
 #pragma unroll
@@ -114,20 +117,19 @@ struct LatentMerge : LatentConsumer<S> {
 #pragma unroll
         for (int i = 0; i < kMost; ++i)
           if (marked && lane + 32 * i < splits)
-            StoreRelaxed2(result(lane + 32 * i) + kPartialSums, mark, mark);
+            StoreRelaxed2(pairs + i * (32 * kPartialWidth), mark.x, mark.y);
         PutFactors(of);
       }
       if (first < kSets) Barrier();
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const int split = first + kSets * i;
-        if (split >= splits) continue;
-        const float factor = factors[split];
+        if (i >= n) break;
+        const float factor = factors[first + kSets * i];
         float x[kVec];
         Expand(v[i], x);
 #pragma unroll
         for (int j = 0; j < kVec; ++j) sum[j] = fmaf(x[j], factor, sum[j]);
-        if (marked) StoreRelaxed4(result(split) + 4 * vector, {mark, mark, mark, mark});
+        if (marked) StoreRelaxed4(mine + i * (kSets * kPartialWidth), mark);
       }
       first += kSets * kBatch;
     } while (first < splits);

@@ -23,7 +23,10 @@ struct LatentConsume {
 
   // What follows from a thread's and a CTA's number is cheap to compute, registers to keep it all are not.
   __device__ __forceinline__ void Forget() {
-    asm volatile("" : "+r"(at.tid), "+r"(at.my.cta), "+r"(at.my.ctas), "+r"(position));
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(at.tid));
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(at.my.cta));
+    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(at.my.ctas));
+    asm volatile("" : "+r"(position));
   }
 
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
