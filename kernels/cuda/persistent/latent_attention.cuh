@@ -239,7 +239,7 @@ struct LatentAttention : LatentTiles<S> {
     const float *token = my.floats(S::kTokenAt), *key = my.floats(S::kHeadKeyAt);
     BarrierWait(my.token_ready(), static_cast<uint32_t>(layer & 1));
     float score = 0;
-#pragma unroll
+#pragma unroll 6
     for (int i = 0; i < kLatentWidth; i += 32)
       score = fmaf(Rounded(key[i + tid % 32]), token[i + tid % 32], score);
     score = WarpSum(score);

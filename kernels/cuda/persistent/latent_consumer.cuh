@@ -164,7 +164,7 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   }
 
   // Row `row` of the residual stream: the sum of kParts vectors, or, without them, of the embedding.
-  __device__ float Stream(const float* parts, int row) const {
+  __device__ float ResidualRow(const float* parts, int row) const {
     if (parts != nullptr) {
       float sum = 0;
 #pragma unroll

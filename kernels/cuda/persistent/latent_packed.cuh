@@ -28,7 +28,7 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
   using Base::my, Base::tid, Base::part_buffer;
   template <typename G, int kColumns>
   using Pieces = LatentPieces<G, kColumns, S::kSlotBytes>;
-  static constexpr int kHalfTopK = S::kTopK / 2;
+  static constexpr int kHalfTopK = S::kTopK / 2, kExpertsTile = 0;
   // Row blocks of a product of the residual stream; of out and of both kinds of down, of which a unit is a half.
   using Hidden = Pieces<F, S::kHidden>;
   using Head = Pieces<HeadF, S::kHidden>;

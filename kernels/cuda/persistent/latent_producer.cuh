@@ -128,7 +128,8 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
 };
 
 // The whole step. Weights: LatentRows or LatentPacked, with PlanOf for the parts whose weights may be encoded, and
-// StretchOf for those of several stretches. All parts take turns in one piece of code.
+// StretchOf for those of several stretches; kExpertsTile: copies of their phase before the experts' gate and up.
+// All parts take turns in one piece of code.
 template <typename S, typename Weights>
 __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
   using Part = LatentPart;
@@ -161,7 +162,7 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
                 (S::kExperts - my.cta + my.ctas - 1) / my.ctas};
       else
         plan = Weights::PlanOf(my, part, layer, l);
-      int tile = 0;
+      int tile = part == Part::kExpertsUp ? Weights::kExpertsTile : 0;
 #pragma unroll 1
       for (int i = 0; i < plan.stretches; ++i) {
         Stretch of = {plan.Unit(plan.slice.first), plan.slice.count * plan.unit_bytes, plan.step};

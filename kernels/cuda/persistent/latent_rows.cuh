@@ -28,6 +28,7 @@ struct LatentRows : LatentAttention<S> {
   using Tiles = LatentRowTiles<kColumns, S::kSlotBytes>;
   static constexpr int kMixtureBatch = 6,
                        kSharedRows = 3;  // rows of down together; of the shared experts in a slot
+  static constexpr int kExpertsTile = S::kSlots;
   using Hidden = Tiles<S::kHidden>;
   using Values = Tiles<S::kValues>;
   using Dense = Tiles<S::kDenseInner>;

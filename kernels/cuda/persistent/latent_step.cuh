@@ -10,7 +10,7 @@
 
 namespace dsopt_cuda::persistent {
 
-// A consumer thread's step, phase by phase. Six hand-overs a layer: see persistent_latent.cu.
+// A consumer thread's step, half a layer at a time. Six hand-overs a layer: see persistent_latent.cu.
 template <typename S, typename Products>
 struct LatentConsume {
   static constexpr int kHidden = S::kHidden, kHiddenValues = kThreadVectors<kHidden> * kVec;
@@ -57,9 +57,9 @@ struct LatentConsume {
     const bool head = layer == at.my.layers, mixture = middle && weights.router != nullptr;
     const LatentStep& step = at.my.step;
     float a[kHiddenValues];
-    const float scale =
-        NormedInput(layer, middle, head ? step.final_norm : middle ? weights.mlp_norm : weights.attention_norm,
-                    head ? step.head_eps : middle ? step.mlp_eps : step.attention_eps, a);
+    const float* gains = head ? step.final_norm : middle ? weights.mlp_norm : weights.attention_norm;
+    const float eps = head ? step.head_eps : middle ? step.mlp_eps : step.attention_eps;
+    const float scale = NormedInput(layer, middle, gains, eps, a);
     if (mixture) at.RouterLogits(acts + S::kRouting, a, scale);
     LatentPart part = head ? LatentPart::kHead : middle ? LatentPart::kUp : LatentPart::kDown;
 #pragma unroll 1
@@ -139,7 +139,7 @@ struct LatentConsume {
     at.MultiplyPairs(part, layer, acts + (middle ? S::kGated : S::kAttended),
                      [&](int row, float y, int half, bool valid) {
                        if (valid)
-                         StoreRelaxed(to + half * kHidden + row, y + (half == 0 ? at.Stream(residual, row) : 0.0f));
+                         StoreRelaxed(to + half * kHidden + row, y + (half == 0 ? at.ResidualRow(residual, row) : 0.0f));
                      });
     at.Hint(phase_of(layer, middle ? 5 : 3));
   }
