@@ -29,7 +29,8 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
   template <typename G, int kColumns>
   using Pieces = LatentPieces<G, kColumns, S::kSlotBytes>;
   static constexpr int kHalfTopK = S::kTopK / 2, kExpertsTile = 0;
-  // Row blocks of a product of the residual stream; of out and of both kinds of down, of which a unit is a half.
+  // Row blocks of a product of the residual stream; of out and of both kinds of down, of which a unit is a
+  // half.
   using Hidden = Pieces<F, S::kHidden>;
   using Head = Pieces<HeadF, S::kHidden>;
   using Query = Pieces<F, S::kQRank>;
@@ -42,9 +43,10 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
   static_assert(Values::kTiles == Dense::kTiles && Values::kPieces % 2 == 0 && Dense::kPieces % 2 == 0);
   static_assert(Expert::kTiles == Shared::kTiles && Expert::kPieces * 2 == Shared::kPieces);
   static constexpr int kExpertBlocks = 2 * S::kInner / kBlockRows, kHiddenBlocks = S::kHidden / kBlockRows;
+  static constexpr int kMostVectors = kThreadVectors<S::Larger(S::kValues, S::kGatedValues)>;
 
   template <typename P>
-  static constexpr int kBlockBytes = P::kPieces * P::kBytes;
+  static constexpr int kBlockBytes = P::kPieces* P::kBytes;
 
   __device__ static PartPlan PlanOf(const LatentCta<S>& my, LatentPart part, const LatentLayer& layer, int l) {
     const bool mixture = part != LatentPart::kHead && layer.router != nullptr;
@@ -72,8 +74,8 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
         return {layer.shared_gate_up.data, kBlockBytes<Hidden>, Hidden::kBytes, slice};
     }
   }
-  // Gate and up of an expert: a block. Down of a mixture: half a block, that is half of the experts, then half of
-  // the shared columns.
+  // Gate and up of an expert: a block. Down of a mixture: half a block, that is half of the experts, then half
+  // of the shared columns.
   __device__ static Stretch StretchOf(const LatentProducer<S>& producer, LatentPart part,
                                       const LatentLayer& layer, const PartPlan& plan, int i) {
     int block = plan.slice.first + i, k = block / kExpertBlocks, expert_blocks = kExpertBlocks;
@@ -169,7 +171,8 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     if (part != LatentPart::kHead) {
       Units(
           slice,
-          [&](int, float& low, float& high) { AddPieces<F, Hidden>(Hidden::kPieces, 0, 1.0f, low, high); }, put);
+          [&](int, float& low, float& high) { AddPieces<F, Hidden>(Hidden::kPieces, 0, 1.0f, low, high); },
+          put);
       return;
     }
     Units(
@@ -198,11 +201,10 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
   __device__ __forceinline__ void MultiplyPairs(LatentPart part, int layer, const float* from, Store store) {
     constexpr int kMixture = S::kSharedInner + S::kTopK * S::kInner;
     static_assert(S::kValues % kChunk == 0 && S::kDenseInner % kChunk == 0 && kMixture % kChunk == 0);
-    const int columns = part == LatentPart::kOut            ? S::kValues
+    const int columns = part == LatentPart::kOut           ? S::kValues
                         : part == LatentPart::kMixtureDown ? kMixture
                                                            : S::kDenseInner;
-    CopyInput<kThreadVectors<(S::kValues > S::kGatedValues ? S::kValues : S::kGatedValues)>>(from,
-                                                                                             columns / kChunk);
+    CopyInput<kMostVectors>(from, columns / kChunk);
     Units(
         SliceOf(kHiddenBlocks * 2, layer, my.cta, my.ctas),
         [&](int unit, float& low, float& high) {
@@ -212,9 +214,9 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
                                  half * (columns / 2), 1.0f, low, high);
             return;
           }
-          // Half of the experts, then half of the shared columns.
 #pragma unroll 1
           for (int i = 0; i <= kHalfTopK; ++i) {
+            // Half of the experts, then half of the shared columns.
             const int k = half * kHalfTopK + i;
             const bool shared = i == kHalfTopK;
             AddPieces<F, Expert>(Expert::kPieces,

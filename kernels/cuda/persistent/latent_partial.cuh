@@ -116,8 +116,7 @@ struct LatentMerge : LatentConsumer<S> {
       if (sums) {
 #pragma unroll
         for (int i = 0; i < kMost; ++i)
-          if (marked && lane + 32 * i < splits)
-            StoreRelaxed2(pairs + i * (32 * kPartialWidth), mark.x, mark.y);
+          if (marked && lane + 32 * i < splits) StoreRelaxed2(pairs + i * (32 * kPartialWidth), mark.x, mark.y);
         PutFactors(of);
       }
       if (first < kSets) Barrier();

@@ -40,8 +40,8 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     }
     Advance();
   }
-  // A stretch in slots of at most its step. tile: copies of the part so far. The first slots of a phase may meet
-  // a hand-over; once kSlots of them could be issued, the consumers have begun the phase.
+  // A stretch in slots of at most its step. tile: copies of the part so far. The first slots of a phase may
+  // meet a hand-over; once kSlots of them could be issued, the consumers have begun the phase.
   __device__ void CopyAll(Stretch of, int& tile) {
 #pragma unroll 1
     for (; of.bytes > 0; ++tile, of.bytes -= of.step, of.from += of.step)
@@ -127,9 +127,9 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
   }
 };
 
-// The whole step. Weights: LatentRows or LatentPacked, with PlanOf for the parts whose weights may be encoded, and
-// StretchOf for those of several stretches; kExpertsTile: copies of their phase before the experts' gate and up.
-// All parts take turns in one piece of code.
+// The whole step. Weights: LatentRows or LatentPacked, with PlanOf for the parts whose weights may be encoded,
+// and StretchOf for those of several stretches; kExpertsTile: copies of their phase before the experts' gate
+// and up. All parts take turns in one piece of code.
 template <typename S, typename Weights>
 __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
   using Part = LatentPart;
@@ -147,8 +147,7 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
         continue;
       }
       const bool of_head = part == Part::kQUp || part == Part::kKUp || part == Part::kVUp,
-                 of_mixture =
-                     part == Part::kRouter || part == Part::kExpertsUp || part == Part::kMixtureDown;
+                 of_mixture = part == Part::kRouter || part == Part::kExpertsUp || part == Part::kMixtureDown;
       if (of_head && (!my.has_head() || (part == Part::kQUp && S::kQRank == 0))) continue;
       if (of_mixture && !mixture) continue;
       if (part == Part::kExpertsUp) producer.AwaitRoute(mixtures++);
@@ -158,7 +157,10 @@ __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
       else if (part == Part::kVUp)
         plan = {layer.v_up, kHeadValues * kLatent * 2, LatentConsumer<S>::kVUpRows * kLatent * 2, {my.cta, 1}};
       else if (part == Part::kRouter)
-        plan = {layer.router, S::kHidden * 4, S::kHidden * 4, {my.cta, 1},
+        plan = {layer.router,
+                S::kHidden * 4,
+                S::kHidden * 4,
+                {my.cta, 1},
                 (S::kExperts - my.cta + my.ctas - 1) / my.ctas};
       else
         plan = Weights::PlanOf(my, part, layer, l);

@@ -34,7 +34,9 @@ struct LatentRows : LatentAttention<S> {
   using Dense = Tiles<S::kDenseInner>;
   // Vectors of this thread's columns of both halves of a split row.
   template <typename T>
-  static constexpr int kInputVectors = T::kSplit * kThreadVectors<T::kTileColumns>;
+  static constexpr int kInputVectors = T::kSplit* kThreadVectors<T::kTileColumns>;
+  static constexpr int kMostVectors = S::Larger(S::Larger(kInputVectors<Values>, kInputVectors<Dense>),
+                                                kThreadVectors<S::kSharedInner>);
   static_assert(S::kParts == 1);
   static_assert(kMixtureBatch * S::kInner * 2 <= S::kSlotBytes &&
                 kSharedRows * S::kSharedInner * 2 <= S::kSlotBytes && kMixtureBatch == 2 * kSharedRows);
@@ -72,8 +74,8 @@ struct LatentRows : LatentAttention<S> {
       }
     }
   }
-  // Gate and up of an expert: a tile, which has one expert. Down of a mixture: kMixtureBatch rows of every expert,
-  // then of the shared ones.
+  // Gate and up of an expert: a tile, which has one expert. Down of a mixture: kMixtureBatch rows of every
+  // expert, then of the shared ones.
   __device__ static Stretch StretchOf(const LatentProducer<S>& producer, LatentPart part,
                                       const LatentLayer& layer, const PartPlan& plan, int i) {
     if (part == LatentPart::kExpertsUp) {
@@ -82,10 +84,10 @@ struct LatentRows : LatentAttention<S> {
     }
     const int batch = i / (S::kTopK + 1), k = i % (S::kTopK + 1), done = batch * kMixtureBatch,
               row = plan.slice.first + done, n = min(kMixtureBatch, plan.slice.count - done);
-    if (k < S::kTopK)
-      return {plan.Unit(producer.Expert(k) * S::kHidden + row), n * plan.unit_bytes, plan.step};
-    return {static_cast<const char*>(layer.shared_down.data) + static_cast<int64_t>(row) * (S::kSharedInner * 2),
-            n * S::kSharedInner * 2, kSharedRows * S::kSharedInner * 2};
+    if (k < S::kTopK) return {plan.Unit(producer.Expert(k) * S::kHidden + row), n * plan.unit_bytes, plan.step};
+    return {
+        static_cast<const char*>(layer.shared_down.data) + static_cast<int64_t>(row) * (S::kSharedInner * 2),
+        n * S::kSharedInner * 2, kSharedRows * S::kSharedInner * 2};
   }
 
   // Adds this thread's share of the next tile's dot products to v. a: its columns of the input.
@@ -127,8 +129,8 @@ struct LatentRows : LatentAttention<S> {
       for (int i = 0; i < kRows; ++i) v[kStay + i] = sums[i];
     }
   }
-  // Rows in blocks of two batches. batch(n, v): adds this thread's share of the next n rows to v, which is zero;
-  // store(row, y, valid): a lane of warp 0 has row `row`, counted from the slice's start.
+  // Rows in blocks of two batches. batch(n, v): adds this thread's share of the next n rows to v, which is
+  // zero; store(row, y, valid): a lane of warp 0 has row `row`, counted from the slice's start.
   template <typename Rows, typename Store>
   __device__ __forceinline__ void Blocks(int rows, int batch_rows, Rows batch, Store store) {
     const int lane = tid % 32, warp = tid / 32;
@@ -174,12 +176,7 @@ struct LatentRows : LatentAttention<S> {
   // kOut, kMixtureDown, kDenseDown: outputs of pairs of bf16. store(row, y, part of the output, valid).
   template <typename Store>
   __device__ __forceinline__ void MultiplyPairs(LatentPart part, int layer, const float* from, Store store) {
-    constexpr int kValues = kInputVectors<Values>, kDense = kInputVectors<Dense>,
-                  kShared = kThreadVectors<S::kSharedInner>;
-    constexpr int kMost = kValues > kDense ? kValues > kShared ? kValues : kShared
-                          : kDense > kShared ? kDense
-                                             : kShared;
-    float a[kMost * kVec] = {};  // all of it, or it would be alive from one layer to the next
+    float a[kMostVectors * kVec] = {};  // all of it, or it would be alive from one layer to the next
     if (part == LatentPart::kOut) {
       TakeInput<Values>(from, a);
     } else if (part == LatentPart::kDenseDown) {
@@ -215,7 +212,8 @@ struct LatentRows : LatentAttention<S> {
   __device__ __forceinline__ void TakeInput(const float* from, float* a) const {
 #pragma unroll
     for (int s = 0; s < T::kSplit; ++s)
-      TakePairs<T::kTileColumns>(from + s * T::kTileColumns / 2, a + s * kThreadVectors<T::kTileColumns> * kVec);
+      TakePairs<T::kTileColumns>(from + s * T::kTileColumns / 2,
+                                 a + s * kThreadVectors<T::kTileColumns> * kVec);
   }
   // Inputs of the experts, times their weights, f32, into the area: the first quads of all vectors, then the
   // second. A thread reads what it wrote.

@@ -198,8 +198,9 @@ struct KeyRange {
   }
 };
 
-// What goes through the ring in a layer, in this order; the head follows the last layer. kQUp to kVUp, but for the
-// keys: of CTAs with a head. kRouter, kExpertsUp, kMixtureDown: of mixtures, kDenseDown: of the other layers.
+// What goes through the ring in a layer, in this order; the head follows the last layer. kQUp to kVUp, but for
+// the keys: of CTAs with a head. kRouter, kExpertsUp, kMixtureDown: of mixtures, kDenseDown: of the other
+// layers.
 enum class LatentPart {
   kDown,
   kQUp,

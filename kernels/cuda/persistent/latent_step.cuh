@@ -44,7 +44,8 @@ struct LatentConsume {
     at.template PutInput<kHidden>(a);
     return at.template Scale<kHidden>(squares, eps);
   }
-  // The residual stream before a layer's attention or, in its middle, before its feed-forward; null: the embedding.
+  // The residual stream before a layer's attention or, in its middle, before its feed-forward; null: the
+  // embedding.
   __device__ const float* Residual(int layer, bool middle) const {
     if (middle) return at.my.layer_activations(layer) + S::kMiddle;
     return layer > 0 ? at.my.layer_activations(layer - 1) + S::kOut : nullptr;
@@ -136,18 +137,18 @@ struct LatentConsume {
     }
     const float* residual = Residual(layer, middle);
     float* to = acts + (middle ? S::kOut : S::kMiddle);
-    at.MultiplyPairs(part, layer, acts + (middle ? S::kGated : S::kAttended),
-                     [&](int row, float y, int half, bool valid) {
-                       if (valid)
-                         StoreRelaxed(to + half * kHidden + row, y + (half == 0 ? at.ResidualRow(residual, row) : 0.0f));
-                     });
+    at.MultiplyPairs(
+        part, layer, acts + (middle ? S::kGated : S::kAttended), [&](int row, float y, int half, bool valid) {
+          if (valid)
+            StoreRelaxed(to + half * kHidden + row, y + (half == 0 ? at.ResidualRow(residual, row) : 0.0f));
+        });
     at.Hint(phase_of(layer, middle ? 5 : 3));
   }
   __device__ void Run() {
     at.PrepareRope(position);
     at.Barrier();
-    // Halves of layers: attention, then, from the middle on, the feed-forward. What both have is the same code: a
-    // layer's code should fit into the instruction cache.
+    // Halves of layers: attention, then, from the middle on, the feed-forward. What both have is the same code:
+    // a layer's code should fit into the instruction cache.
 #pragma unroll 1
     for (int half = 0;; ++half) {
       Forget();

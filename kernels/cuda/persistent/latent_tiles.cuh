@@ -84,8 +84,8 @@ struct LatentTiles : LatentMerge<S> {
   using Base::Barrier, Base::WaitHint, Base::Hint;
   using Base::my, Base::tid;
 
-  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA from another line of 128 bytes
-  // on. A thread has a chunk of 16 bytes of every line of two heads.
+  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA from another line of 128
+  // bytes on. A thread has a chunk of 16 bytes of every line of two heads.
   __device__ __forceinline__ void StageTile(const float* query) const {
     constexpr int kLines = kKeyBytes / 128, kHeads = kConsumers / 8, kLineBytes = LatentTile::kRows * 128;
     static_assert(kHeads * 2 == LatentTile::kRows && kHeads % 8 == 0 && kLines * 128 == kKeyBytes);
