@@ -35,8 +35,8 @@ struct LatentRows : LatentAttention<S> {
   // Vectors of this thread's columns of both halves of a split row.
   template <typename T>
   static constexpr int kInputVectors = T::kSplit* kThreadVectors<T::kTileColumns>;
-  static constexpr int kMostVectors = S::Larger(S::Larger(kInputVectors<Values>, kInputVectors<Dense>),
-                                                kThreadVectors<S::kSharedInner>);
+  static constexpr int kMostVectors =
+      S::Larger(S::Larger(kInputVectors<Values>, kInputVectors<Dense>), kThreadVectors<S::kSharedInner>);
   static_assert(S::kParts == 1);
   static_assert(kMixtureBatch * S::kInner * 2 <= S::kSlotBytes &&
                 kSharedRows * S::kSharedInner * 2 <= S::kSlotBytes && kMixtureBatch == 2 * kSharedRows);
