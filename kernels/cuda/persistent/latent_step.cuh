@@ -23,10 +23,15 @@ struct LatentConsume {
 
   // What follows from a thread's and a CTA's number is cheap to compute, registers to keep it all are not.
   __device__ __forceinline__ void Forget() {
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(at.tid));
-    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(at.my.cta));
-    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(at.my.ctas));
+    int tid, cta, ctas;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(cta));
+    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(ctas));
     asm volatile("" : "+r"(position));
+    __builtin_assume(tid >= 0 && tid < kConsumers);
+    __builtin_assume(cta >= 0 && cta < ctas);
+    __builtin_assume(position >= 0);
+    at.tid = tid, at.my.cta = cta, at.my.ctas = ctas;
   }
 
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
