@@ -55,6 +55,7 @@ struct LatentAttention : LatentTiles<S> {
   // is not zero.
   __device__ void ClearKeys(int at_slot, int count) const {
     constexpr int kVectors = kKeyBytes / 16;
+#pragma unroll 1
     for (int i = tid; i < (kSlotKeys - count) * kVectors; i += kConsumers)
       *reinterpret_cast<uint4*>(my.shared + at_slot * S::kSlotBytes + (count + i / kVectors) * kKeyPitch +
                                 i % kVectors * 16) = make_uint4(0, 0, 0, 0);
@@ -238,7 +239,7 @@ struct LatentAttention : LatentTiles<S> {
     const float *token = my.floats(S::kTokenAt), *key = my.floats(S::kHeadKeyAt);
     BarrierWait(my.token_ready(), static_cast<uint32_t>(layer & 1));
     float score = 0;
-#pragma unroll
+#pragma unroll 6
     for (int i = 0; i < kLatentWidth; i += 32)
       score = fmaf(Rounded(key[i + tid % 32]), token[i + tid % 32], score);
     score = WarpSum(score);
@@ -247,10 +248,16 @@ struct LatentAttention : LatentTiles<S> {
 
   // This CTA's head: see Merge.
   __device__ const float* MergeHead(int layer, int position) const {
+    float* partial = Partial(my, layer, my.cta, 0);
+    int splits = KeyRange<S>::Splits(position, my.ctas);
     if constexpr (S::kTiled) {
-      if (my.tiled(position)) return this->MergeTiles(layer);
+      if (my.tiled(position)) {
+        this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
+        partial = TilePartial(my, my.cta, 0);
+        splits = my.pages().splits;
+      }
     }
-    return this->template Merge<true>(Partial(my, layer, my.cta, 0), KeyRange<S>::Splits(position, my.ctas));
+    return this->Merge(partial, splits, !my.tiled(position));
   }
 };
 

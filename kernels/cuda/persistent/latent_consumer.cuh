@@ -163,20 +163,16 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
     return rsqrtf(sum / kColumns + eps);
   }
 
-  // What row `row` of the residual stream was before the layer's attention, and before its feed-forward.
-  __device__ float LayerInput(int layer, int row) const {
-    if (layer > 0) return Sum(my.layer_activations(layer - 1) + S::kOut, row);
+  // Row `row` of the residual stream: the sum of kParts vectors, or, without them, of the embedding.
+  __device__ float ResidualRow(const float* parts, int row) const {
+    if (parts != nullptr) {
+      float sum = 0;
+#pragma unroll
+      for (int p = 0; p < S::kParts; ++p) sum += __ldcg(parts + p * S::kHidden + row);
+      return sum;
+    }
     if (my.step.embedded != nullptr) return my.step.embedded[row];
     return __bfloat162float(TokenRow()[row]) * my.step.embed_scale;
-  }
-  __device__ float MiddleInput(int layer, int row) const {
-    return Sum(my.layer_activations(layer) + S::kMiddle, row);
-  }
-  __device__ static float Sum(const float* parts, int row) {
-    float sum = 0;
-#pragma unroll
-    for (int p = 0; p < S::kParts; ++p) sum += __ldcg(parts + p * S::kHidden + row);
-    return sum;
   }
 
   __device__ float* Part(int table) const { return my.floats(S::kPartAt) + table * S::kPartFloats; }

@@ -28,70 +28,70 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
   using Base::my, Base::tid, Base::part_buffer;
   template <typename G, int kColumns>
   using Pieces = LatentPieces<G, kColumns, S::kSlotBytes>;
-  template <LatentPart kP>
-  static constexpr int kColumnsOf = LatentPartOf<S, kP>::kColumns;
-  template <LatentPart kP>
-  using Format = std::conditional_t<kP == LatentPart::kHead, HeadF, F>;
-  static constexpr int kHalfTopK = S::kTopK / 2;
+  static constexpr int kHalfTopK = S::kTopK / 2, kExpertsTile = 0;
+  // Row blocks of a product of the residual stream; of out and of both kinds of down, of which a unit is a
+  // half.
+  using Hidden = Pieces<F, S::kHidden>;
+  using Head = Pieces<HeadF, S::kHidden>;
+  using Query = Pieces<F, S::kQRank>;
+  using Values = Pieces<F, S::kValues>;
+  using Dense = Pieces<F, S::kDenseInner>;
+  using Expert = Pieces<F, S::kInner>;
+  using Shared = Pieces<F, S::kSharedInner>;
   static_assert(S::kParts == 2 && S::kTopK % 2 == 0 && !PackedFormat<F>::kByRow && !PackedFormat<F>::kLossless);
+  // Pairs of products that are the same code.
+  static_assert(Values::kTiles == Dense::kTiles && Values::kPieces % 2 == 0 && Dense::kPieces % 2 == 0);
+  static_assert(Expert::kTiles == Shared::kTiles && Expert::kPieces * 2 == Shared::kPieces);
+  static constexpr int kExpertBlocks = 2 * S::kInner / kBlockRows, kHiddenBlocks = S::kHidden / kBlockRows;
+  static constexpr int kMostVectors = kThreadVectors<S::Larger(S::kValues, S::kGatedValues)>;
 
   template <typename P>
-  __device__ static void CopyPieces(LatentProducer<S>& producer, const char* from, int pieces, int& tile) {
-    for (int i = 0; i < pieces; ++i, ++tile, from += P::kBytes)
-      producer.Copy(from, P::kBytes, tile < S::kSlots ? S::kWindow : S::kDeep);
-  }
-  template <LatentPart kP>
-  __device__ static void Stream(LatentProducer<S>& producer, const DenseMatrix& matrix, int rows, int layer) {
-    using P = Pieces<Format<kP>, kColumnsOf<kP>>;
-    const char* from = static_cast<const char*>(matrix.data);
-    int tile = 0;
-    if constexpr (kP == LatentPart::kOut || kP == LatentPart::kDenseDown) {
-      static_assert(P::kPieces % 2 == 0);
-      const Slice slice = SliceOf(rows / kBlockRows * 2, layer, producer.my.cta, producer.my.ctas);  // halves
-      CopyPieces<P>(producer, from + static_cast<int64_t>(slice.first) * (P::kPieces / 2) * P::kBytes,
-                    slice.count * (P::kPieces / 2), tile);
-      return;
+  static constexpr int kBlockBytes = P::kPieces* P::kBytes;
+
+  __device__ static PartPlan PlanOf(const LatentCta<S>& my, LatentPart part, const LatentLayer& layer, int l) {
+    const bool mixture = part != LatentPart::kHead && layer.router != nullptr;
+    const bool halves =
+        part == LatentPart::kOut || part == LatentPart::kMixtureDown || part == LatentPart::kDenseDown;
+    const int blocks = RowsOf<S>(part, mixture, my.vocab) / kBlockRows;
+    const Slice slice = SliceOf(halves ? 2 * blocks : blocks, l, my.cta, my.ctas);
+    switch (part) {
+      case LatentPart::kQUp:
+        return {layer.q_up.data, kHeadQuery / kBlockRows * kBlockBytes<Query>, Query::kBytes, {my.cta, 1}};
+      case LatentPart::kOut:
+        return {layer.out.data, kBlockBytes<Values> / 2, Values::kBytes, slice};
+      case LatentPart::kDenseDown:
+        return {layer.shared_down.data, kBlockBytes<Dense> / 2, Dense::kBytes, slice};
+      case LatentPart::kMixtureDown:
+        return {layer.expert_down.data, kBlockBytes<Expert>, Expert::kBytes, slice,
+                slice.count * (kHalfTopK + 1)};
+      case LatentPart::kHead:
+        return {my.step.head.data, kBlockBytes<Head>, Head::kBytes, slice};
+      case LatentPart::kDown:
+        return {layer.down.data, kBlockBytes<Hidden>, Hidden::kBytes, slice};
+      case LatentPart::kExpertsUp:
+        return {layer.expert_gate_up.data, kBlockBytes<Hidden>, Hidden::kBytes, slice, slice.count};
+      default:
+        return {layer.shared_gate_up.data, kBlockBytes<Hidden>, Hidden::kBytes, slice};
     }
-    const Slice slice = SliceOf(rows / kBlockRows, layer, producer.my.cta, producer.my.ctas);
-    if constexpr (kP == LatentPart::kExpertsUp) {
-      constexpr int kExpertBlocks = 2 * S::kInner / kBlockRows;
-      for (int block = slice.first; block < slice.first + slice.count; ++block) {
-        const int at = producer.Expert(block / kExpertBlocks) * kExpertBlocks + block % kExpertBlocks;
-        CopyPieces<P>(producer, from + static_cast<int64_t>(at) * P::kPieces * P::kBytes, P::kPieces, tile);
-      }
+  }
+  // Gate and up of an expert: a block. Down of a mixture: half a block, that is half of the experts, then half
+  // of the shared columns.
+  __device__ static Stretch StretchOf(const LatentProducer<S>& producer, LatentPart part,
+                                      const LatentLayer& layer, const PartPlan& plan, int i) {
+    int block = plan.slice.first + i, k = block / kExpertBlocks, expert_blocks = kExpertBlocks;
+    if (part == LatentPart::kMixtureDown) {
+      const int unit = plan.slice.first + i / (kHalfTopK + 1), j = i % (kHalfTopK + 1), half = unit % 2;
+      block = unit / 2;
+      if (j == kHalfTopK)
+        return {static_cast<const char*>(layer.shared_down.data) +
+                    (static_cast<int64_t>(block) * 2 + half) * (kBlockBytes<Shared> / 2),
+                kBlockBytes<Shared> / 2, Shared::kBytes};
+      k = half * kHalfTopK + j;
+      expert_blocks = kHiddenBlocks;
     } else {
-      CopyPieces<P>(producer, from + static_cast<int64_t>(slice.first) * P::kPieces * P::kBytes,
-                    slice.count * P::kPieces, tile);
+      block %= kExpertBlocks;
     }
-  }
-  __device__ static void StreamHeadQuery(LatentProducer<S>& producer, const DenseMatrix& matrix) {
-    using P = Pieces<F, S::kQRank>;
-    constexpr int kPieces = kHeadQuery / kBlockRows * P::kPieces;
-    int tile = 0;
-    CopyPieces<P>(
-        producer,
-        static_cast<const char*>(matrix.data) + static_cast<int64_t>(producer.my.cta) * kPieces * P::kBytes,
-        kPieces, tile);
-  }
-  // A half of a row block: half of the experts, half of the shared columns.
-  __device__ static void StreamMixtureDown(LatentProducer<S>& producer, const LatentLayer& layer, int l) {
-    using P = Pieces<F, S::kInner>;
-    using Q = Pieces<F, S::kSharedInner>;
-    static_assert(Q::kPieces % 2 == 0);
-    const Slice slice = SliceOf(S::kHidden / kBlockRows * 2, l, producer.my.cta, producer.my.ctas);
-    const char *experts = static_cast<const char*>(layer.expert_down.data),
-               *shared = static_cast<const char*>(layer.shared_down.data);
-    int tile = 0;
-    for (int unit = slice.first; unit < slice.first + slice.count; ++unit) {
-      const int block = unit / 2, half = unit % 2;
-      for (int k = half * kHalfTopK; k < (half + 1) * kHalfTopK; ++k) {
-        const int64_t at = static_cast<int64_t>(producer.Expert(k)) * (S::kHidden / kBlockRows) + block;
-        CopyPieces<P>(producer, experts + at * P::kPieces * P::kBytes, P::kPieces, tile);
-      }
-      CopyPieces<Q>(producer,
-                    shared + (static_cast<int64_t>(block) * Q::kPieces + half * (Q::kPieces / 2)) * Q::kBytes,
-                    Q::kPieces / 2, tile);
-    }
+    return {plan.Unit(producer.Expert(k) * expert_blocks + block), plan.unit_bytes, plan.step};
   }
 
   __device__ uint32_t area() const { return SmemAddress(my.shared) + S::kAreaAt; }
@@ -104,14 +104,23 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
         *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + (i * kChunk + tid * kVec) * 2) = Pack8(a + i * kVec);
     Barrier();
   }
-  template <int kColumns>
-  __device__ __forceinline__ void CopyInput(const float* from) const {
-    uint4 v[kThreadVectors<kColumns>];
-    this->template PollPairs<kColumns>(from, v);
+  // The same of `vectors` vectors of pairs of bf16 a thread, at most kMost.
+  template <int kMost>
+  __device__ __forceinline__ void CopyInput(const float* from, int vectors) const {
+    uint4 v[kMost];
+    bool again;
+#pragma unroll 1
+    do {
+      again = false;
 #pragma unroll
-    for (int i = 0; i < kThreadVectors<kColumns>; ++i)
-      if (this->template Mine<kColumns>(i))
-        *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + (i * kChunk + tid * kVec) * 2) = v[i];
+      for (int i = 0; i < kMost; ++i)
+        v[i] = i < vectors ? LoadRelaxedWords4(from + (i * kChunk + tid * kVec) / 2) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) again |= Unwritten(v[i]);
+    } while (again);
+#pragma unroll
+    for (int i = 0; i < kMost; ++i)
+      if (i < vectors) *reinterpret_cast<uint4*>(my.shared + S::kAreaAt + (i * kChunk + tid * kVec) * 2) = v[i];
     Barrier();
   }
   // Adds the next kPieces pieces, whose inputs begin at column `column` of the area, times `factor` to this
@@ -153,58 +162,67 @@ struct LatentPacked : PackedPiece<LatentAttention<S>> {
     }
   }
 
-  template <LatentPart kP, typename Store>
-  __device__ void Multiply(const DenseMatrix& matrix, int rows, int layer,
-                           const float (&)[kThreadVectors<kColumnsOf<kP>> * kVec], Store store) {
-    using G = Format<kP>;
-    using P = Pieces<G, kColumnsOf<kP>>;
-    const int lane = tid % 32;
+  // kDown, kUp, kExpertsUp, kHead.
+  template <typename Store>
+  __device__ __forceinline__ void Multiply(LatentPart part, int rows, int layer,
+                                           const float (&)[kThreadVectors<S::kHidden> * kVec], Store store) {
+    const Slice slice = SliceOf(rows / kBlockRows, layer, my.cta, my.ctas);
+    const auto put = [&](int block, int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); };
+    if (part != LatentPart::kHead) {
+      Units(
+          slice,
+          [&](int, float& low, float& high) { AddPieces<F, Hidden>(Hidden::kPieces, 0, 1.0f, low, high); },
+          put);
+      return;
+    }
     Units(
-        SliceOf(rows / kBlockRows, layer, my.cta, my.ctas),
+        slice,
         [&](int block, float& low, float& high) {
           float scale_low = 1, scale_high = 1;
-          if constexpr (PackedFormat<G>::kByRow) {
-            scale_low = __ldg(matrix.row_scales + block * kBlockRows + lane / 4);
-            scale_high = __ldg(matrix.row_scales + block * kBlockRows + lane / 4 + 8);
+          if constexpr (PackedFormat<HeadF>::kByRow) {
+            const float* scales = my.step.head.row_scales + block * kBlockRows + tid % 32 / 4;
+            scale_low = __ldg(scales);
+            scale_high = __ldg(scales + 8);
           }
-          AddPieces<G, P>(P::kPieces, 0, 1.0f, low, high);
+          AddPieces<HeadF, Head>(Head::kPieces, 0, 1.0f, low, high);
           low *= scale_low, high *= scale_high;
         },
-        [&](int block, int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
+        put);
   }
   template <typename Store>
-  __device__ void HeadQuery(const DenseMatrix&, const float (&)[kThreadVectors<S::kQRank> * kVec],
-                            Store store) {
-    using P = Pieces<F, S::kQRank>;
+  __device__ __forceinline__ void HeadQuery(const float (&)[kThreadVectors<S::kQRank> * kVec], Store store) {
     Units(
         {0, kHeadQuery / kBlockRows},
-        [&](int, float& low, float& high) { AddPieces<F, P>(P::kPieces, 0, 1.0f, low, high); },
+        [&](int, float& low, float& high) { AddPieces<F, Query>(Query::kPieces, 0, 1.0f, low, high); },
         [&](int block, int r, float y) { store(block * kBlockRows + r, y, r < kBlockRows); });
   }
-  template <LatentPart kP, typename Store>
-  __device__ void MultiplyPairs(const DenseMatrix&, int layer, const float* from, Store store) {
-    using P = Pieces<F, kColumnsOf<kP>>;
-    CopyInput<kColumnsOf<kP>>(from);
-    Units(
-        SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas),
-        [&](int unit, float& low, float& high) {
-          AddPieces<F, P>(P::kPieces / 2, unit % 2 * (kColumnsOf<kP> / 2), 1.0f, low, high);
-        },
-        [&](int unit, int r, float y) { store(unit / 2 * kBlockRows + r, y, unit % 2, r < kBlockRows); });
-  }
+  // kOut, kMixtureDown, kDenseDown: outputs of pairs of bf16. store(row, y, part of the output, valid).
   template <typename Store>
-  __device__ void MixtureDown(const LatentLayer&, int layer, const float* from, Store store) {
-    using P = Pieces<F, S::kInner>;
-    using Q = Pieces<F, S::kSharedInner>;
-    CopyInput<S::kSharedInner + S::kTopK * S::kInner>(from);
+  __device__ __forceinline__ void MultiplyPairs(LatentPart part, int layer, const float* from, Store store) {
+    constexpr int kMixture = S::kSharedInner + S::kTopK * S::kInner;
+    static_assert(S::kValues % kChunk == 0 && S::kDenseInner % kChunk == 0 && kMixture % kChunk == 0);
+    const int columns = part == LatentPart::kOut           ? S::kValues
+                        : part == LatentPart::kMixtureDown ? kMixture
+                                                           : S::kDenseInner;
+    CopyInput<kMostVectors>(from, columns / kChunk);
     Units(
-        SliceOf(S::kHidden / kBlockRows * 2, layer, my.cta, my.ctas),
+        SliceOf(kHiddenBlocks * 2, layer, my.cta, my.ctas),
         [&](int unit, float& low, float& high) {
           const int half = unit % 2;
+          if (part != LatentPart::kMixtureDown) {
+            AddPieces<F, Values>((part == LatentPart::kOut ? Values::kPieces : Dense::kPieces) / 2,
+                                 half * (columns / 2), 1.0f, low, high);
+            return;
+          }
 #pragma unroll 1
-          for (int k = half * kHalfTopK; k < (half + 1) * kHalfTopK; ++k)
-            AddPieces<F, P>(P::kPieces, S::kSharedInner + k * S::kInner, my.route()->weight[k], low, high);
-          AddPieces<F, Q>(Q::kPieces / 2, half * (S::kSharedInner / 2), 1.0f, low, high);
+          for (int i = 0; i <= kHalfTopK; ++i) {
+            // Half of the experts, then half of the shared columns.
+            const int k = half * kHalfTopK + i;
+            const bool shared = i == kHalfTopK;
+            AddPieces<F, Expert>(Expert::kPieces,
+                                 shared ? half * (S::kSharedInner / 2) : S::kSharedInner + k * S::kInner,
+                                 shared ? 1.0f : my.route()->weight[k], low, high);
+          }
         },
         [&](int unit, int r, float y) { store(unit / 2 * kBlockRows + r, y, unit % 2, r < kBlockRows); });
   }

@@ -73,69 +73,65 @@ struct LatentMerge : LatentConsumer<S> {
   }
 
   // The context vector of this CTA's head out of its partial results and the current token, in place of the
-  // head's key. Four sets of threads have all columns, and every fourth split. kMarked: results are awaited, and
+  // head's key. Four sets of threads have all columns, and every fourth split. marked: results are awaited, and
   // marked unwritten for the layer that will use their place next. Ends with a Barrier.
-  template <bool kMarked>
-  __device__ __forceinline__ const float* Merge(float* partial, int splits) const {
+  __device__ __forceinline__ const float* Merge(float* partial, int splits, bool marked) const {
     constexpr int kSets = 4, kSetThreads = kConsumers / kSets, kBatch = 17;
     static_assert(kSetThreads * 8 == kLatent);
     const int set = tid / kSetThreads, vector = tid % kSetThreads, lane = tid % 32;
-    const float mark = __uint_as_float(kUnwritten);
-    const auto result = [&](int split) { return partial + static_cast<size_t>(split) * kPartialWidth; };
-    uint4 v[kBatch];
-    float2 of[kMost];
-    // All are asked for at once.
-    const auto load = [&](int first, bool sums) {
+    float4 mark = {__uint_as_float(kUnwritten), __uint_as_float(kUnwritten), __uint_as_float(kUnwritten),
+                   __uint_as_float(kUnwritten)};
+    asm("" : "+f"(mark.x), "+f"(mark.y), "+f"(mark.z), "+f"(mark.w));  // once, not before every store
+    const float* factors = my.floats(S::kFactorsAt);
+    float sum[kVec] = {};
+    int first = set;
+    // One turn at least, and the barrier in the first one.
+#pragma unroll 1
+    do {
+      const bool sums = first < kSets && tid < 32;
+      const int n = (splits - first + kSets - 1) / kSets;  // of this set, from here on
+      float *mine = partial + first * kPartialWidth + 4 * vector,
+            *pairs = partial + lane * kPartialWidth + kPartialSums;
+      uint4 v[kBatch];
+      float2 of[kMost];
       bool again;
+      // All are asked for at once.
+#pragma unroll 1
       do {
         again = false;
 #pragma unroll
         for (int i = 0; i < kBatch; ++i)
-          v[i] = first + kSets * i < splits ? LoadRelaxedWords4(result(first + kSets * i) + 4 * vector)
-                                            : make_uint4(0, 0, 0, 0);
-        if (sums) {
-#pragma unroll
-          for (int i = 0; i < kMost; ++i)
-            of[i] = lane + 32 * i < splits ? LoadRelaxed2(result(lane + 32 * i) + kPartialSums)
-                                           : float2{-INFINITY, 0};
-        }
-        if constexpr (kMarked) {
-#pragma unroll
-          for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i]);
-          if (sums) {
-#pragma unroll
-            for (int i = 0; i < kMost; ++i) again |= Unwritten(of[i].x) || Unwritten(of[i].y);
-          }
-        }
-      } while (again);
-    };
-    load(set, tid < 32);
-    if (tid < 32) {
-      if constexpr (kMarked) {
+          v[i] = i < n ? LoadRelaxedWords4(mine + i * (kSets * kPartialWidth)) : make_uint4(0, 0, 0, 0);
 #pragma unroll
         for (int i = 0; i < kMost; ++i)
-          if (lane + 32 * i < splits) StoreRelaxed2(result(lane + 32 * i) + kPartialSums, mark, mark);
+          of[i] = sums && lane + 32 * i < splits ? LoadRelaxed2(pairs + i * (32 * kPartialWidth))
+                                                 : float2{-INFINITY, 0};
+        if (marked) {
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i) again |= Unwritten(v[i]);
+#pragma unroll
+          for (int i = 0; i < kMost; ++i) again |= Unwritten(of[i].x) || Unwritten(of[i].y);
+        }
+      } while (again);
+      if (sums) {
+#pragma unroll
+        for (int i = 0; i < kMost; ++i)
+          if (marked && lane + 32 * i < splits) StoreRelaxed2(pairs + i * (32 * kPartialWidth), mark.x, mark.y);
+        PutFactors(of);
       }
-      PutFactors(of);
-    }
-    Barrier();
-    const float* factors = my.floats(S::kFactorsAt);
-    float sum[kVec] = {};
-#pragma unroll 1
-    for (int first = set; first < splits; first += kSets * kBatch) {
-      if (first > set) load(first, false);
+      if (first < kSets) Barrier();
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const int split = first + kSets * i;
-        if (split >= splits) continue;
-        const float factor = factors[split];
+        if (i >= n) break;
+        const float factor = factors[first + kSets * i];
         float x[kVec];
         Expand(v[i], x);
 #pragma unroll
         for (int j = 0; j < kVec; ++j) sum[j] = fmaf(x[j], factor, sum[j]);
-        if constexpr (kMarked) StoreRelaxed4(result(split) + 4 * vector, {mark, mark, mark, mark});
+        if (marked) StoreRelaxed4(mine + i * (kSets * kPartialWidth), mark);
       }
-    }
+      first += kSets * kBatch;
+    } while (first < splits);
     float2* exchange = reinterpret_cast<float2*>(my.shared + S::kAreaAt);
 #pragma unroll
     for (int j = 0; j < kVec / 2; ++j)

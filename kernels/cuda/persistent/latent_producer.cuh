@@ -9,6 +9,23 @@
 
 namespace dsopt_cuda::persistent {
 
+// What a CTA copies in one part: `stretches` of bytes that follow each other, `step` bytes a copy. One stretch:
+// units `slice`, of unit_bytes each, from base on.
+struct PartPlan {
+  const void* base;
+  int unit_bytes, step;
+  Slice slice;
+  int stretches = 1;
+
+  __device__ const char* Unit(int i) const {
+    return static_cast<const char*>(base) + static_cast<int64_t>(i) * unit_bytes;
+  }
+};
+struct Stretch {
+  const char* from;
+  int bytes, step;
+};
+
 template <typename S>
 struct LatentProducer : Producer<S, LatentCta<S>> {
   using Base = Producer<S, LatentCta<S>>;
@@ -23,16 +40,12 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     }
     Advance();
   }
-  // `bytes` in slots of at most `step`. The first slots of a phase may meet a hand-over; once kSlots of them
-  // could be issued, the consumers have begun the phase.
-  __device__ void CopyAll(const char* from, int bytes, int step) {
-    for (int tile = 0; bytes > 0; ++tile, bytes -= step, from += step)
-      Copy(from, min(step, bytes), tile < S::kSlots ? S::kWindow : S::kDeep);
-  }
-  __device__ void HeadMatrix(const void* matrix, int rows, int columns, int slot_rows) {
-    const size_t bytes = static_cast<size_t>(rows) * columns * 2;
-    CopyAll(static_cast<const char*>(matrix) + my.cta * bytes, static_cast<int>(bytes),
-            slot_rows * columns * 2);
+  // A stretch in slots of at most its step. tile: copies of the part so far. The first slots of a phase may
+  // meet a hand-over; once kSlots of them could be issued, the consumers have begun the phase.
+  __device__ void CopyAll(Stretch of, int& tile) {
+#pragma unroll 1
+    for (; of.bytes > 0; ++tile, of.bytes -= of.step, of.from += of.step)
+      Copy(of.from, min(of.step, of.bytes), tile < S::kSlots ? S::kWindow : S::kDeep);
   }
   __device__ void Keys(const LatentLayer& layer, int l, int position) {
     if constexpr (S::kTiled) {
@@ -44,6 +57,7 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     const KeyRange<S> range(position, my.cta, my.ctas);
     const int lane = threadIdx.x % 32;
     const uint64_t kept = S::kHeadGroups > 1 ? EvictNormal() : policy;  // for the other groups
+#pragma unroll 1
     for (int key = range.first, tile = 0; key < range.end; key += kSlotKeys, ++tile) {
       const int count = min(kSlotKeys, range.end - key);
       const char* from = my.step.cache + layer.cache_offset +
@@ -105,54 +119,63 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
         BarrierWait(my.keys_empty(last.stage(), part), last.stage_parity());
     }
   }
-  // Router rows of this CTA: see LatentRouter.
-  __device__ void RouterRows(const float* router) {
-    for (int expert = my.cta; expert < S::kExperts; expert += my.ctas)
-      Copy(router + static_cast<size_t>(expert) * S::kHidden, S::kHidden * 4, S::kWindow);
-  }
-  __device__ void AwaitRoute(int mixture) {
+  // The k-th of the chosen experts. They stay until the next mixture's logits are there, which need what is
+  // copied here.
+  __device__ int Expert(int k) const { return my.route()->expert[k]; }
+  __device__ void AwaitRoute(int mixture) const {
     BarrierWait(my.chosen(), static_cast<uint32_t>(mixture & 1));
-#pragma unroll
-    for (int k = 0; k < S::kTopK; ++k) this->expert[k] = my.route()->expert[k];
-  }
-  // Which of the chosen experts is the k-th: without indexing registers.
-  __device__ int Expert(int k) const {
-    int expert = this->expert[0];
-#pragma unroll
-    for (int i = 1; i < S::kTopK; ++i)
-      if (i == k) expert = this->expert[i];
-    return expert;
   }
 };
 
-// The whole step. Weights: LatentRows or LatentPacked.
+// The whole step. Weights: LatentRows or LatentPacked, with PlanOf for the parts whose weights may be encoded,
+// and StretchOf for those of several stretches; kExpertsTile: copies of their phase before the experts' gate
+// and up. All parts take turns in one piece of code.
 template <typename S, typename Weights>
 __device__ void ProduceLatent(LatentProducer<S> producer, int position) {
+  using Part = LatentPart;
   const LatentCta<S>& my = producer.my;
   int mixtures = 0;
-  for (int l = 0; l < my.layers; ++l) {
+#pragma unroll 1
+  for (int l = 0; l <= my.layers; ++l) {
     const LatentLayer& layer = my.step.layers[l];
-    Weights::template Stream<LatentPart::kDown>(producer, layer.down, S::kDownRows, l);
-    if (my.has_head()) {
-      if constexpr (S::kQRank > 0) Weights::StreamHeadQuery(producer, layer.q_up);
-      producer.HeadMatrix(layer.k_up, kLatent, kNope, LatentConsumer<S>::kKUpRows);
+    const bool head = l == my.layers, mixture = !head && layer.router != nullptr;
+    const Part last = head ? Part::kHead : mixture ? Part::kMixtureDown : Part::kDenseDown;
+#pragma unroll 1
+    for (Part part = head ? Part::kHead : Part::kDown; part <= last; part = NextPart(part)) {
+      if (part == Part::kKeys) {
+        producer.Keys(layer, l, position);
+        continue;
+      }
+      const bool of_head = part == Part::kQUp || part == Part::kKUp || part == Part::kVUp,
+                 of_mixture = part == Part::kRouter || part == Part::kExpertsUp || part == Part::kMixtureDown;
+      if (of_head && (!my.has_head() || (part == Part::kQUp && S::kQRank == 0))) continue;
+      if (of_mixture && !mixture) continue;
+      if (part == Part::kExpertsUp) producer.AwaitRoute(mixtures++);
+      PartPlan plan;
+      if (part == Part::kKUp)
+        plan = {layer.k_up, kLatent * kNope * 2, LatentConsumer<S>::kKUpRows * kNope * 2, {my.cta, 1}};
+      else if (part == Part::kVUp)
+        plan = {layer.v_up, kHeadValues * kLatent * 2, LatentConsumer<S>::kVUpRows * kLatent * 2, {my.cta, 1}};
+      else if (part == Part::kRouter)
+        plan = {layer.router,
+                S::kHidden * 4,
+                S::kHidden * 4,
+                {my.cta, 1},
+                (S::kExperts - my.cta + my.ctas - 1) / my.ctas};
+      else
+        plan = Weights::PlanOf(my, part, layer, l);
+      int tile = part == Part::kExpertsUp ? Weights::kExpertsTile : 0;
+#pragma unroll 1
+      for (int i = 0; i < plan.stretches; ++i) {
+        Stretch of = {plan.Unit(plan.slice.first), plan.slice.count * plan.unit_bytes, plan.step};
+        if (part == Part::kRouter)
+          of.from = plan.Unit(my.cta + i * my.ctas);
+        else if (part == Part::kExpertsUp || part == Part::kMixtureDown)
+          of = Weights::StretchOf(producer, part, layer, plan, i);
+        producer.CopyAll(of, tile);
+      }
     }
-    producer.Keys(layer, l, position);
-    if (my.has_head()) producer.HeadMatrix(layer.v_up, kHeadValues, kLatent, LatentConsumer<S>::kVUpRows);
-    Weights::template Stream<LatentPart::kOut>(producer, layer.out, S::kHidden, l);
-    if (layer.router == nullptr) {
-      Weights::template Stream<LatentPart::kUp>(producer, layer.shared_gate_up, 2 * S::kDenseInner, l);
-      Weights::template Stream<LatentPart::kDenseDown>(producer, layer.shared_down, S::kHidden, l);
-      continue;
-    }
-    producer.RouterRows(layer.router);
-    Weights::template Stream<LatentPart::kUp>(producer, layer.shared_gate_up, 2 * S::kSharedInner, l);
-    producer.AwaitRoute(mixtures++);
-    Weights::template Stream<LatentPart::kExpertsUp>(producer, layer.expert_gate_up, 2 * S::kInner * S::kTopK,
-                                                     l);
-    Weights::StreamMixtureDown(producer, layer, l);
   }
-  Weights::template Stream<LatentPart::kHead>(producer, my.step.head, my.vocab, my.layers);
 }
 
 }  // namespace dsopt_cuda::persistent

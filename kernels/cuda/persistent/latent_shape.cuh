@@ -66,8 +66,10 @@ struct LatentDimensions {
   static constexpr int kFadesAt = kWeightsAt + 2 * kAttentionHeads * kWeightPitch;
   static constexpr int kAttendBytes = kFadesAt + 2 * kAttentionHeads * 4 - kAreaAt;
   static constexpr int Larger(int a, int b) { return a > b ? a : b; }
-  static constexpr int kAreaBytes = Larger(Larger(kAttentionHeads * kKeyPitch, kAttendBytes),
-                                           2 * Larger(kHidden, Larger(kValues, kGatedValues)));
+  static constexpr int kExpertBytes = kParts == 1 ? kTopK * kInner * 4 : 0;  // of LatentRows: see PutExperts
+  static constexpr int kAreaBytes =
+      Larger(Larger(Larger(kAttentionHeads * kKeyPitch, kAttendBytes), kExpertBytes),
+             2 * Larger(kHidden, Larger(kValues, kGatedValues)));
   static constexpr int kPartAt = kAreaAt + (kAreaBytes + 15) / 16 * 16,
                        kPartFloats = kPartRows * kConsumerWarps;
   static constexpr int kPartTables = kParts > 1 ? 2 * kRoundBlocks : 2;
@@ -196,16 +198,42 @@ struct KeyRange {
   }
 };
 
-// Which rows of its matrix a CTA multiplies in one phase.
-enum class LatentPart { kDown, kQUp, kOut, kUp, kExpertsUp, kDenseDown, kHead };
-
-template <typename S, LatentPart kP>
-struct LatentPartOf {
-  static constexpr int kColumns = kP == LatentPart::kQUp         ? S::kQRank
-                                  : kP == LatentPart::kOut       ? S::kValues
-                                  : kP == LatentPart::kDenseDown ? S::kDenseInner
-                                                                 : S::kHidden;
+// What goes through the ring in a layer, in this order; the head follows the last layer. kQUp to kVUp, but for
+// the keys: of CTAs with a head. kRouter, kExpertsUp, kMixtureDown: of mixtures, kDenseDown: of the other
+// layers.
+enum class LatentPart {
+  kDown,
+  kQUp,
+  kKUp,
+  kKeys,
+  kVUp,
+  kOut,
+  kRouter,
+  kUp,
+  kExpertsUp,
+  kMixtureDown,
+  kDenseDown,
+  kHead
 };
+__device__ constexpr LatentPart NextPart(LatentPart part) {
+  return static_cast<LatentPart>(static_cast<int>(part) + 1);
+}
+
+template <typename S>
+__device__ __forceinline__ int RowsOf(LatentPart part, bool mixture, int vocab) {
+  switch (part) {
+    case LatentPart::kDown:
+      return S::kDownRows;
+    case LatentPart::kUp:
+      return 2 * (mixture ? S::kSharedInner : S::kDenseInner);
+    case LatentPart::kExpertsUp:
+      return 2 * S::kInner * S::kTopK;
+    case LatentPart::kHead:
+      return vocab;
+    default:
+      return S::kHidden;
+  }
+}
 
 }  // namespace dsopt_cuda::persistent
 #endif  // DSOPT_CUDA_PERSISTENT_LATENT_SHAPE_CUH_

@@ -142,24 +142,27 @@ __device__ void MakeTokenKey(const LatentCta<S>& my, int layer, int position, fl
   char* page = my.step.cache + weights.cache_offset +
                static_cast<uint64_t>(__ldg(my.step.pages + position / kPageTokens)) * my.step.page_bytes;
   uint32_t* row = reinterpret_cast<uint32_t*>(page + position % kPageTokens * kKeyBytes);
+#pragma unroll 1
   for (int i = lane; i < kLatentWidth / 2; i += 32) row[i] = PackBf16(token[2 * i], token[2 * i + 1]);
 }
 
 template <typename S>
 __device__ void BesideConsumers(const LatentCta<S>& my, int position) {
   const int lane = threadIdx.x % 32;
-  const size_t count = LatentCta<S>::step_floats(my.layers) / 4;
+  constexpr size_t kLayerQuads = S::kLayer / 4;
+  static_assert(kLayerQuads * 4 == S::kLayer);
   uint4* p = reinterpret_cast<uint4*>(my.step.activations +
                                       (~my.step.step & 1) * LatentCta<S>::step_floats(my.layers));
   const float2 turn = RopeTurn(my.step, position, lane);
   const auto mark = [&](size_t from, size_t to) {
+#pragma unroll 1
     for (size_t i = from + static_cast<size_t>(my.cta) * 32 + lane; i < to;
          i += static_cast<size_t>(my.ctas) * 32)
       p[i] = make_uint4(kUnwritten, kUnwritten, kUnwritten, kUnwritten);
   };
   for (int l = 0; l < my.layers; ++l) {
     if (my.has_head() || my.appends()) MakeTokenKey(my, l, position, turn);
-    mark(count / my.layers * l, l + 1 < my.layers ? count / my.layers * (l + 1) : count);
+    mark(kLayerQuads * l, kLayerQuads * (l + 1));
     if (my.step.layers[l].router == nullptr) continue;
     AwaitPhase(my, l * kLatentPhases + 2, S::kHeads);  // nothing to look for before
     ChooseExperts<S>(my, my.layer_activations(l) + S::kRouting);

@@ -10,7 +10,7 @@
 
 namespace dsopt_cuda::persistent {
 
-// A consumer thread's step, phase by phase. Six hand-overs a layer: see persistent_latent.cu.
+// A consumer thread's step, half a layer at a time. Six hand-overs a layer: see persistent_latent.cu.
 template <typename S, typename Products>
 struct LatentConsume {
   static constexpr int kHidden = S::kHidden, kHiddenValues = kThreadVectors<kHidden> * kVec;
@@ -21,34 +21,68 @@ struct LatentConsume {
   __device__ int all() const { return at.my.ctas; }
   __device__ static constexpr int phase_of(int layer, int step) { return layer * kLatentPhases + step; }
 
+  // What follows from a thread's and a CTA's number is cheap to compute, registers to keep it all are not.
+  __device__ __forceinline__ void Forget() {
+    int tid, cta, ctas;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(cta));
+    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(ctas));
+    asm volatile("" : "+r"(position));
+    __builtin_assume(tid >= 0 && tid < kConsumers);
+    __builtin_assume(cta >= 0 && cta < ctas);
+    __builtin_assume(position >= 0);
+    at.tid = tid, at.my.cta = cta, at.my.ctas = ctas;
+  }
+
   // x, with the gain multiplied in, as the input of what follows; returns 1 / rms.
-  __device__ float NormedInput(int layer, bool middle, const float* gains, float eps,
-                               float (&a)[kHiddenValues]) {
+  __device__ __forceinline__ float NormedInput(int layer, bool middle, const float* gains, float eps,
+                                               float (&a)[kHiddenValues]) {
     float gain[kHiddenValues];
     at.template LoadGains<kHidden>(gains, gain);
-    if (middle) {
-      at.WaitHint(phase_of(layer, 3), all());
-      at.template PollSum<kHidden, S::kParts>(at.my.layer_activations(layer) + S::kMiddle, a);
-    } else if (layer == 0) {
+    if (!middle && layer == 0) {
       at.Embedding(a);
     } else {
-      at.WaitHint(phase_of(layer - 1, 5), all());
-      at.template PollSum<kHidden, S::kParts>(at.my.layer_activations(layer - 1) + S::kOut, a);
+      at.WaitHint(middle ? phase_of(layer, 3) : phase_of(layer - 1, 5), all());
+      at.template PollSum<kHidden, S::kParts>(Residual(layer, middle), a);
     }
     const float* squares = at.Normalise(gain, a);
     at.template PutInput<kHidden>(a);
     return at.template Scale<kHidden>(squares, eps);
   }
+  // The residual stream before a layer's attention or, in its middle, before its feed-forward; null: the
+  // embedding.
+  __device__ const float* Residual(int layer, bool middle) const {
+    if (middle) return at.my.layer_activations(layer) + S::kMiddle;
+    return layer > 0 ? at.my.layer_activations(layer - 1) + S::kOut : nullptr;
+  }
 
-  // q (low rank, or all of it), latent and rope part of every head's input.
-  __device__ void Down(int layer, const LatentLayer& weights, float* acts) {
+  // What begins a half of a layer, and the head: products of the normalised residual stream. Before attention q
+  // (low rank, or all of it), latent and rope part of every head's input; before the feed-forward the router,
+  // gate and up.
+  __device__ __forceinline__ void Begin(int layer, bool middle, const LatentLayer& weights, float* acts) {
+    const bool head = layer == at.my.layers, mixture = middle && weights.router != nullptr;
+    const LatentStep& step = at.my.step;
     float a[kHiddenValues];
-    const float scale = NormedInput(layer, false, weights.attention_norm, at.my.step.attention_eps, a);
-    at.template Multiply<LatentPart::kDown>(weights.down, S::kDownRows, layer, a,
-                                            [&](int row, float y, bool valid) {
-                                              if (valid) StoreRelaxed(acts + S::kDown + row, y * scale);
-                                            });
-    at.Hint(phase_of(layer, 0));
+    const float* gains = head ? step.final_norm : middle ? weights.mlp_norm : weights.attention_norm;
+    const float eps = head ? step.head_eps : middle ? step.mlp_eps : step.attention_eps;
+    const float scale = NormedInput(layer, middle, gains, eps, a);
+    if (mixture) at.RouterLogits(acts + S::kRouting, a, scale);
+    LatentPart part = head ? LatentPart::kHead : middle ? LatentPart::kUp : LatentPart::kDown;
+#pragma unroll 1
+    for (;; part = LatentPart::kExpertsUp) {
+      at.Multiply(part, RowsOf<S>(part, mixture, at.my.vocab), layer, a, [&](int row, float y, bool valid) {
+        y *= scale;
+        if (part == LatentPart::kHead) {
+          if (valid) step.logits[row] = y;
+        } else if (part == LatentPart::kDown) {
+          if (valid) StoreRelaxed(acts + S::kDown + row, y);
+        } else {
+          at.StoreGated(acts + S::kGated + (part == LatentPart::kUp ? 0 : S::kSharedInner / 2), row, y, valid);
+        }
+      });
+      if (!mixture || part == LatentPart::kExpertsUp) break;
+    }
+    if (!head) at.Hint(phase_of(layer, middle ? 4 : 0));
   }
   // This CTA's head: its query, absorbed into the space of the latents.
   __device__ void Query(int layer, const LatentLayer& weights, float* acts) {
@@ -63,7 +97,7 @@ struct LatentConsume {
       const float* squares = at.Normalise(gain, a);
       at.template PutInput<kQ>(a);
       const float scale = at.template Scale<kQ>(squares, at.my.step.latent_eps);
-      at.HeadQuery(weights.q_up, a, [&](int row, float y, bool valid) {
+      at.HeadQuery(a, [&](int row, float y, bool valid) {
         if (valid) query[row] = y * scale;
       });
     } else {
@@ -96,71 +130,50 @@ struct LatentConsume {
     at.HeadValues(context, acts + S::kAttended + at.my.cta * (kHeadValues / 2));
     at.Hint(phase_of(layer, 2));
   }
-  __device__ void Out(int layer, const LatentLayer& weights, float* acts) {
-    at.WaitHint(phase_of(layer, 2), S::kHeads);
-    at.template MultiplyPairs<LatentPart::kOut>(
-        weights.out, layer, acts + S::kAttended, [&](int row, float y, int part, bool valid) {
-          if (valid)
-            StoreRelaxed(acts + S::kMiddle + part * kHidden + row,
-                         y + (part == 0 ? at.LayerInput(layer, row) : 0.0f));
-        });
-    at.Hint(phase_of(layer, 3));
-  }
-  __device__ void FeedForward(int layer, const LatentLayer& weights, float* acts) {
-    const bool mixture = weights.router != nullptr;
-    float* gated = acts + S::kGated;
-    {
-      float a[kHiddenValues];
-      const float scale = NormedInput(layer, true, weights.mlp_norm, at.my.step.mlp_eps, a);
-      if (mixture) at.RouterLogits(acts + S::kRouting, a, scale);
-      const auto up = [&](float* to) {
-        return [=, this](int row, float y, bool valid) { at.StoreGated(to, row, y * scale, valid); };
-      };
-      at.template Multiply<LatentPart::kUp>(
-          weights.shared_gate_up, 2 * (mixture ? S::kSharedInner : S::kDenseInner), layer, a, up(gated));
-      if (mixture)
-        at.template Multiply<LatentPart::kExpertsUp>(weights.expert_gate_up, 2 * S::kInner * S::kTopK, layer, a,
-                                                     up(gated + S::kSharedInner / 2));
-    }
-    at.Hint(phase_of(layer, 4));
-    at.WaitHint(phase_of(layer, 4), all());
-    const auto store = [&](int row, float y, int part, bool valid) {
-      if (valid)
-        StoreRelaxed(acts + S::kOut + part * kHidden + row,
-                     y + (part == 0 ? at.MiddleInput(layer, row) : 0.0f));
-    };
-    if (mixture) {
+  // What ends a half: out, or the down projections, added to the residual stream.
+  __device__ __forceinline__ void End(int layer, bool middle, const LatentLayer& weights, float* acts) {
+    at.WaitHint(phase_of(layer, middle ? 4 : 2), middle ? all() : S::kHeads);
+    LatentPart part = LatentPart::kOut;
+    if (middle && weights.router != nullptr) {
+      part = LatentPart::kMixtureDown;
       BarrierWait(at.my.routed(), static_cast<uint32_t>(mixtures++ & 1));
-      at.MixtureDown(weights, layer, gated, store);
-    } else {
-      at.template MultiplyPairs<LatentPart::kDenseDown>(weights.shared_down, layer, gated, store);
+    } else if (middle) {
+      part = LatentPart::kDenseDown;
     }
-    at.Hint(phase_of(layer, 5));
-  }
-  __device__ void Head() {
-    float a[kHiddenValues];
-    const float scale = NormedInput(at.my.layers, false, at.my.step.final_norm, at.my.step.head_eps, a);
-    at.template Multiply<LatentPart::kHead>(at.my.step.head, at.my.vocab, at.my.layers, a,
-                                            [&](int row, float y, bool valid) {
-                                              if (valid) at.my.step.logits[row] = y * scale;
-                                            });
+    const float* residual = Residual(layer, middle);
+    float* to = acts + (middle ? S::kOut : S::kMiddle);
+    at.MultiplyPairs(
+        part, layer, acts + (middle ? S::kGated : S::kAttended), [&](int row, float y, int half, bool valid) {
+          if (valid)
+            StoreRelaxed(to + half * kHidden + row, y + (half == 0 ? at.ResidualRow(residual, row) : 0.0f));
+        });
+    at.Hint(phase_of(layer, middle ? 5 : 3));
   }
   __device__ void Run() {
     at.PrepareRope(position);
     at.Barrier();
-    for (int l = 0; l < at.my.layers; ++l) {
-      // Addresses that follow from the thread's number are cheap, registers to keep them all are not.
-      if constexpr (S::kTiled) asm volatile("" : "+r"(at.tid));
+    // Halves of layers: attention, then, from the middle on, the feed-forward. What both have is the same code:
+    // a layer's code should fit into the instruction cache.
+#pragma unroll 1
+    for (int half = 0;; ++half) {
+      Forget();
+      const int l = half / 2;
+      const bool middle = half % 2 != 0;
       const LatentLayer& weights = at.my.step.layers[l];
       float* acts = at.my.layer_activations(l);
-      Down(l, weights, acts);
-      Query(l, weights, acts);
-      at.Attend(l, position, acts + S::kQuery, phase_of(l, 1));
-      Values(l, acts);
-      Out(l, weights, acts);
-      FeedForward(l, weights, acts);
+      Begin(l, middle, weights, acts);
+      if (l == at.my.layers) break;
+      if (!middle) {
+        Forget();
+        Query(l, weights, acts);
+        Forget();
+        at.Attend(l, position, acts + S::kQuery, phase_of(l, 1));
+        Forget();
+        Values(l, acts);
+      }
+      Forget();
+      End(l, middle, weights, acts);
     }
-    Head();
   }
 };
 

@@ -84,32 +84,41 @@ struct LatentTiles : LatentMerge<S> {
   using Base::Barrier, Base::WaitHint, Base::Hint;
   using Base::my, Base::tid;
 
-  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA in another order.
+  // Queries of a tile's heads, bf16; all words are asked for at once, by every CTA from another line of 128
+  // bytes on. A thread has a chunk of 16 bytes of every line of two heads.
   __device__ __forceinline__ void StageTile(const float* query) const {
-    constexpr int kVectors = kKeyBytes / 16, kMine = LatentTile::kRows * kVectors / kConsumers;
-    static_assert(kMine * kConsumers == LatentTile::kRows * kVectors);
-    const int turn = my.cta % kMine;
-    const auto mine = [&](int j) { return tid + (j + turn < kMine ? j + turn : j + turn - kMine) * kConsumers; };
-    uint4 v[kMine];
+    constexpr int kLines = kKeyBytes / 128, kHeads = kConsumers / 8, kLineBytes = LatentTile::kRows * 128;
+    static_assert(kHeads * 2 == LatentTile::kRows && kHeads % 8 == 0 && kLines * 128 == kKeyBytes);
+    const int turn = my.cta % kLines, head = tid / 8, chunk = tid % 8;
+    const char* from = reinterpret_cast<const char*>(query) + head * kKeyBytes + chunk * 16 + turn * 128;
+    char* to = my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, head, chunk) + turn * kLineBytes;
+    const auto back = [&](int line) { return line + turn < kLines ? 0 : kLines; };
+    uint4 v[2 * kLines];
     bool again;
+#pragma unroll 1
     do {
       again = false;
 #pragma unroll
-      for (int j = 0; j < kMine; ++j) v[j] = LoadRelaxedWords4(query + 4 * mine(j));
+      for (int i = 0; i < kLines; ++i) {
+        const float* p = reinterpret_cast<const float*>(from - back(i) * 128 + i * 128);
+        v[2 * i] = LoadRelaxedWords4(p);
+        v[2 * i + 1] = LoadRelaxedWords4(p + kHeads * kKeyBytes / 4);
+      }
 #pragma unroll
-      for (int j = 0; j < kMine; ++j) again |= Unwritten(v[j]);
+      for (int i = 0; i < 2 * kLines; ++i) again |= Unwritten(v[i]);
     } while (again);
 #pragma unroll
-    for (int j = 0; j < kMine; ++j) {
-      const int i = mine(j);
-      *reinterpret_cast<uint4*>(
-          my.shared + WgmmaAt<LatentTile::kRows>(TileMemory::kQueriesAt, i / kVectors, i % kVectors)) = v[j];
+    for (int i = 0; i < kLines; ++i) {
+      uint4* p = reinterpret_cast<uint4*>(to - back(i) * kLineBytes + i * kLineBytes);
+      p[0] = v[2 * i];
+      p[kHeads * 8] = v[2 * i + 1];
     }
   }
   // Zeroes this half's columns of the latents from key `count` on: what lies behind the last key may be
   // anything, NaNs too, and zero times NaN is not zero.
   __device__ void ClearPage(int stage, int half, int count) const {
     constexpr int kChunks = LatentTile::kLatent / 2 / 8;  // of 16 bytes, of a key
+#pragma unroll 1
     for (int i = tid % kWarpgroup; i < (LatentTile::kKeys - count) * kChunks; i += kWarpgroup)
       *reinterpret_cast<uint4*>(
           my.shared + WgmmaAt<LatentTile::kKeys>(TileMemory::kKeysAt + stage * TileMemory::kStageBytes,
@@ -174,11 +183,6 @@ struct LatentTiles : LatentMerge<S> {
     }
   }
 #endif  // DSOPT_CUDA_WGMMA
-
-  __device__ const float* MergeTiles(int layer) const {
-    this->template WaitHint<true>(layer * kLatentPhases + kTilePhase, my.ctas);
-    return this->template Merge<false>(TilePartial(my, my.cta, 0), my.pages().splits);
-  }
 };
 
 }  // namespace dsopt_cuda::persistent

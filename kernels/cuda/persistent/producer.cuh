@@ -18,6 +18,7 @@ struct Producer {
   // Makes the next slot ours and keeps at most window - 1 other copies in flight.
   __device__ uint32_t Acquire(int window) {
     BarrierWait(my.empty(slot), parity ^ 1);
+#pragma unroll 1
     for (; in_flight >= window; --in_flight) {
       BarrierWait(my.full(landing), landing_parity);
       if (++landing == S::kSlots) {
