@@ -114,8 +114,9 @@ struct Consumer {
     const float* gains = kWide ? nullptr : op.gains(my, weights);
     float gain[kWide ? 4 : kN];
     if (!kWide && gains != nullptr) LoadColumns(gains, gain);  // immutable: before the wait
-    if (op.number > 0) WaitHint(op.number - 1, op.phase == Phase::kOut ? S::kKvHeads : my.ctas);
     const float* input = op.input(my);
+    asm volatile("" : "+l"(input));  // worked out before the wait
+    if (op.number > 0) WaitHint(op.number - 1, op.phase == Phase::kOut ? S::kKvHeads : my.ctas);
     if (!kWide && input == nullptr)
       EmbeddingColumns(a);
     else

@@ -54,26 +54,28 @@ struct Mixture : AttentionPhase<S> {
       for (int i = 0; i < kConsumerWarps; ++i) logit += part[lane * kConsumerWarps + i];
       logit *= rsqrtf(square / S::kHidden + my.step.norm_eps);
     }
-    const float top = WarpMax(logit), e = lane < S::kExperts ? __expf(logit - top) : 0.0f, all = WarpSum(e);
-    float left = lane < S::kExperts ? e / all : -1.0f, chosen = 0;
+    // In the order of unsigned numbers; 0 stands for what may not be chosen.
+    uint32_t key = __float_as_uint(logit);
+    key = lane < S::kExperts ? key ^ (static_cast<int32_t>(key) < 0 ? ~0u : 0x80000000u) : 0;
     Route<S::kTopK>* route = my.route();
+    int chosen = -1;  // which of them this lane's expert is
 #pragma unroll
     for (int k = 0; k < S::kTopK; ++k) {
-      const float best = WarpMax(left);
-      const int expert = __ffs(__ballot_sync(~0u, left == best)) - 1;
-      if (lane == expert) left = -1.0f;
-      if (lane == 0) {
+      const int expert = __ffs(__ballot_sync(~0u, key == __reduce_max_sync(~0u, key))) - 1;
+      if (lane == expert) {
         route->expert[k] = expert;
-        route->weight[k] = best;
+        chosen = k;
+        key = 0;
       }
-      chosen += best;
     }
-    if (lane == 0) {
-      const float factor = my.step.renormalise != 0 ? my.step.route_scale / chosen : my.step.route_scale;
-#pragma unroll
-      for (int k = 0; k < S::kTopK; ++k) route->weight[k] *= factor;
-      BarrierArrive(my.routed());
-    }
+    __syncwarp();
+    if (lane == 0) BarrierArrive(my.routed());
+    // The producer fetches the experts' weights meanwhile.
+    const float e = lane < S::kExperts ? __expf(logit - WarpMax(logit)) : 0.0f;
+    const float weight = e / WarpSum(e), all = WarpSum(chosen >= 0 ? weight : 0.0f);
+    if (chosen >= 0)
+      route->weight[chosen] =
+          my.step.renormalise != 0 ? weight * (my.step.route_scale / all) : weight * my.step.route_scale;
   }
 
   // The down projections' input: expert k's values times its weight.

@@ -139,7 +139,8 @@ struct PackedProducts : PackedPiece<Mixture<S>> {
     using P = PackedPieces<S, G, kWide>;
     constexpr int kN = P::kK / kChunk * kVec;
     const int lane = tid % 32, warp = tid / 32;
-    const Slice slice = Blocks(my, op);
+    Slice slice = Blocks(my, op);
+    asm volatile("" : "+r"(slice.first), "+r"(slice.count));  // worked out before the wait
     const DenseMatrix matrix = op.matrix(my, weights);
     const float* squares;
     {

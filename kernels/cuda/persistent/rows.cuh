@@ -152,7 +152,8 @@ struct RowProducts : Mixture<S> {
     constexpr int kChunks = kColumnsOf<S, kWide> / kChunk, kN = kChunks * kVec, kR = G::kTileRows,
                   kPart = kChunks / G::kSplit;
     const int lane = tid % 32, warp = tid / 32;
-    const Slice rows = Rows(my, op);
+    Slice rows = Rows(my, op);
+    asm volatile("" : "+r"(rows.first), "+r"(rows.count));  // worked out before the wait
     float a[kN];
     const float* squares = this->template LoadInput<kWide>(op, weights, a);
     if constexpr (S::kExperts > 0 && !kWide)

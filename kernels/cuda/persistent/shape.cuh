@@ -12,7 +12,7 @@ namespace dsopt_cuda::persistent {
 
 inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 96;
 inline constexpr int kChunk = 2048, kVec = kChunk / kConsumers;  // columns of a chunk, and of one thread in it
-inline constexpr int kPartRows = 16, kTables = 2;                // rows of a table of partial sums
+inline constexpr int kPartRows = 16, kTables = 4;                // rows of a table of partial sums
 inline constexpr int kTableBarrier = 2, kInputsBarrier = kTableBarrier + kTables;
 inline constexpr int kGroup = 16;                                // tokens of one warp step
 inline constexpr int kPartialSets = 4;                           // layers whose partial results may coexist
