@@ -71,7 +71,7 @@ struct Mixture : AttentionPhase<S> {
     __syncwarp();
     if (lane == 0) BarrierArrive(my.routed());
     // The producer fetches the experts' weights meanwhile.
-    const float e = lane < S::kExperts ? __expf(logit - WarpMax(logit)) : 0.0f;
+    const float top = WarpMax(logit), e = lane < S::kExperts ? __expf(logit - top) : 0.0f;
     const float weight = e / WarpSum(e), all = WarpSum(chosen >= 0 ? weight : 0.0f);
     if (chosen >= 0)
       route->weight[chosen] =
