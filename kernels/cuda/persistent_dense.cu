@@ -5,17 +5,20 @@
 // full, which hides every hand-over between phases behind copies that have landed. Copies *in flight* are
 // limited (kWindow near a hand-over, kDeep inside a phase), because fences, polls and activation loads queue
 // behind them. Eight consumer warps keep the activation vector in registers: a weight costs one shared-memory
-// read, a convert and an FMA. Phases per layer: qkv | attention | out + residual | gate/up | down + residual;
-// then the head. Hand-over ("hybrid"): outputs start as a NaN marker; writers store relaxed and bump a relaxed
-// counter (a hint, no fence); readers wait for the hint, load, and reload only words that still hold the
-// marker. Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA; S^T = K
-// Q^T and O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head
-// merges them, adds the current token (which is not in the cache yet), and appends that token's k and v. A
-// cache of codes is read as it is (common/attention_coded.cuh), its scales beside it.
+// read, a convert and an FMA. Partial sums of 16 rows go through a table to the epilogue's warp, so that the
+// consumers begin the next rows. Phases per layer: qkv | attention | out + residual | gate/up | down +
+// residual; then the head. Hand-over ("hybrid"): outputs start as a NaN marker; writers store relaxed and bump
+// a relaxed counter (a hint, no fence); readers wait for the hint and load until nothing holds the marker.
+// Attention: the cached pages of all KV heads are one line cut into equal ranges, one per CTA; S^T = K Q^T and
+// O^T = V^T P^T on tensor cores; partial results go to global memory, where the first CTA of a KV head merges
+// them, adds the current token (which is not in the cache yet), and appends that token's k and v. A cache of
+// codes is read as it is (common/attention_coded.cuh), its scales beside it.
 //
 // bytes   all weights once, the cache once, activations ~0.1 % of that through L2
-// grid    SMs x 320 threads (8 consumer warps, 1 producer, 1 that re-marks the next step's activations)
-// bound   DRAM. RMSNorm takes no pass: the gain is multiplied into the activations, 1/rms in the epilogue.
+// grid    SMs x 352 threads: 8 consumer warps, 1 producer, 1 that re-marks the next step's activations, 1 of
+//         epilogues
+// bound   DRAM. RMSNorm takes no pass: the gain is multiplied into the activations, 1/rms in the epilogue. The
+//         code of a layer has to fit into the instruction cache: operation.cuh.
 #include "persistent/shapes.cuh"
 
 namespace dsopt_cuda {

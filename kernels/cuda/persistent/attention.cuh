@@ -6,7 +6,7 @@
 
 #include "common/attention_coded.cuh"
 #include "common/cache_codes.cuh"
-#include "persistent/consumer.cuh"
+#include "persistent/inputs.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -77,8 +77,8 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
 };
 
 template <typename S>
-struct AttentionPhase : Consumer<S> {
-  using Base = Consumer<S>;
+struct AttentionPhase : ProductInputs<S> {
+  using Base = ProductInputs<S>;
   using Base::Barrier, Base::Hint, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity;
 

@@ -1,9 +1,9 @@
-// consumer.cuh - what all consumer warps of the persistent decode step share: the ring's far end, hand-overs
-// between phases, inputs and epilogues of products.
+// consumer.cuh - what the consumer warps of the persistent decode steps share, with latent attention or without:
+// the ring's far end and hand-overs between phases.
 #ifndef DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 #define DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 
-#include "persistent/operation.cuh"
+#include "persistent/shape.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -26,12 +26,11 @@ __device__ __forceinline__ float ReduceRows(float (&v)[kRows], int lane) {
 }
 
 // C: what a CTA knows of the step, Cta<S> or LatentCta<S>.
-template <typename S, typename C = Cta<S>>
+template <typename S, typename C>
 struct Consumer {
   C my;
   int tid;
-  int slot = 0, part_buffer = 0, norm_buffer = 0;
-  TableTurn turn = {};
+  int slot = 0;
   uint32_t parity = 0;
 
   __device__ static void Barrier() { NamedBarrier<1>(kConsumers); }
@@ -61,89 +60,6 @@ struct Consumer {
   __device__ void Hint(int phase) {
     __syncwarp();
     if (tid == 0) AddRelaxed(my.step.counters + phase * 32, 1);
-  }
-
-  // Columns [chunk * kChunk + tid * kVec, + kVec) of a vector, for each chunk.
-  template <int kN>
-  __device__ void LoadColumns(const float* src, float (&a)[kN]) const {
-#pragma unroll
-    for (int i = 0; i < kN; i += 4) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(src + i / kVec * kChunk + tid * kVec + i % kVec));
-      a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-    }
-  }
-  template <int kN>
-  __device__ void PollColumns(const float* src, float (&a)[kN]) const {
-    const float* p = src + tid * kVec;
-    bool again;
-    do {
-      again = false;
-#pragma unroll
-      for (int i = 0; i < kN; i += 4) {
-        const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
-        a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-      }
-#pragma unroll
-      for (int i = 0; i < kN; ++i) again |= Unwritten(a[i]);
-    } while (again);
-  }
-  template <int kN>
-  __device__ void EmbeddingColumns(float (&a)[kN]) const {
-    if (my.step.embedded != nullptr) {
-      LoadColumns(my.step.embedded, a);
-      return;
-    }
-    const bf16* row =
-        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
-#pragma unroll
-    for (int i = 0; i < kN; i += 8) {
-      const uint4 w = __ldg(reinterpret_cast<const uint4*>(row + i / kVec * kChunk + tid * kVec));
-      const uint32_t words[4] = {w.x, w.y, w.z, w.w};
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        a[i + 2 * j] = __uint_as_float(words[j] << 16) * my.step.embed_scale;
-        a[i + 2 * j + 1] = __uint_as_float(words[j] & 0xffff0000u) * my.step.embed_scale;
-      }
-    }
-  }
-
-  // This thread's columns of a product's input, gain multiplied in; squares: of the warps, before the gain.
-  template <bool kWide, int kN>
-  __device__ __forceinline__ const float* LoadInput(const Operation<S>& op, const DenseLayer& weights,
-                                                    float (&a)[kN]) {
-    const float* gains = kWide ? nullptr : op.gains(my, weights);
-    float gain[kWide ? 4 : kN];
-    if (!kWide && gains != nullptr) LoadColumns(gains, gain);  // immutable: before the wait
-    const float* input = op.input(my);
-    asm volatile("" : "+l"(input));  // worked out before the wait
-    if (op.number > 0) WaitHint(op.number - 1, op.phase == Phase::kOut ? S::kKvHeads : my.ctas);
-    if (!kWide && input == nullptr)
-      EmbeddingColumns(a);
-    else
-      PollColumns(input, a);
-    if (kWide || gains == nullptr) return nullptr;
-    float sum[1] = {0};
-#pragma unroll
-    for (int i = 0; i < kN; ++i) {
-      sum[0] = fmaf(a[i], a[i], sum[0]);
-      a[i] *= gain[kWide ? 0 : i];
-    }
-    const float total = ReduceRows<1>(sum, tid % 32);
-    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
-    if (tid % 32 == 0) squares[tid / 32] = total;
-    norm_buffer ^= 1;
-    return squares;
-  }
-
-  // The table of the next block's partial sums. PublishTable: this warp has written its own.
-  __device__ float* AwaitTable() const {
-    BarrierWait(my.table_empty(turn.table), turn.parity ^ 1);
-    return my.table(turn.table);
-  }
-  __device__ void PublishTable() {
-    __syncwarp();
-    NamedBarrierArrive(kTableBarrier + turn.table, kConsumers + 32);
-    turn.Advance();
   }
 };
 

@@ -53,7 +53,8 @@ template <typename S>
 struct LatentConsumer : Consumer<S, LatentCta<S>> {
   using Base = Consumer<S, LatentCta<S>>;
   using Base::Barrier, Base::NextSlot;
-  using Base::my, Base::tid, Base::slot, Base::parity, Base::part_buffer, Base::norm_buffer;
+  using Base::my, Base::tid, Base::slot, Base::parity;
+  int part_buffer = 0, norm_buffer = 0;
 
   template <int kColumns>
   __device__ bool Mine(int vector) const {
