@@ -192,6 +192,7 @@ namespace Dsopt
             DeviceBytes = (long)raw.device_bytes;
             HostCacheTokensUsed = (int)raw.kv_host_tokens_used;
             HostCacheTokensTotal = (int)raw.kv_host_tokens_total;
+            ReplayedBatches = (int)raw.replayed_batches;
         }
 
         /// <summary>Tokens in the cache, in whole pages; shared pages count once.</summary>
@@ -202,6 +203,9 @@ namespace Dsopt
 
         /// <summary>Batches that were calculated.</summary>
         public int Batches { get; private set; }
+
+        /// <summary>Of <see cref="Batches"/>, those that took the device one launch, as a graph of an earlier one.</summary>
+        public int ReplayedBatches { get; private set; }
 
         /// <summary>Prompt tokens that were read.</summary>
         public long PrefillTokens { get; private set; }

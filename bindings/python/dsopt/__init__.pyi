@@ -144,6 +144,7 @@ class SessionStats:
     device_bytes: int
     kv_host_tokens_used: int
     kv_host_tokens_total: int
+    replayed_batches: int
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:

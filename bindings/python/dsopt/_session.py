@@ -110,4 +110,4 @@ class Session(Handle):
         _native.dsopt_session_get_stats(self._handle(), raw)
         return SessionStats(raw.kv_tokens_used, raw.kv_tokens_total, raw.batches, raw.prefill_tokens, raw.prefill_us,
                             raw.decode_tokens, raw.decode_us, raw.host_bytes, raw.device_bytes,
-                            raw.kv_host_tokens_used, raw.kv_host_tokens_total)
+                            raw.kv_host_tokens_used, raw.kv_host_tokens_total, raw.replayed_batches)

@@ -126,7 +126,8 @@ class SessionMemory:
 @dataclasses.dataclass(frozen=True, slots=True)
 class SessionStats:
     """Counters of a session since it was made, and its memory now. kv_host_tokens_used, _total: of kv_tokens_used and
-    _total, those in pinned host memory."""
+    _total, those in pinned host memory. replayed_batches: of batches, those that took the device one launch, as a
+    graph of an earlier one."""
 
     kv_tokens_used: int
     kv_tokens_total: int
@@ -139,6 +140,7 @@ class SessionStats:
     device_bytes: int
     kv_host_tokens_used: int
     kv_host_tokens_total: int
+    replayed_batches: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

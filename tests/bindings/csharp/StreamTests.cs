@@ -51,6 +51,7 @@ namespace Dsopt.Tests
                 Check.That(stats.DecodeTokens > 0 && stats.PrefillTokens >= prompt, "statistics count tokens");
                 Check.That(stats.CacheTokensUsed > 0 && stats.CacheTokensUsed <= stats.CacheTokensTotal,
                     "and the cache");
+                Check.Equal(0, stats.ReplayedBatches, "graphs on the CPU");
             }
         }
 

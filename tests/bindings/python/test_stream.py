@@ -289,4 +289,5 @@ class Poll(Case):
             stats = session.stats
             self.assertEqual((stats.kv_tokens_total, stats.prefill_tokens), (256, prompt))
             self.assertGreater(stats.decode_tokens, 3)
+            self.assertEqual(stats.replayed_batches, 0)  # no graphs on the CPU
             session.trim()

@@ -68,7 +68,7 @@ const std::vector<Shape>& Shapes() {
 
 namespace {
 
-// What `dsopt convert` makes by default: int8 and fp8 by row, int4 in groups.
+// What `dsopt convert` makes by default: int8 and fp8 by row, int4 in groups; see Add for the head.
 void Encode(dsopt_weight_desc* d, dsopt_encoding encoding, uint32_t group) {
   d->encoding = encoding;
   if (encoding == DSOPT_ENCODING_INT8) d->dtype = DSOPT_I8;
@@ -98,10 +98,9 @@ const dsopt_be_weight* Model::Add(dsopt_weight_kind kind, uint64_t batch, uint64
   d.tied = kind == DSOPT_WEIGHT_EMBEDDING && shape.tied ? 1 : 0;
   const bool matrix = (kind == DSOPT_WEIGHT_MATRIX && batch == 1) || kind == DSOPT_WEIGHT_GATE_UP ||
                       kind == DSOPT_WEIGHT_EXPERTS || (kind == DSOPT_WEIGHT_EMBEDDING && used > 0);
+  const bool few_bits = encoding.kind == DSOPT_ENCODING_INT4 || encoding.kind == DSOPT_ENCODING_FP8;
   if (matrix)
-    Encode(&d,
-           rows == shape.vocab && encoding.kind == DSOPT_ENCODING_INT4 ? DSOPT_ENCODING_INT8 : encoding.kind,
-           encoding.group);
+    Encode(&d, rows == shape.vocab && few_bits ? DSOPT_ENCODING_INT8 : encoding.kind, encoding.group);
   dsopt_be_weight* w = nullptr;
   Must(g_api->weight_create(g_device, &d, &w), "weight_create");
   const bool vector = kind == DSOPT_WEIGHT_VECTOR;

@@ -64,7 +64,7 @@ final class Records {
     return new SessionStats(raw.getKv_tokens_used(), raw.getKv_tokens_total(), raw.getBatches(),
         raw.getPrefill_tokens(), micros(raw.getPrefill_us()), raw.getDecode_tokens(),
         micros(raw.getDecode_us()), raw.getHost_bytes(), raw.getDevice_bytes(),
-        raw.getKv_host_tokens_used(), raw.getKv_host_tokens_total());
+        raw.getKv_host_tokens_used(), raw.getKv_host_tokens_total(), raw.getReplayed_batches());
   }
 
   static Event event(NativeEvent raw) {

@@ -16,7 +16,8 @@ import java.time.Duration;
  * @param deviceBytes device memory of this session
  * @param kvHostTokensUsed of {@code kvTokensUsed}, those in pinned host memory
  * @param kvHostTokensTotal of {@code kvTokensTotal}, those in pinned host memory
+ * @param replayedBatches of {@code batches}, those that took the device one launch, as a graph of an earlier one
  */
 public record SessionStats(long kvTokensUsed, long kvTokensTotal, long batches, long prefillTokens,
     Duration prefillTime, long decodeTokens, Duration decodeTime, long hostBytes, long deviceBytes,
-    long kvHostTokensUsed, long kvHostTokensTotal) {}
+    long kvHostTokensUsed, long kvHostTokensTotal, long replayedBatches) {}

@@ -230,6 +230,7 @@ final class StreamTests {
       equal(stream.tokenCount() - prompt, sampled, "tokens sampled by polls");
       equal(Demo.answer(model), Demo.text(Demo.drain(stream)), "text");
       that(session.stats().decodeTokens() > 0, session.stats().toString());
+      equal(0L, session.stats().replayedBatches(), "graphs on the CPU");
     }
   }
 
