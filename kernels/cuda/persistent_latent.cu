@@ -37,7 +37,7 @@ using persistent::LatentRows;
 // flight near a hand-over and inside a phase
 using V2 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 1, 2, 5>;
 using V2Int4 = LatentDimensions<5120, 128, 1536, 1536, 3072, 12288, 160, 6, 8, 3, 2, 2, 3>;
-using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 1, 2, 4>;
+using Lite = LatentDimensions<2048, 16, 0, 1408, 2816, 10944, 64, 6, 1, 1, 1, 2, 3>;
 
 using RowsV2 = LatentRows<V2>;
 using PackedV2 = LatentPacked<V2Int4, Int4, Int8>;

@@ -118,11 +118,14 @@ struct PackedProducts : PackedPiece<Mixture<S>> {
     }
     return sum;
   }
-  // The epilogue reads the inputs for the overflow list. Other inputs come after a hand-over, which it takes
-  // part in; those of attention do not.
+  // Inputs are read until a product ends, with an overflow list by the epilogue, too. Other inputs come after a
+  // hand-over, which all of these take part in; what attention puts in their place does not wait for one.
+  __device__ static bool EpilogueReads(const Operation<S>& op, const DenseMatrix& matrix) {
+    return PackedFormat<F>::kLossless && op.phase == Phase::kQkv && matrix.overflow_first != nullptr;
+  }
+  // Of the epilogue.
   __device__ static void Finished(const Operation<S>& op, const DenseMatrix& matrix) {
-    if (PackedFormat<F>::kLossless && op.phase == Phase::kQkv && matrix.overflow_first != nullptr)
-      NamedBarrier<kInputsBarrier>(kConsumers + 32);
+    if (EpilogueReads(op, matrix)) NamedBarrier<kInputsBarrier>(kConsumers + 32);
   }
 
   // One product: this CTA's row blocks of it.
@@ -189,7 +192,10 @@ struct PackedProducts : PackedPiece<Mixture<S>> {
       }
       this->PublishTable();
     }
-    Finished(op, matrix);
+    if (EpilogueReads(op, matrix))
+      NamedBarrier<kInputsBarrier>(kConsumers + 32);
+    else if (op.phase == Phase::kQkv)
+      Barrier();
   }
 };
 

@@ -12,12 +12,12 @@ namespace dsopt_cuda::persistent {
 namespace row_shapes {
 
 using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4>;  // and Llama-3-8B
-using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 2, 3>;
+using Llama1b = Shape<2048, 8192, 64, 32, 8, 16384, 13, 2, 4>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4>;
 
 // Router weights pass through the ring, 2 experts a slot; the down projections of the 2 chosen experts are one
 // product.
-using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 0, 2, 8>;
+using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 3, 0, 2, 8>;
 
 }  // namespace row_shapes
 
@@ -26,7 +26,7 @@ using Mixtral = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 0, 2, 8>;
 namespace packed_shapes {
 
 using Mistral7b = Shape<4096, 14336, 128, 32, 8, 32768, 6, 2, 4, 14336>;  // and Llama-3-8B
-using Mistral7bInt4 = Shape<4096, 14336, 128, 32, 8, 33792, 5, 2, 4, 14336>;
+using Mistral7bInt4 = Shape<4096, 14336, 128, 32, 8, 33792, 5, 2, 3, 14336>;
 using Llama1b = Shape<2048, 8192, 64, 32, 8, 24960, 8, 2, 4, 8192>;
 using Llama1bInt4 = Shape<2048, 8192, 64, 32, 8, 16896, 12, 3, 6, 8192>;
 using Llama70b = Shape<8192, 28672, 128, 64, 8, 32768, 5, 2, 4, 28672>;
