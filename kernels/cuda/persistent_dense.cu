@@ -16,7 +16,7 @@
 //
 // bytes   all weights once, the cache once, activations ~0.1 % of that through L2
 // grid    SMs x 352 threads: 8 consumer warps, 1 producer, 1 that re-marks the next step's activations, 1 of
-//         epilogues
+//         epilogues; with encoded weights (phases.cuh) 320, epilogues by the first consumer warp
 // bound   DRAM. RMSNorm takes no pass: the gain is multiplied into the activations, 1/rms in the epilogue. The
 //         code of a layer has to fit into the instruction cache: operation.cuh.
 #include "persistent/shapes.cuh"

@@ -6,7 +6,7 @@
 
 #include "common/attention_coded.cuh"
 #include "common/cache_codes.cuh"
-#include "persistent/inputs.cuh"
+#include "persistent/consumer.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -76,9 +76,10 @@ struct GroupAttention : CacheWarp<S::kHeadDim, S::kCache> {
   }
 };
 
-template <typename S>
-struct AttentionPhase : ProductInputs<S> {
-  using Base = ProductInputs<S>;
+// Inputs: of products, ProductInputs or PhaseInputs.
+template <typename S, typename Inputs>
+struct AttentionPhase : Inputs {
+  using Base = Inputs;
   using Base::Barrier, Base::Hint, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity;
 

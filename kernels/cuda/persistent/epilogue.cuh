@@ -7,8 +7,8 @@
 
 namespace dsopt_cuda::persistent {
 
-// Products: RowProducts or PackedProducts, with Rows(my, operation), whose blocks of kPartRows come through the
-// tables one after the other, and Corrected(..).
+// Products: RowProducts, with Rows(my, operation), whose blocks of kPartRows come through the tables one after
+// the other.
 template <typename S, typename Products>
 struct Epilogue {
   Cta<S> my;
@@ -17,16 +17,11 @@ struct Epilogue {
   int norms = 0;
 
   __device__ void Run() {
-    DenseLayer weights;
 #pragma unroll 1
-    for (int n = 0; n <= my.layers * kProducts; ++n) {
-      const Operation<S> op(my, n);
-      if (op.phase == Phase::kQkv) weights = my.step.layers[op.layer];
-      Finish(op, op.matrix(my, weights));
-    }
+    for (int n = 0; n <= my.layers * kProducts; ++n) Finish(Operation<S>(my, n));
   }
 
-  __device__ __forceinline__ void Finish(const Operation<S>& op, const DenseMatrix& matrix) {
+  __device__ __forceinline__ void Finish(const Operation<S>& op) {
     const bool norm = op.normed(), adds = op.phase == Phase::kOut || op.phase == Phase::kDown;
     const Slice rows = Products::Rows(my, op);
     const float* added = op.phase == Phase::kDown ? my.layer_activations(op.layer) + S::kMiddle : op.stream(my);
@@ -47,7 +42,6 @@ struct Epilogue {
       if (lane == 0) BarrierArrive(my.table_empty(turn.table));
       turn.Advance();
       float y = ((a.x + b.x) + (a.y + b.y)) + ((a.z + b.z) + (a.w + b.w));
-      if (mine) y = Products::Corrected(my, op, matrix, row, y);
       y *= scale;
       if (op.paired()) {
         y = GatedActivation(y, __shfl_down_sync(~0u, y, 1), false);
@@ -57,7 +51,6 @@ struct Epilogue {
       }
     }
     if (norm) norms ^= 1;
-    Products::Finished(op, matrix);
     // What attention needs of q, k and v it awaits word by word.
     __syncwarp();
     if (lane == 0 && op.phase != Phase::kQkv && op.phase != Phase::kHead)

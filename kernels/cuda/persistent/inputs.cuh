@@ -1,5 +1,5 @@
 // inputs.cuh - what consumer warps of the persistent decode step do around a product's rows: its input, into
-// registers once it is there, and the tables through which partial sums go to the epilogue.
+// registers once it is there, and, with bf16 weights, the tables through which partial sums go to the epilogue.
 #ifndef DSOPT_CUDA_PERSISTENT_INPUTS_CUH_
 #define DSOPT_CUDA_PERSISTENT_INPUTS_CUH_
 
@@ -8,12 +8,11 @@
 
 namespace dsopt_cuda::persistent {
 
+// Columns of a vector that belong to a thread.
 template <typename S>
-struct ProductInputs : Consumer<S, Cta<S>> {
+struct Columns : Consumer<S, Cta<S>> {
   using Base = Consumer<S, Cta<S>>;
-  using Base::my, Base::tid, Base::WaitHint;
-  int norm_buffer = 0;
-  TableTurn turn = {};
+  using Base::my, Base::tid;
 
   // Columns [chunk * kChunk + tid * kVec, + kVec) of a vector, for each chunk.
   template <int kN>
@@ -23,21 +22,6 @@ struct ProductInputs : Consumer<S, Cta<S>> {
       const float4 v = __ldcg(reinterpret_cast<const float4*>(src + i / kVec * kChunk + tid * kVec + i % kVec));
       a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
     }
-  }
-  template <int kN>
-  __device__ void PollColumns(const float* src, float (&a)[kN]) const {
-    const float* p = src + tid * kVec;
-    bool again;
-    do {
-      again = false;
-#pragma unroll
-      for (int i = 0; i < kN; i += 4) {
-        const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
-        a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
-      }
-#pragma unroll
-      for (int i = 0; i < kN; ++i) again |= Unwritten(a[i]);
-    } while (again);
   }
   template <int kN>
   __device__ void EmbeddingColumns(float (&a)[kN]) const {
@@ -58,7 +42,30 @@ struct ProductInputs : Consumer<S, Cta<S>> {
       }
     }
   }
+};
 
+template <typename S>
+struct ProductInputs : Columns<S> {
+  using Base = Columns<S>;
+  using Base::my, Base::tid, Base::WaitHint, Base::LoadColumns, Base::EmbeddingColumns;
+  int norm_buffer = 0;
+  TableTurn turn = {};
+
+  template <int kN>
+  __device__ void PollColumns(const float* src, float (&a)[kN]) const {
+    const float* p = src + tid * kVec;
+    bool again;
+    do {
+      again = false;
+#pragma unroll
+      for (int i = 0; i < kN; i += 4) {
+        const float4 v = LoadRelaxed4(p + i / kVec * kChunk + i % kVec);
+        a[i] = v.x, a[i + 1] = v.y, a[i + 2] = v.z, a[i + 3] = v.w;
+      }
+#pragma unroll
+      for (int i = 0; i < kN; ++i) again |= Unwritten(a[i]);
+    } while (again);
+  }
   // This thread's columns of a product's input, gain multiplied in; squares: of the warps, before the gain.
   template <bool kWide, int kN>
   __device__ __forceinline__ const float* LoadInput(const Operation<S>& op, const DenseLayer& weights,

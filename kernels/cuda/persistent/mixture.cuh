@@ -8,9 +8,9 @@
 
 namespace dsopt_cuda::persistent {
 
-template <typename S>
-struct Mixture : AttentionPhase<S> {
-  using Base = AttentionPhase<S>;
+template <typename S, typename Inputs>
+struct Mixture : AttentionPhase<S, Inputs> {
+  using Base = AttentionPhase<S, Inputs>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity;
 

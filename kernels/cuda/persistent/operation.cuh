@@ -1,6 +1,7 @@
-// operation.cuh - a product of the persistent decode step as data. Code that a step runs once a layer is fetched
-// anew in every layer when all of it is larger than the instruction cache (about 128 KB), and each hand-over
-// waits for that: so products of as many columns share one piece of code, and what differs between them is here.
+// operation.cuh - a product of the persistent decode step as data. Code that a step runs once a layer is
+// fetched anew in every layer when all of it is larger than the instruction cache (about 128 KB), and each
+// hand-over waits for that: so products of as many columns share one piece of code, and what differs between
+// them is here.
 #ifndef DSOPT_CUDA_PERSISTENT_OPERATION_CUH_
 #define DSOPT_CUDA_PERSISTENT_OPERATION_CUH_
 
@@ -8,13 +9,12 @@
 
 namespace dsopt_cuda::persistent {
 
-enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
 inline constexpr int kProducts = 4;  // of a layer; the head follows those of the last one
 
 // Columns of the products: down has those of the MLP, all others the model's width. The chosen experts' down
 // projections are one product: their inputs, times their weights, follow each other.
 template <typename S, bool kWide>
-inline constexpr int kColumnsOf = kWide ? S::kInner * S::kTopK : S::kHidden;
+inline constexpr int kColumnsOf = kWide ? S::kInner* S::kTopK : S::kHidden;
 
 template <typename S>
 struct Operation {

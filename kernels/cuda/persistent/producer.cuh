@@ -3,7 +3,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
 #define DSOPT_CUDA_PERSISTENT_PRODUCER_CUH_
 
-#include "persistent/operation.cuh"
+#include "persistent/shape.cuh"
 
 namespace dsopt_cuda::persistent {
 
@@ -114,23 +114,6 @@ __device__ void StreamRouter(Producer<S>& producer, const float* router, int lay
   BarrierWait(producer.my.routed(), static_cast<uint32_t>(layer & 1));
 #pragma unroll
   for (int k = 0; k < S::kTopK; ++k) producer.expert[k] = producer.my.route()->expert[k];
-}
-
-// The whole step. Products: RowProducts or PackedProducts, with Stream(producer, operation,
-// weights).
-template <typename S, typename Products>
-__device__ void Produce(Producer<S> producer, int position) {
-  const Cta<S>& my = producer.my;
-  DenseLayer layer;
-#pragma unroll 1
-  for (int n = 0; n <= my.layers * kProducts; ++n) {
-    const Operation<S> op(my, n);
-    if (op.phase == Phase::kQkv) layer = my.step.layers[op.layer];
-    if (op.phase == Phase::kOut) producer.Cache(layer, op.layer, position);
-    if constexpr (S::kExperts > 0)
-      if (op.phase == Phase::kGateUp) StreamRouter(producer, layer.router, op.layer);
-    Products::Stream(producer, op, static_cast<const char*>(op.matrix(my, layer).data));
-  }
 }
 
 }  // namespace dsopt_cuda::persistent

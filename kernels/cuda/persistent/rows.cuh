@@ -4,6 +4,7 @@
 #ifndef DSOPT_CUDA_PERSISTENT_ROWS_CUH_
 #define DSOPT_CUDA_PERSISTENT_ROWS_CUH_
 
+#include "persistent/inputs.cuh"
 #include "persistent/mixture.cuh"
 #include "persistent/producer.cuh"
 
@@ -26,8 +27,8 @@ __device__ __forceinline__ void Fma2(float2& sum, uint32_t w, float x0, float x1
 }
 
 template <typename S>
-struct RowProducts : Mixture<S> {
-  using Base = Mixture<S>;
+struct RowProducts : Mixture<S, ProductInputs<S>> {
+  using Base = Mixture<S, ProductInputs<S>>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity;
 
@@ -39,10 +40,6 @@ struct RowProducts : Mixture<S> {
     const Slice units = SliceOf(op.units(my), op.layer, my.cta, my.ctas);
     return {units.first * op.unit_rows(), units.count * op.unit_rows()};
   }
-  __device__ static float Corrected(const Cta<S>&, const Operation<S>&, const DenseMatrix&, int, float y) {
-    return y;
-  }
-  __device__ static void Finished(const Operation<S>&, const DenseMatrix&) {}
 
   // A product's weights: this CTA's rows.
   __device__ static void Stream(Producer<S>& producer, const Operation<S>& op, const char* w) {

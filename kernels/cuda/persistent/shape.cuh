@@ -10,10 +10,10 @@
 
 namespace dsopt_cuda::persistent {
 
-inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 96;
+inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 64;
 inline constexpr int kChunk = 2048, kVec = kChunk / kConsumers;  // columns of a chunk, and of one thread in it
 inline constexpr int kPartRows = 16, kTables = 4;                // rows of a table of partial sums
-inline constexpr int kTableBarrier = 2, kInputsBarrier = kTableBarrier + kTables;
+inline constexpr int kTableBarrier = 2;
 inline constexpr int kGroup = 16;                                // tokens of one warp step
 inline constexpr int kPartialSets = 4;                           // layers whose partial results may coexist
 inline constexpr uint32_t kUnwritten = 0xffffffffu;              // a NaN that arithmetic never produces
@@ -43,10 +43,12 @@ struct Shape {
   static constexpr int kMergeAt = kSlots * kSlotBytes, kMergeBytes = kConsumerWarps * kG * kMergeRow * 4;
   static constexpr int kMaxSumAt = kMergeAt + (kMergeBytes > kInputs * 2 ? kMergeBytes : kInputs * 2);
   static constexpr int kPartAt = kMaxSumAt + kConsumerWarps * kG * 8;
-  static constexpr int kRouterAt = kPartAt + kTables * kPartRows * kConsumerWarps * 4;  // sums of its rows
+  static constexpr bool kEncoded = kInputs > 0;  // phases.cuh, otherwise operation.cuh
+  static constexpr int kPartTables = kEncoded ? 2 : kTables;
+  static constexpr int kRouterAt = kPartAt + kPartTables * kPartRows * kConsumerWarps * 4;  // sums of its rows
   static constexpr int kSquaresAt = kRouterAt + kExperts * kConsumerWarps * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kRoutedAt = kBarriersAt + (2 * kSlots + kTables) * 8;  // barrier, then the Route
+  static constexpr int kRoutedAt = kBarriersAt + (2 * kSlots + (kEncoded ? 0 : kTables)) * 8;  // barrier, then the Route
   static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;
   static constexpr int kTokenAt = kRopeAt + kHeadDim / 2 * 8;  // current token: k, v (raw), scores of the group
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
@@ -71,6 +73,8 @@ struct Coded : Plain {
   static constexpr int kCacheDeep =
       kCopies * Plain::kDeep < Plain::kSlots ? kCopies * Plain::kDeep : Plain::kSlots;
 };
+
+enum class Phase { kQkv, kOut, kGateUp, kDown, kHead };
 
 // Contiguous units of a CTA. What does not divide evenly rotates over the CTAs from layer to layer.
 struct Slice {

@@ -4,14 +4,14 @@
 
 #include "common/launch.cuh"
 #include "persistent/attention.cuh"
-#include "persistent/epilogue.cuh"
-#include "persistent/producer.cuh"
+#include "persistent/operations.cuh"
+#include "persistent/phases.cuh"
 
 namespace dsopt_cuda::persistent {
 
-// A consumer thread's step: qkv | attention, out | gate and up | down of each layer, then the head.
+// (cos, sin) of the position, by all consumers. Ends with a Barrier.
 template <typename S, typename Products>
-__device__ void Consume(Products& products, int position) {
+__device__ __forceinline__ void PrepareRope(Products& products, int position) {
   const Cta<S>& my = products.my;
   for (int i = products.tid; i < S::kHeadDim / 2; i += kConsumers) {
     // The angle is a float, as in the reference; the reduction to one turn is exact enough in double.
@@ -20,19 +20,15 @@ __device__ void Consume(Products& products, int position) {
     my.rope()[i] = {__cosf(turn) * my.step.rope_scale, __sinf(turn) * my.step.rope_scale};
   }
   products.Barrier();
-  DenseLayer weights;
-#pragma unroll 1
-  for (int n = 0; n <= my.layers * kProducts; ++n) {
-    const Operation<S> op(my, n);
-    if (op.phase == Phase::kQkv) weights = my.step.layers[op.layer];
-    if (op.phase == Phase::kOut) products.Attention(weights, op.layer, position, n - 1);
-    products.Multiply(op, weights);
-  }
 }
 
+// Consumers, a producer, a warp that marks; where the consumers have none a warp of epilogues.
+template <typename S>
+inline constexpr int kStepThreads = S::kEncoded ? kThreads : kThreads + 32;
+
 template <typename S, typename Products>
-__global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_constant__ DenseStep step,
-                                                               int vocab, int layers) {
+__global__ __launch_bounds__(kStepThreads<S>, 1) void DensePersistent(const __grid_constant__ DenseStep step,
+                                                                      int vocab, int layers) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) char shared[];
   const int tid = threadIdx.x;
@@ -42,14 +38,15 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
       BarrierInit(my.full(i), 1);
       BarrierInit(my.empty(i), kConsumerWarps);
     }
-    for (int i = 0; i < kTables; ++i) BarrierInit(my.table_empty(i), 1);
+    if (!S::kEncoded)
+      for (int i = 0; i < kTables; ++i) BarrierInit(my.table_empty(i), 1);
     if (S::kExperts > 0) BarrierInit(my.routed(), 1);
     BarrierInitFence();
   }
   __syncthreads();
   const int position = *step.position;
-  if (tid >= kConsumers + 64) {
-    Epilogue<S, Products>{my, tid % 32}.Run();
+  if (!S::kEncoded && tid >= kThreads) {
+    if constexpr (!S::kEncoded) Epilogue<S, Products>{my, tid % 32}.Run();
   } else if (tid >= kConsumers + 32) {  // marks the next step's activations unwritten
     const size_t count = Cta<S>::step_floats(layers) / 4;
     uint4* p = reinterpret_cast<uint4*>(step.activations + (~step.step & 1) * Cta<S>::step_floats(layers));
@@ -57,18 +54,28 @@ __global__ __launch_bounds__(kThreads, 1) void DensePersistent(const __grid_cons
       p[i] = make_uint4(kUnwritten, kUnwritten, kUnwritten, kUnwritten);
     }
   } else if (tid >= kConsumers) {
-    if (tid == kConsumers) Produce<S, Products>(Producer<S>{my, EvictFirst()}, position);
+    if (tid == kConsumers) {
+      const Producer<S> producer{my, EvictFirst()};
+      if constexpr (S::kEncoded)
+        ProducePhases<S, Products>(producer, position);
+      else
+        ProduceOperations<S, Products>(producer, position);
+    }
   } else {
     Products products{my, tid};
-    Consume<S>(products, position);
+    PrepareRope<S>(products, position);
+    if constexpr (S::kEncoded)
+      ConsumePhases<S>(products, position);
+    else
+      ConsumeOperations<S>(products, position);
   }
 #endif
 }
 
 template <typename S, typename Products>
 cudaError_t RunStep(const Launch& launch, const DenseShape& shape, const DenseStep& step) {
-  return StartCooperative(launch, DensePersistent<S, Products>, dim3(kThreads), S::kShared, step, shape.vocab,
-                          shape.layers);
+  return StartCooperative(launch, DensePersistent<S, Products>, dim3(kStepThreads<S>), S::kShared, step,
+                          shape.vocab, shape.layers);
 }
 
 }  // namespace dsopt_cuda::persistent
