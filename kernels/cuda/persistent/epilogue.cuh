@@ -33,7 +33,7 @@ struct Epilogue {
       const bool mine = lane < min(kPartRows, rows.count - row0);
       float residual = 0;
       if (adds && mine) residual = added != nullptr ? __ldcg(added + row) : Embedding(row);
-      NamedBarrier(kTableBarrier + turn.table, kConsumers + 32);
+      BarrierWait(my.table_full(turn.table), turn.parity);
       const float4* p =
           reinterpret_cast<const float4*>(my.table(turn.table) + lane % kPartRows * kConsumerWarps);
       const float4 a = p[0], b = p[1];

@@ -101,7 +101,7 @@ struct ProductInputs : Columns<S> {
   }
   __device__ void PublishTable() {
     __syncwarp();
-    NamedBarrierArrive(kTableBarrier + turn.table, kConsumers + 32);
+    if (tid % 32 == 0) BarrierArrive(my.table_full(turn.table));
     turn.Advance();
   }
 };

@@ -13,7 +13,6 @@ namespace dsopt_cuda::persistent {
 inline constexpr int kConsumerWarps = 8, kConsumers = kConsumerWarps * 32, kThreads = kConsumers + 64;
 inline constexpr int kChunk = 2048, kVec = kChunk / kConsumers;  // columns of a chunk, and of one thread in it
 inline constexpr int kPartRows = 16, kTables = 4;                // rows of a table of partial sums
-inline constexpr int kTableBarrier = 2;
 inline constexpr int kGroup = 16;                                // tokens of one warp step
 inline constexpr int kPartialSets = 4;                           // layers whose partial results may coexist
 inline constexpr uint32_t kUnwritten = 0xffffffffu;              // a NaN that arithmetic never produces
@@ -48,7 +47,8 @@ struct Shape {
   static constexpr int kRouterAt = kPartAt + kPartTables * kPartRows * kConsumerWarps * 4;  // sums of its rows
   static constexpr int kSquaresAt = kRouterAt + kExperts * kConsumerWarps * 4;
   static constexpr int kBarriersAt = kSquaresAt + 2 * kConsumerWarps * 4;
-  static constexpr int kRoutedAt = kBarriersAt + (2 * kSlots + (kEncoded ? 0 : kTables)) * 8;  // barrier, then the Route
+  static constexpr int kRoutedAt =  // barrier, then the Route
+      kBarriersAt + 2 * (kSlots + (kEncoded ? 0 : kTables)) * 8;
   static constexpr int kRopeAt = kRoutedAt + (8 + 8 * kTopK + 15) / 16 * 16;
   static constexpr int kTokenAt = kRopeAt + kHeadDim / 2 * 8;  // current token: k, v (raw), scores of the group
   static constexpr int kShared = kTokenAt + (2 * kHeadDim + 8) * 4;
@@ -123,10 +123,10 @@ struct Cta {
   }
   __device__ uint32_t empty(int i) const { return full(S::kSlots + i); }
   __device__ float* floats(int at) const { return reinterpret_cast<float*>(shared + at); }
-  // Partial sums of a block of rows, [kPartRows][kConsumerWarps], and that they have been read. That all warps
-  // have written them: named barrier kTableBarrier + i.
+  // Partial sums of a block of rows, [kPartRows][kConsumerWarps]: all warps have written; they have been read.
   __device__ float* table(int i) const { return floats(S::kPartAt) + i * kPartRows * kConsumerWarps; }
-  __device__ uint32_t table_empty(int i) const { return full(2 * S::kSlots + i); }
+  __device__ uint32_t table_full(int i) const { return full(2 * S::kSlots + i); }
+  __device__ uint32_t table_empty(int i) const { return table_full(kTables + i); }
   __device__ uint32_t routed() const { return SmemAddress(shared) + static_cast<uint32_t>(S::kRoutedAt); }
   __device__ Route<S::kTopK>* route() const {
     return reinterpret_cast<Route<S::kTopK>*>(shared + S::kRoutedAt + 8);

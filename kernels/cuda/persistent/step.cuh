@@ -39,7 +39,10 @@ __global__ __launch_bounds__(kStepThreads<S>, 1) void DensePersistent(const __gr
       BarrierInit(my.empty(i), kConsumerWarps);
     }
     if (!S::kEncoded)
-      for (int i = 0; i < kTables; ++i) BarrierInit(my.table_empty(i), 1);
+      for (int i = 0; i < kTables; ++i) {
+        BarrierInit(my.table_full(i), kConsumerWarps);
+        BarrierInit(my.table_empty(i), 1);
+      }
     if (S::kExperts > 0) BarrierInit(my.routed(), 1);
     BarrierInitFence();
   }
