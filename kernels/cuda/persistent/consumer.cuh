@@ -1,5 +1,5 @@
-// consumer.cuh - what the consumer warps of the persistent decode steps share, with latent attention or without:
-// the ring's far end and hand-overs between phases.
+// consumer.cuh - what the consumer warps of the persistent decode steps share, with latent attention or
+// without: the ring's far end and hand-overs between phases.
 #ifndef DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 #define DSOPT_CUDA_PERSISTENT_CONSUMER_CUH_
 

@@ -7,8 +7,8 @@
 
 namespace dsopt_cuda::persistent {
 
-// A partial result, in words: outputs as pairs of bf16, maximum, sum. Outputs lie in the order in which lanes have
-// them: vector 4 b + l, of 16 bytes, has columns 32 b + 2 l and + 1, and those 8, 16 and 24 further on.
+// A partial result, in words: outputs as pairs of bf16, maximum, sum. Outputs lie in the order in which lanes
+// have them: vector 4 b + l, of 16 bytes, has columns 32 b + 2 l and + 1, and those 8, 16 and 24 further on.
 inline constexpr int kPartialSums = kLatent / 2, kPartialWidth = kPartialSums + 4;
 
 // Of groups of heads: [sets][heads][splits][kPartialWidth], unwritten until they are there.

@@ -83,8 +83,8 @@ struct LatentProducer : Producer<S, LatentCta<S>> {
     const int page_rows = static_cast<int>(my.step.page_bytes / kKeyBytes),
               layer_row = static_cast<int>(layer.cache_offset / kKeyBytes);
     const int* pages = my.step.pages + range.first;
-    // The other tile of heads reads the same keys at about the same time. If they stayed, they would push out of L2
-    // what CTAs hand over.
+    // The other tile of heads reads the same keys at about the same time. If they stayed, they would push out of
+    // L2 what CTAs hand over.
     int next = __ldg(pages);
 #pragma unroll 1
     for (int i = 0; i < range.pages; ++i) {
