@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what building and testing dsopt needs on Debian 12, from Debian's packages only. Run as root.
+# Installs what building and testing dsopt needs on Debian 12, from Debian's packages only.
 set -eu
+if [ "$(id -u)" -ne 0 ]; then exec sudo sh "$0"; fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -y -qq --no-install-recommends \
