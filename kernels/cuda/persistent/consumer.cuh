@@ -32,6 +32,7 @@ struct Consumer {
   int tid;
   int slot = 0;
   uint32_t parity = 0;
+  int norm_buffer = 0;  // two sets of sums of squares take turns
 
   __device__ static void Barrier() { NamedBarrier<1>(kConsumers); }
   __device__ void NextSlot() {
@@ -55,6 +56,22 @@ struct Consumer {
       if constexpr (kAcquire) __threadfence();
     }
     Barrier();
+  }
+  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next
+  // Barrier.
+  template <int kN>
+  __device__ __forceinline__ const float* Normalise(const float (&gain)[kN], float (&a)[kN]) {
+    float sum[1] = {0};
+#pragma unroll
+    for (int i = 0; i < kN; ++i) {
+      sum[0] = fmaf(a[i], a[i], sum[0]);
+      a[i] *= gain[i];
+    }
+    const float total = ReduceRows<1>(sum, tid % 32);
+    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
+    if (tid % 32 == 0) squares[tid / 32] = total;
+    norm_buffer ^= 1;
+    return squares;
   }
   // Warp 0 alone wrote the phase's outputs.
   __device__ void Hint(int phase) {

@@ -62,11 +62,7 @@ struct Epilogue {
     for (int i = 0; i < kConsumerWarps; ++i) sum += squares[i];
     return rsqrtf(sum / S::kHidden + my.step.norm_eps);
   }
-  __device__ float Embedding(int i) const {
-    const bf16* row =
-        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
-    return __bfloat162float(row[i]) * my.step.embed_scale;
-  }
+  __device__ float Embedding(int i) const { return __bfloat162float(my.token_row()[i]) * my.step.embed_scale; }
 };
 
 }  // namespace dsopt_cuda::persistent

@@ -29,8 +29,7 @@ struct Columns : Consumer<S, Cta<S>> {
       LoadColumns(my.step.embedded, a);
       return;
     }
-    const bf16* row =
-        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
+    const bf16* row = my.token_row();
 #pragma unroll
     for (int i = 0; i < kN; i += 8) {
       const uint4 w = __ldg(reinterpret_cast<const uint4*>(row + i / kVec * kChunk + tid * kVec));
@@ -47,8 +46,7 @@ struct Columns : Consumer<S, Cta<S>> {
 template <typename S>
 struct ProductInputs : Columns<S> {
   using Base = Columns<S>;
-  using Base::my, Base::tid, Base::WaitHint, Base::LoadColumns, Base::EmbeddingColumns;
-  int norm_buffer = 0;
+  using Base::my, Base::tid, Base::WaitHint, Base::Normalise, Base::LoadColumns, Base::EmbeddingColumns;
   TableTurn turn = {};
 
   template <int kN>
@@ -80,18 +78,10 @@ struct ProductInputs : Columns<S> {
       EmbeddingColumns(a);
     else
       PollColumns(input, a);
-    if (kWide || gains == nullptr) return nullptr;
-    float sum[1] = {0};
-#pragma unroll
-    for (int i = 0; i < kN; ++i) {
-      sum[0] = fmaf(a[i], a[i], sum[0]);
-      a[i] *= gain[kWide ? 0 : i];
+    if constexpr (!kWide) {
+      if (gains != nullptr) return Normalise(gain, a);
     }
-    const float total = ReduceRows<1>(sum, tid % 32);
-    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
-    if (tid % 32 == 0) squares[tid / 32] = total;
-    norm_buffer ^= 1;
-    return squares;
+    return nullptr;
   }
 
   // The table of the next block's partial sums. PublishTable: this warp has written its own.

@@ -54,7 +54,7 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
   using Base = Consumer<S, LatentCta<S>>;
   using Base::Barrier, Base::NextSlot;
   using Base::my, Base::tid, Base::slot, Base::parity;
-  int part_buffer = 0, norm_buffer = 0;
+  int part_buffer = 0;
 
   template <int kColumns>
   __device__ bool Mine(int vector) const {
@@ -139,22 +139,6 @@ struct LatentConsumer : Consumer<S, LatentCta<S>> {
         v = __ldg(reinterpret_cast<const float4*>(gains + i / 2 * kChunk + tid * kVec + i % 2 * 4));
       g[4 * i] = v.x, g[4 * i + 1] = v.y, g[4 * i + 2] = v.z, g[4 * i + 3] = v.w;
     }
-  }
-  // Multiplies the gain into a; returns the warps' sums of squares before that, complete after the next
-  // Barrier.
-  template <int kN>
-  __device__ __forceinline__ const float* Normalise(const float (&gain)[kN], float (&a)[kN]) {
-    float sum[1] = {0};
-#pragma unroll
-    for (int i = 0; i < kN; ++i) {
-      sum[0] = fmaf(a[i], a[i], sum[0]);
-      a[i] *= gain[i];
-    }
-    const float total = ReduceRows<1>(sum, tid % 32);
-    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
-    if (tid % 32 == 0) squares[tid / 32] = total;
-    norm_buffer ^= 1;
-    return squares;
   }
   template <int kColumns>
   __device__ static float Scale(const float* squares, float eps) {

@@ -33,8 +33,8 @@ __device__ __forceinline__ int UnitsOf(const Cta<S>& my) {
 template <typename S>
 struct PhaseInputs : Columns<S> {
   using Base = Columns<S>;
-  using Base::my, Base::tid, Base::LoadColumns, Base::EmbeddingColumns;
-  int part_buffer = 0, norm_buffer = 0;
+  using Base::my, Base::tid, Base::Normalise, Base::LoadColumns, Base::EmbeddingColumns;
+  int part_buffer = 0;
 
   template <int kN>
   __device__ void PollColumns(const float* src, float (&a)[kN]) const {
@@ -70,18 +70,10 @@ struct PhaseInputs : Columns<S> {
     } else {
       PollColumns(input, a);
     }
-    if (!P::kNorm) return nullptr;
-    float sum[1] = {0};
-#pragma unroll
-    for (int i = 0; i < kN; ++i) {
-      sum[0] = fmaf(a[i], a[i], sum[0]);
-      a[i] *= gain[i % (P::kNorm ? kN : 4)];
-    }
-    const float total = ReduceRows<1>(sum, tid % 32);
-    float* squares = my.floats(S::kSquaresAt) + norm_buffer * kConsumerWarps;
-    if (tid % 32 == 0) squares[tid / 32] = total;
-    norm_buffer ^= 1;
-    return squares;
+    if constexpr (P::kNorm)
+      return Normalise(gain, a);
+    else
+      return nullptr;
   }
 
   template <Phase kP>
@@ -90,9 +82,7 @@ struct PhaseInputs : Columns<S> {
     if (kP == Phase::kDown) return __ldcg(my.layer_activations(layer) + S::kMiddle + index);
     if (layer > 0) return __ldcg(my.layer_activations(layer - 1) + S::kOut + index);
     if (my.step.embedded != nullptr) return my.step.embedded[index];
-    const bf16* row =
-        static_cast<const bf16*>(my.step.embed) + static_cast<size_t>(*my.step.token) * S::kHidden;
-    return __bfloat162float(row[index]) * my.step.embed_scale;
+    return __bfloat162float(my.token_row()[index]) * my.step.embed_scale;
   }
 
   // Finishes `units` outputs (at most one per lane of warp 0) from the rows' partial sums. extra(r, y): what

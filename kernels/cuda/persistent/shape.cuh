@@ -31,7 +31,8 @@ struct Shape {
   static constexpr CacheCode kCache = CacheCode::kPlain;        // bf16
   static constexpr int kPageHalf = kPageTokens * kHeadDim * 2;  // K (or V) of one head in one page
   static constexpr int kSlotPages = 1;                          // in a slot
-  static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0 && kQDim == kHidden);
+  static_assert(2 * kPageHalf <= kSlotBytes && kG <= 8 && kHidden % kChunk == 0 && kInner % kChunk == 0 &&
+                kQDim == kHidden);
   // Activations of one layer, f32.
   static constexpr size_t kQkv = 0, kAttention = kQkvRows, kMiddle = kAttention + kQDim,
                           kGated = kMiddle + kHidden;
@@ -133,6 +134,9 @@ struct Cta {
   }
   __device__ float2* rope() const { return reinterpret_cast<float2*>(shared + S::kRopeAt); }
 
+  __device__ const bf16* token_row() const {  // of the embedding
+    return static_cast<const bf16*>(step.embed) + static_cast<size_t>(*step.token) * S::kHidden;
+  }
   __device__ static size_t step_floats(int layers) { return S::kLayer * static_cast<size_t>(layers); }
   __device__ float* layer_activations(int layer) const {
     return step.activations + (step.step & 1) * step_floats(layers) + static_cast<size_t>(layer) * S::kLayer;
