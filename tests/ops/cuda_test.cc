@@ -24,11 +24,13 @@ class DeviceMemory : public Memory {
     return data;
   }
   void Free(void* data) override { cudaFree(data); }
+  // In the stream: cudaMemcpy may return before pageable memory has arrived, and this stream does not wait for
+  // the one that it uses.
   void Write(void* dst, const void* src, size_t bytes) override {
-    Must(cudaMemcpy(dst, src, bytes, cudaMemcpyHostToDevice));
+    Copy(dst, src, bytes, cudaMemcpyHostToDevice);
   }
   void Read(void* dst, const void* src, size_t bytes) override {
-    Must(cudaMemcpy(dst, src, bytes, cudaMemcpyDeviceToHost));
+    Copy(dst, src, bytes, cudaMemcpyDeviceToHost);
   }
   void* stream() override { return stream_; }
   dsopt_status Run(const std::function<dsopt_status()>& call) override {
@@ -41,6 +43,10 @@ class DeviceMemory : public Memory {
   static void Must(cudaError_t error) {
     INFO(cudaGetErrorString(error));
     REQUIRE(error == cudaSuccess);
+  }
+  void Copy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+    Must(cudaMemcpyAsync(dst, src, bytes, kind, stream_));
+    Must(cudaStreamSynchronize(stream_));
   }
   dsopt_status Launch(const std::function<dsopt_status()>& call) {
     const dsopt_status status = call();
