@@ -43,9 +43,11 @@ constexpr uint32_t kCodeStepBytes[kCodeCount] = {256, 128, 128, 192};
 constexpr uint32_t kCodeStepInputs[kCodeCount] = {4, 2, 4, 2};
 
 // A row of activations in fixed point: x[k] = scale * (256 high + low), high and low signed bytes, so that a row's
-// largest value has 15 bits. f32 scale; at kFixedHead the sums of high and of low of every 16 values, two int32; at
-// FixedQuads(count) for every four values four high bytes, then four low ones. Zeros behind the last value. A row with a
-// value that is not finite has the scale NaN.
+// largest value has 15 bits. f32 scale; at kFixedTotal the sums of all high and of all low, two int32; at kFixedHead those
+// of every 16 values; at FixedQuads(count) for every four values four high bytes, then four low ones. Zeros behind the
+// last value. A row with a value that is not finite has the scale NaN. Rows of more than kFixedInputs: the sums of all are
+// not used.
+constexpr uint32_t kFixedTotal = 8;
 constexpr uint32_t kFixedHead = 64;
 constexpr float kFixedMost = 32512.0f;        // 127 * 256
 constexpr uint64_t kFixedInputs = 64 << 10;   // most inputs of a group: sums stay inside 32 bits
