@@ -1,6 +1,6 @@
-// linear_tiled.cuh - y = x W^T for encoded weights on sm_90a, 17 to 64 input rows: the ring of
-// linear_packed.cuh, codes expanded in registers into the A operand of wgmma, a tiled row image (launch.h) as
-// B. Instantiated by linear_packed_<format>.cu.
+// linear_tiled.cuh - y = x W^T for encoded weights on sm_90a: the ring of linear_packed.cuh, codes expanded in
+// registers into the A operand of wgmma, a tiled row image (launch.h) as B. Instantiated for 17 to 64 input rows
+// by linear_packed_<format>.cu, for 17 to 32 in a step of all layers by persistent_batch_<format>.cu.
 #ifndef DSOPT_CUDA_LINEAR_TILED_CUH_
 #define DSOPT_CUDA_LINEAR_TILED_CUH_
 
@@ -39,9 +39,11 @@ struct TiledConsumer {
   static constexpr bool kLossless = F::kPacking == Packing::kLossless12;
   static constexpr int kUnitSide = kBlockRows + 4 * kEscapeSlots;
   const StreamLinear& p;
-  int lane, group, wr;  // wr: first row block of this warpgroup in a panel
-  int block;            // of this warp, in a panel
-  uint32_t held = 0;    // the barrier that releases the slot before this one
+  int lane, warp;
+  int wr = warp / 4 * S::kGroupBlocks;  // first row block of this warpgroup in a panel; this warp's is `warp`
+  uint32_t held = 0;                    // the barrier that releases the slot before this one
+  // Of a tile of the inputs. Not read where it is needed: p may lie in shared memory.
+  uint32_t tile_bytes = p.geometry.input_chunk / kChunkTiles;  // of a tile of the inputs
   uint4 q[F::kVectors];
   uint32_t a[2][kSteps][4];
   float acc[kSums], part[kParts][kFlush == 0 ? 1 : kSums], scale[2][2];
@@ -99,7 +101,7 @@ struct TiledConsumer {
     if constexpr (kFlush != 0 && kStage % kPerScale == 0)
       LoadScales(chunk + kChunkTiles * kTileBytes, kStage / kPerScale, scale[kSum]);
     if constexpr (kFirst + kSteps == 4 && kTile + 1 < kChunkTiles) LoadCodes(chunk, kTile + 1);
-    const uint64_t tile = b + kTile * (p.geometry.input_chunk / kChunkTiles >> 4);
+    const uint64_t tile = b + kTile * (tile_bytes >> 4);
     WgmmaWait<0>();
     if constexpr (kStage == 0) Release();
     TouchSums();
@@ -132,17 +134,20 @@ struct TiledConsumer {
     }
   }
 
-  __device__ void Units(Ring& ring, int first, int count) {
+  template <typename AnyRing>
+  __device__ void Units(AnyRing& ring, int first, int count) {
     const StreamGeometry& g = p.geometry;
     const bool tail = first + count == g.units_per_group && g.last_columns != kChunkColumns;
     const int whole = tail ? count - 1 : count;
+    const uint32_t block_at = warp * g.unit_bytes, inputs_at = g.inputs_at;
     held = 0;
-    for (int i = 0; i < whole; ++i) {
+#pragma unroll 1
+    for (int i = 0; i < whole; ++i, ring.Advance()) {
       ring.WaitFull();
-      const uint32_t chunk = ring.Slot() + block * g.unit_bytes, x = ring.Slot() + g.inputs_at;
+      const uint32_t chunk = ring.Slot() + block_at, x = ring.Slot() + inputs_at;
       const uint64_t b = WgmmaKMajor(x);
       LoadCodes(chunk, 0);
-      if constexpr (kLossless) Escapes(chunk + kChunkTiles * kTileBytes, x, 2);
+      const bool escapes = HasEscapes(chunk + kChunkTiles * kTileBytes);
       Stage<0>(chunk, b);
       Stage<1>(chunk, b);
       Stage<2>(chunk, b);
@@ -153,8 +158,8 @@ struct TiledConsumer {
         Stage<6>(chunk, b);
         Stage<7>(chunk, b);
       }
+      if (escapes) Escapes(chunk + kChunkTiles * kTileBytes, x, 2);
       held = ring.Empty();
-      ring.Advance();
     }
     Drain();
     __syncwarp();
@@ -169,14 +174,13 @@ struct TiledConsumer {
   // The last unit of a row: any number of columns, stage by stage.
   __device__ void LastUnit(uint32_t slot) {
     const int columns = p.geometry.last_columns, tiles = (columns + kTileColumns - 1) / kTileColumns;
-    const uint32_t chunk = slot + block * p.geometry.unit_bytes, x = slot + p.geometry.inputs_at;
+    const uint32_t chunk = slot + warp * p.geometry.unit_bytes, x = slot + p.geometry.inputs_at;
     const uint32_t side = chunk + tiles * kTileBytes;
-    if (columns % kTileColumns != 0)
-      ClearTail(x + (tiles - 1) * (p.geometry.input_chunk / kChunkTiles), columns);
+    if (columns % kTileColumns != 0) ClearTail(x + (tiles - 1) * tile_bytes, columns);
     if constexpr (kLossless) Escapes(side, x, (tiles + 1) / 2);
 #pragma unroll 1
     for (int tile = 0; tile < tiles; ++tile) {
-      const uint64_t b = WgmmaKMajor(x + tile * (p.geometry.input_chunk / kChunkTiles));
+      const uint64_t b = WgmmaKMajor(x + tile * tile_bytes);
       LoadCodes(chunk, tile);
 #pragma unroll
       for (int first = 0; first < 4; first += kSteps) {
@@ -204,12 +208,18 @@ struct TiledConsumer {
         StoreShared4(tile + row * kTileColumns * 2 + RowLayout::InTiledLine(row, column) * 2, 0);
     }
     FenceAsyncProxy();
-    if (group == 0)
-      NamedBarrier<2>(kWarpgroup);
-    else
+    if (warp < 4)
       NamedBarrier<3>(kWarpgroup);
+    else
+      NamedBarrier<4>(kWarpgroup);
   }
 
+  // Whether a whole chunk has weights without a code. side: behind its codes.
+  __device__ __forceinline__ bool HasEscapes(uint32_t side) const {
+    if constexpr (!kLossless) return false;
+    const uint4 a = LoadShared16(side + kBlockRows), b = LoadShared16(side + kUnitSide + kBlockRows);
+    return (a.x | a.y | a.z | a.w | b.x | b.y | b.z | b.w) != 0;
+  }
   // Weights of this warp's block that have no code: (exact - stand-in) times the input.
   __device__ __forceinline__ void Escapes(uint32_t side, uint32_t x, int parts) {
 #pragma unroll 1
@@ -225,7 +235,7 @@ struct TiledConsumer {
         const float delta =
             __uint_as_float(slot << 16) - Lossless12::Scale(LoadShared1(base + row)) * Lossless12::kStandIn;
         const float low = row == lane / 4 ? delta : 0.0f, high = row == lane / 4 + 8 ? delta : 0.0f;
-        const uint32_t tile = x + column / kTileColumns * (p.geometry.input_chunk / kChunkTiles);
+        const uint32_t tile = x + column / kTileColumns * tile_bytes;
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int line = lane % 4 * 2 + j;
@@ -246,7 +256,7 @@ struct TiledConsumer {
     if constexpr (kFlush == 0)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int row = (first_block - wr + block) * kBlockRows + lane / 4 + 8 * h;
+        const int row = (first_block - wr + warp) * kBlockRows + lane / 4 + 8 * h;
         const float by = __ldg(p.weight.row_scales + min(row, p.args.n - 1));
 #pragma unroll
         for (int i = 0; i < kSums; ++i)
@@ -254,7 +264,7 @@ struct TiledConsumer {
       }
   }
   __device__ void Store(float* sums) const {
-    float* to = sums + block * kBlockRows + lane / 4;
+    float* to = sums + warp * kBlockRows + lane / 4;
 #pragma unroll
     for (int i = 0; i < kSums; ++i)
       to[(i / 4 * 8 + lane % 4 * 2 + i % 2) * S::kSumPitch + i / 2 % 2 * 8] = acc[i];
@@ -290,14 +300,14 @@ __global__ __launch_bounds__(TiledStream<kM>::kThreads,
   }
   WaitForPrevious();
   if (begin >= end) return;
-  TiledConsumer<F, kFlush, kM> my{p, lane, warp / 4, warp / 4 * S::kGroupBlocks, warp};
+  TiledConsumer<F, kFlush, kM> my{p, lane, warp};
   ConsumeUnits<S>(p, work, ring, sums, my, begin, end);
 #endif
 }
 
-template <typename F, int kFlush, int kM>
-cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
-  using S = TiledStream<kM>;
+// What a launch derives from the layout and the rows of the input image. S: a TiledStream.
+template <typename S>
+void SetTiledGeometry(StreamLinear& p) {
   const PackedLayout& l = p.weight.layout;
   StreamGeometry& g = p.geometry;
   SetWeightGeometry<S, 1>(l, g);
@@ -307,7 +317,13 @@ cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
   g.input_chunk = static_cast<uint32_t>(ImageChunk(p.args.rows, kTiledPitch) * 2);
   g.last_input_bytes =
       static_cast<uint32_t>((g.last_columns + kTileColumns - 1) / kTileColumns) * (g.input_chunk / kChunkTiles);
-  p.slot_bytes = static_cast<int>(g.inputs_at + kM * kChunkColumns * 2);
+  p.slot_bytes = static_cast<int>(g.inputs_at + S::kM * kChunkColumns * 2);
+}
+
+template <typename F, int kFlush, int kM>
+cudaError_t StartTiled(const Launch& launch, StreamLinear p) {
+  using S = TiledStream<kM>;
+  SetTiledGeometry<S>(p);
   const int slots = (launch.limits->shared_bytes - S::kRingAt) / p.slot_bytes;
   p.slots = slots < 16 ? slots : 16;
   if (p.slots < 2) return cudaErrorInvalidConfiguration;

@@ -1,8 +1,7 @@
 // persistent_batch.h - the layers of a decode step of a dense GQA model for a few rows, one of each sequence,
-// as one persistent kernel (sm_90a), for any sizes: bf16 weights, up to 16 rows also lossless12 (int8, fp8 and
-// int4 are faster kernel by kernel, with two CTAs per SM that expand codes). Embedding before it and head
-// behind it are kernels of their own. persistent_batch_<format>.cu instantiate persistent/batch_step.cuh, where
-// the step is described.
+// as one persistent kernel (sm_90a), for any sizes and weights of all kinds. Embedding before it and head behind
+// it are kernels of their own. persistent_batch_<format>.cu instantiate persistent/batch_step.cuh, where the
+// step is described.
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_H_
 #define DSOPT_CUDA_PERSISTENT_BATCH_H_
 
@@ -11,8 +10,7 @@
 
 namespace dsopt_cuda {
 
-inline constexpr int kBatchRows = 32;  // of any step, at most; encoded weights: kBatchEncodedRows
-inline constexpr int kBatchEncodedRows = 16;
+inline constexpr int kBatchRows = 32;  // of any step, at most
 inline constexpr int kBatchMatrices =
     4;  // of a layer, in the order in which they are used: qkv, out, gate_up, down
 // bf16: what one copy brings of a matrix, up to 16 rows and above; a tensor map for each.
@@ -65,6 +63,9 @@ uint64_t BatchSquares(const DenseShape& shape);  // floats
 cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 cudaError_t BatchPlain(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 cudaError_t BatchLossless12(const Launch& launch, const BatchShape& shape, const BatchStep& step);
+cudaError_t BatchInt8(const Launch& launch, const BatchShape& shape, const BatchStep& step);
+cudaError_t BatchFp8(const Launch& launch, const BatchShape& shape, const BatchStep& step);
+cudaError_t BatchInt4(const Launch& launch, const BatchShape& shape, const BatchStep& step);
 
 }  // namespace dsopt_cuda
 #endif  // DSOPT_CUDA_PERSISTENT_BATCH_H_

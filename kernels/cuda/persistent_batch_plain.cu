@@ -13,7 +13,7 @@ namespace {
 template <int kM>
 struct PlainFormat {
   using S = BatchStream<Stream<kM>>;
-  static constexpr int kChunk = kM == 32 ? 128 : kImageColumns;
+  static constexpr int kChunk = kM == 32 ? 128 : kImageColumns, kUnitChunks = 1;
   static constexpr bool kOverflow = false;
   using Unit = PlainUnit<S, kChunk>;
   static constexpr int kPitch = Unit::kPitch, kMap = S::kRows == kBatchBoxes[0].rows ? 0 : 1;
@@ -23,7 +23,7 @@ struct PlainFormat {
 #ifdef DSOPT_CUDA_WGMMA
   using Consumer = PlainConsumer<S, kChunk, 1, S::kPerWarp>;
   __device__ static Consumer Make(const StreamLinear& p, int lane, int warp) {
-    return {p, lane, 0, warp / kTeamWarps, warp % kTeamWarps * S::kPerWarp};
+    return {p, lane, 0, warp / S::kTeamWarps, warp % S::kTeamWarps * S::kPerWarp};
   }
   __device__ static void Copy(const StreamGeometry& g, const void* matrix, int panel, int unit, uint32_t slot,
                               uint32_t barrier, uint64_t policy) {
@@ -46,8 +46,7 @@ cudaError_t BatchPlain(const Launch& launch, const BatchShape& shape, const Batc
 
 bool BatchSupported(const Limits& limits, const BatchShape& shape) {
   const DenseShape& m = shape.model;
-  const bool format =
-      m.packing == Packing::kNone ? limits.tensor_map_encoder != nullptr : m.packing == Packing::kLossless12;
+  const bool format = m.packing == Packing::kNone ? limits.tensor_map_encoder != nullptr : m.group != 16;
   return limits.has_sm90a && limits.shared_bytes >= 227 * 1024 && format && m.experts == 0 &&
          m.cache == CacheCode::kPlain && (m.head_dim == 64 || m.head_dim == 128) &&
          m.q_heads % m.kv_heads == 0 && m.hidden % 64 == 0 && m.inner % 64 == 0 && m.layers > 0;
@@ -70,14 +69,24 @@ int BatchMostRows(const BatchShape& shape, bool always) {
   const int64_t q = int64_t{m.q_heads} * m.head_dim, kv = int64_t{m.kv_heads} * m.head_dim;
   const int64_t bytes = 2 * m.hidden * (2 * q + 2 * kv + 3 * int64_t{m.inner});
   if (bytes < kFewRows && !always) return 0;
-  if (m.packing != Packing::kNone) return kBatchEncodedRows;
   return bytes < kManyRows && !always ? 16 : kBatchRows;
 }
 
 cudaError_t BatchDecode(const Launch& launch, const BatchShape& shape, const BatchStep& step) {
   if (step.rows < 1 || step.rows > BatchMostRows(shape, true)) return cudaErrorInvalidValue;
-  return shape.model.packing == Packing::kNone ? BatchPlain(launch, shape, step)
-                                               : BatchLossless12(launch, shape, step);
+  switch (shape.model.packing) {
+    case Packing::kNone:
+      return BatchPlain(launch, shape, step);
+    case Packing::kLossless12:
+      return BatchLossless12(launch, shape, step);
+    case Packing::kInt8:
+      return BatchInt8(launch, shape, step);
+    case Packing::kFp8:
+      return BatchFp8(launch, shape, step);
+    case Packing::kInt4:
+      return BatchInt4(launch, shape, step);
+  }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace dsopt_cuda

@@ -74,12 +74,15 @@ double Rms(const std::vector<double>& v) {
 // them. One staged activation rounded to bf16 is off by 2^-9 / sqrt(3) of itself at most; a block rounds about
 // 5 times on the way (norm, intermediate, keys, values, head input) and errors of independent values add in
 // quadrature, relative to the logits' own size. In f32 what is left is the sums: 2^-24 times the root of the
-// terms of a chain.
+// terms of a chain. Random fp8 codes lie in octaves (kurtosis 10, of normal numbers 3): a few products of a sum decide
+// it, their errors do not average, and where they cancel little is left. With the bound of other codes a row of a prompt
+// was beyond it in 3 of 13 runs of CheckManyDecode, by a factor of up to 1.35.
 double Tolerance(const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv) {
   const double roundings = 5.0 * static_cast<double>(shape.blocks.size()) + 1.0;
   const bool coarse = (precision == DSOPT_PRECISION_FAST && shape.dtype != DSOPT_F32) || kv == DSOPT_BF16;
   const double unit = coarse ? std::ldexp(1.0, -9) : std::ldexp(1.0, -24) * std::sqrt(1024.0);
-  return 8.0 * unit / std::sqrt(3.0) * std::sqrt(roundings) * 2.0;
+  const double tails = shape.coded.encoding == DSOPT_ENCODING_FP8 ? 2.0 : 1.0;
+  return 8.0 * unit / std::sqrt(3.0) * std::sqrt(roundings) * 2.0 * tails;
 }
 
 // Logits of positions first, first + 1, ... of a sequence.

@@ -188,6 +188,7 @@ TEST_CASE("one row of each of many sequences gives the logits of float64", "[cud
         {"lossless12", {DSOPT_ENCODING_LOSSLESS12, 0, 0, false, false, 0.001}},
         {"int8", {DSOPT_ENCODING_INT8, 1, 0, false, false}},
         {"fp8", {DSOPT_ENCODING_FP8, 1, 0, false, false}},
+        {"int4 32", {DSOPT_ENCODING_INT4, 1, 32, false, true}},
         {"int4 64", {DSOPT_ENCODING_INT4, 1, 64, false, true}},
         {"int4 128", {DSOPT_ENCODING_INT4, 1, 128, false, true}},
     };

@@ -48,14 +48,14 @@ struct Attend : Operands<kDim> {
   static_assert(kV == 1 || kV == 2);
   const Line& line;
   char* shared;
-  BatchRing& ring;
+  BatchRing<S>& ring;
   int number;  // of this CTA in the line
   float c = s.score_scale * 1.4426950408889634f;
   int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
   int group = warp % (s.item_tokens / kGroupTokens);  // of an item, for this warp
-  // Warps of a team that share an item are a set; sets, one or two, take turns.
-  int set = warp % kTeamWarps / (s.item_tokens / kGroupTokens),
-      sets = kTeamWarps * kGroupTokens / s.item_tokens;
+  // Warps of a team that share an item are a set; sets, up to four, take turns.
+  int set = warp % S::kTeamWarps / (s.item_tokens / kGroupTokens),
+      sets = S::kTeamWarps * kGroupTokens / s.item_tokens;
   int head = tid * kV / kDim, dimension = tid * kV % kDim;  // of this thread's outputs
 
   __device__ float* Outs() const { return reinterpret_cast<float*>(shared + Shared<S>::kSumsAt); }

@@ -41,7 +41,7 @@ template <typename F>
 struct WeightsLane {
   const BatchStep& s;
   const Line& line;
-  BatchRing ring, landed = ring;
+  BatchRing<typename F::S> ring, landed = ring;
   int flying = 0;  // copies of slots on their way
   uint64_t policy = EvictFirst();
 
@@ -113,7 +113,7 @@ template <typename F>
 struct InputsLane {
   const BatchStep& s;
   const Line& line;
-  BatchRing ring;
+  BatchRing<typename F::S> ring;
 
   __device__ void Await(int layer, int op) const {
     while (!InputReady(s, layer, op)) {
@@ -126,7 +126,7 @@ struct InputsLane {
     Units at(p.geometry, NumberOf(s, layer, op));
     if (at.left == 0) return;
     const int last = p.geometry.units_per_group - 1;
-    const uint32_t bytes = p.geometry.input_chunk, last_bytes = p.geometry.last_input_bytes;
+    const uint32_t bytes = F::kUnitChunks * p.geometry.input_chunk, last_bytes = p.geometry.last_input_bytes;
     const uint32_t to = p.geometry.inputs_at;
     const char *first = static_cast<const char*>(p.args.in),
                *from = first + static_cast<int64_t>(at.unit) * bytes;

@@ -18,14 +18,15 @@ __device__ __forceinline__ int CounterOf(int layer, int op) { return 1 + layer *
 // What it holds when all have.
 __device__ __forceinline__ uint32_t TargetOf(uint32_t step) { return (step + 1) * gridDim.x; }
 
-// Consumer warps are two teams, which take turns with the slots of the ring: a slot is always the same team's,
-// because a warp must see all phases of the barriers it waits at. Behind them a warp each for the weights and
-// the inputs in the ring, and a side warp.
-inline constexpr int kTeams = 2, kTeamWarps = 4, kConsumerWarps = kTeams * kTeamWarps;
+// Consumer warps are one team or two, which take turns with the slots of the ring: a slot is always the same
+// team's, because a warp must see all phases of the barriers it waits at. Behind them a warp each for the
+// weights and the inputs in the ring, and a side warp.
+inline constexpr int kConsumerWarps = 8;
 inline constexpr int kWeightsWarp = kConsumerWarps, kInputsWarp = kWeightsWarp + 1, kSideWarp = kInputsWarp + 1;
 template <typename Base>
 struct BatchStream : Base {
-  static_assert(Base::kWarps == kConsumerWarps && Base::kHalves == kTeams);
+  static_assert(Base::kWarps == kConsumerWarps);
+  static constexpr int kTeams = Base::kHalves, kTeamWarps = kConsumerWarps / kTeams;
   static constexpr int kThreads = (kSideWarp + 1) * 32;
   static constexpr int kPerWarp = Base::kBlocks / kTeamWarps;  // row blocks of a warp
 };
@@ -53,13 +54,14 @@ struct Shared {
 
 // The ring, as in common/ring.cuh, but weights and inputs of a slot have a barrier each: weights are on their
 // way long before the inputs exist.
+template <typename S>
 struct BatchRing {
   uint32_t barriers, data;
   int slots, slot_bytes, team;
   int slot = 0;
   uint32_t parity = 0;
 
-  __device__ bool Mine() const { return slot % kTeams == team; }
+  __device__ bool Mine() const { return S::kTeams == 1 || slot % S::kTeams == team; }
   __device__ uint32_t Weights() const { return barriers + 8 * slot; }
   __device__ uint32_t Inputs() const { return barriers + 8 * (slots + slot); }
   __device__ uint32_t Empty() const { return barriers + 8 * (2 * slots + slot); }
@@ -72,7 +74,7 @@ struct BatchRing {
     for (int i = 0; i < slots; ++i) {
       BarrierInit(barriers + 8 * i, 1);
       BarrierInit(barriers + 8 * (slots + i), 1);
-      BarrierInit(barriers + 8 * (2 * slots + i), kTeamWarps);
+      BarrierInit(barriers + 8 * (2 * slots + i), S::kTeamWarps);
     }
     BarrierInit(Ready(), 1);
   }
@@ -109,11 +111,26 @@ __device__ __forceinline__ void MeetSide() {
 // Where values of a row image of the step lie; F: see batch_step.cuh.
 template <typename F>
 struct Image {
+  static constexpr bool kTiled = F::kPitch == kTiledPitch;
   int chunk;  // elements
   __device__ explicit Image(const BatchStep& s) : chunk((s.rows + 7) / 8 * 8 * F::kPitch) {}
   __device__ int At(int row, int column) const {
-    const uint32_t c = static_cast<uint32_t>(column);
-    return static_cast<int>(c / F::kChunk) * chunk + row * F::kPitch + static_cast<int>(c % F::kChunk);
+    const uint32_t c = static_cast<uint32_t>(column), in_chunk = c % F::kChunk;
+    const int of_chunk = static_cast<int>(c / F::kChunk) * chunk;
+    if constexpr (kTiled)
+      return of_chunk + static_cast<int>(in_chunk / kTileColumns) * (chunk / kChunkTiles) + row * kTileColumns +
+             RowLayout::InTiledLine(row, static_cast<int>(in_chunk));
+    return of_chunk + row * F::kPitch + static_cast<int>(in_chunk);
+  }
+  // Four values from a column that is a multiple of four on.
+  __device__ void Store(void* image, int row, int column, uint32_t first, uint32_t second) const {
+    bf16* to = static_cast<bf16*>(image) + At(row, column);
+    if constexpr (kTiled) {
+      *reinterpret_cast<uint32_t*>(to) = first;
+      *reinterpret_cast<uint32_t*>(static_cast<bf16*>(image) + At(row, column + 2)) = second;
+    } else {
+      *reinterpret_cast<uint2*>(to) = {first, second};
+    }
   }
 };
 

@@ -19,6 +19,8 @@
 #ifndef DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
 #define DSOPT_CUDA_PERSISTENT_BATCH_STEP_CUH_
 
+#include <algorithm>
+
 #include "persistent/batch_producer.cuh"
 #include "persistent/batch_side.cuh"
 
@@ -141,8 +143,8 @@ struct Finish : StreamSums<typename F::S> {
       if (row >= s.rows) continue;
       if (quad == 0) s.squares[row * panels + panel] = squares[j];
       if (!here) continue;
-      *reinterpret_cast<uint2*>(static_cast<bf16*>(s.h) + image.At(row, column)) = {
-          PackBf16(x[j].x * gain.x, x[j].y * gain.y), PackBf16(x[j].z * gain.z, x[j].w * gain.w)};
+      image.Store(s.h, row, column, PackBf16(x[j].x * gain.x, x[j].y * gain.y),
+                  PackBf16(x[j].z * gain.z, x[j].w * gain.w));
     }
   }
 };
@@ -153,7 +155,7 @@ struct Consumer {
   const BatchStep& s;
   const Line& line;
   char* shared;
-  BatchRing ring;
+  BatchRing<S> ring;
   uint32_t awaited = 0;
   int tid = threadIdx.x, lane = tid % 32, warp = __shfl_sync(~0u, tid / 32, 0);
   Image<F> image{s};
@@ -304,8 +306,8 @@ __global__ __launch_bounds__(F::S::kThreads, 1) void batch_step(const __grid_con
   using S = typename F::S;
   extern __shared__ __align__(1024) char batch_shared[];
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  const BatchRing ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots,
-                       s.slot_bytes, warp / kTeamWarps};
+  const BatchRing<S> ring{SmemAddress(batch_shared), SmemAddress(batch_shared) + Shared<S>::kRingAt, s.slots,
+                          s.slot_bytes, warp / S::kTeamWarps};
   if (threadIdx.x == 32) {
     ring.Init();
     BarrierInitFence();
@@ -339,7 +341,7 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
                                 {2 * m.inner, m.hidden, step.h},
                                 {m.hidden, m.inner, step.mid}};
   const uint32_t ctas = static_cast<uint32_t>(launch.limits->sms);
-  uint32_t units[kBatchMatrices], weight_bytes = 1;
+  uint32_t units[kBatchMatrices];
   step.slot_bytes = 0;
   for (int i = 0; i < kBatchMatrices; ++i) {
     StreamLinear& p = step.linear[i];
@@ -355,18 +357,17 @@ cudaError_t RunBatch(const Launch& launch, const BatchShape& shape, BatchStep st
     F::SetGeometry(p);
     units[i] = static_cast<uint32_t>(p.geometry.panels * p.geometry.units_per_group);
     if (p.slot_bytes > step.slot_bytes) step.slot_bytes = p.slot_bytes;
-    if (p.geometry.inputs_at > weight_bytes) weight_bytes = p.geometry.inputs_at;
   }
-  const int item = kPageTokens * m.head_dim * 4;
+  const int item = kPageTokens * m.head_dim * 4;  // a multiple of 1024
   step.item_tokens = item <= step.slot_bytes ? kPageTokens : kPageTokens / 2;
-  if (item / kPageTokens * step.item_tokens > step.slot_bytes) return cudaErrorInvalidConfiguration;
+  step.slot_bytes = std::max(step.slot_bytes, item / kPageTokens * step.item_tokens);
   step.slots = (launch.limits->shared_bytes - Shared<S>::kRingAt) / step.slot_bytes;
   if (step.slots > 16) step.slots = 16;
   if (step.slots < 2) return cudaErrorInvalidConfiguration;
-  // On their way on each multiprocessor: 32 KiB near a hand-over, else a unit more.
-  const int near = ((32 << 10) + static_cast<int>(weight_bytes) - 1) / static_cast<int>(weight_bytes);
-  step.near_copies = near < step.slots ? near : step.slots;
-  step.deep_copies = near + 1 < step.slots ? near + 1 : step.slots;
+  // On their way on each multiprocessor: about 40 KiB near a hand-over, else a unit more.
+  const int near = std::max(((40 << 10) + step.slot_bytes / 2) / step.slot_bytes, 1);
+  step.near_copies = std::min(near, step.slots);
+  step.deep_copies = std::min(near + 1, step.slots);
   step.turns = 0;
   for (int op = 0; op < kOps; ++op) {
     step.turn[op] = step.turns;
