@@ -133,7 +133,7 @@ void WriteReport(dsopt_be_device* device, const char* variant) {
                 device->pool->threads(), k->name,
                 k->linear_bf16 != nullptr ? "bf16 dot products" : "f32 multiply-add: no bf16 dot product", best,
                 cap, k->name, k->name,
-                k->coded_fixed[kInt8] != nullptr ? "dot products of bytes with activations of 16 bits"
+                k->coded_fixed[kInt8] != nullptr ? "as integers, times activations of 16 bits"
                                                  : "expanded in registers, f32 multiply-add",
                 k->name, k->coded_bf16[kFp8] != nullptr ? "bf16 dot products" : "f32 multiply-add", k->name,
                 k->linear_bf16 != nullptr ? "bf16 products when the cache is bf16" : "f32 products",

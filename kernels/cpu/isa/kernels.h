@@ -46,7 +46,8 @@ constexpr uint32_t kCodeStepInputs[kCodeCount] = {4, 2, 4, 2};
 // largest value has 15 bits. f32 scale; at kFixedTotal the sums of all high and of all low, two int32; at kFixedHead those
 // of every 16 values; at FixedQuads(count) for every four values four high bytes, then four low ones. Zeros behind the
 // last value. A row with a value that is not finite has the scale NaN. Rows of more than kFixedInputs: the sums of all are
-// not used.
+// not used. Where there are no dot products of bytes: instead of two sums that of 256 high + low, then 4 bytes of
+// anything, and instead of 8 bytes 4 words, 256 high + low of values 0, 2, 1 and 3.
 constexpr uint32_t kFixedTotal = 8;
 constexpr uint32_t kFixedHead = 64;
 constexpr float kFixedMost = 32512.0f;        // 127 * 256
