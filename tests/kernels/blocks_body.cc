@@ -75,8 +75,8 @@ double Rms(const std::vector<double>& v) {
 // 5 times on the way (norm, intermediate, keys, values, head input) and errors of independent values add in
 // quadrature, relative to the logits' own size. In f32 what is left is the sums: 2^-24 times the root of the
 // terms of a chain. Random fp8 codes lie in octaves (kurtosis 10, of normal numbers 3): a few products of a sum decide
-// it, their errors do not average, and where they cancel little is left. With the bound of other codes a row of a prompt
-// was beyond it in 3 of 13 runs of CheckManyDecode, by a factor of up to 1.35.
+// it, their errors do not average, and where they cancel little is left. Of 61 440 rows of a two-layer model in float64
+// with nothing but the roundings, 3 were beyond the bound of other codes with fp8 codes, none with int8.
 double Tolerance(const ModelShape& shape, dsopt_precision precision, dsopt_dtype kv) {
   const double roundings = 5.0 * static_cast<double>(shape.blocks.size()) + 1.0;
   const bool coarse = (precision == DSOPT_PRECISION_FAST && shape.dtype != DSOPT_F32) || kv == DSOPT_BF16;
